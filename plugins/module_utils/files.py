@@ -1,0 +1,86 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write files that are whole or absent, and lock objects against other writers."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import tempfile
+import time
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict
+
+_LOCK_POLL_S = 0.02
+
+
+def write_atomic(path: str, data: bytes, *, mode: int = 0o644, durable: bool = False) -> None:
+    """Replace ``path`` by ``data``: a reader sees the old content or the new, never a part.
+
+    ``durable`` also syncs file and directory, for what must survive a power cut.
+    """
+    directory = os.path.dirname(path) or "."
+    handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=directory)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            os.fchmod(stream.fileno(), mode)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        os.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    if durable:
+        sync_directory(directory)
+
+
+def sync_directory(path: str) -> None:
+    """Make the entries of a directory survive a power cut."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def canonical_json(value: t.Any) -> bytes:
+    """Return the one JSON encoding of ``value`` that hashes are taken from."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@contextlib.contextmanager
+def locked(path: str, *, timeout_s: float = 60.0, what: str = "the object") -> t.Iterator[None]:
+    """Hold an exclusive lock on the file ``path``, which is made and left behind.
+
+    The kernel drops the lock when its holder dies, so nothing is ever stale.
+    Raises Conflict when another process holds it for ``timeout_s`` seconds.
+    """
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _flock(handle, timeout_s, what)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _flock(handle: int, timeout_s: float, what: str) -> None:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as exc:
+            if time.monotonic() >= deadline:
+                raise Conflict(
+                    f"another process has been working on {what} for {timeout_s:g} s",
+                    hint="Wait for it, or look for a hanging play",
+                ) from exc
+            time.sleep(_LOCK_POLL_S)
