@@ -14,6 +14,7 @@ import dataclasses
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
 
 

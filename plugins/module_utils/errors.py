@@ -58,6 +58,7 @@ class InvalidSpec(CoreError):
         self.problem = problem
 
     def details(self) -> dict[str, t.Any]:
+        """Return ``error`` and the attributes of this class as plain data."""
         return {"error": self.code, "field": self.field}
 
 
@@ -116,6 +117,7 @@ class CommandError(CoreError):
         self.stderr = stderr
 
     def details(self) -> dict[str, t.Any]:
+        """Return ``error`` and the attributes of this class as plain data."""
         return {
             "error": self.code,
             "cmd": shlex.join(self.argv),
@@ -151,6 +153,7 @@ class TaskFailed(CommandError):
         self.log_tail = list(log_tail)
 
     def details(self) -> dict[str, t.Any]:
+        """Return ``error`` and the attributes of this class as plain data."""
         return {
             "error": self.code,
             "upid": self.upid,
