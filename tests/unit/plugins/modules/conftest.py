@@ -90,12 +90,15 @@ def _collected_messages(monkeypatch: pytest.MonkeyPatch) -> t.Iterator[dict[str,
     """Catch warnings: Ansible keeps them in globals, or prints them once a controller module was imported."""
     messages: dict[str, list[str]] = {"warnings": [], "deprecations": []}
 
-    def collect(kind: str) -> t.Callable[..., None]:
-        return lambda message, *_args, **_kwargs: messages[kind].append(str(message))
+    def warn(warning: str, **_more: t.Any) -> None:
+        messages["warnings"].append(warning)
+
+    def deprecate(msg: str, *_version: t.Any, **_more: t.Any) -> None:
+        messages["deprecations"].append(msg)
 
     with monkeypatch.context() as patch:
-        patch.setattr(basic, "warn", collect("warnings"))
-        patch.setattr(basic, "deprecate", collect("deprecations"))
+        patch.setattr(basic, "warn", warn)
+        patch.setattr(basic, "deprecate", deprecate)
         for kind in ("warning", "deprecation"):
             patch.setattr(basic, f"get_{kind}s", list, raising=False)
             patch.setattr(basic, f"get_{kind}_messages", list, raising=False)
