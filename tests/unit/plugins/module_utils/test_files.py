@@ -1,0 +1,80 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+import pathlib
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from ansible_collections.pvecri.runtime.plugins.module_utils import files
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_write_atomic_replaces_and_sets_mode(tmp_path: pathlib.Path, durable: bool) -> None:
+    target = tmp_path / "record.json"
+    target.write_text("old")
+    files.write_atomic(str(target), b"new", mode=0o600, durable=durable)
+    assert target.read_bytes() == b"new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["record.json"]
+
+
+def test_write_atomic_failure_leaves_the_old_file_and_no_litter(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "record.json"
+    target.write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", full)
+    with pytest.raises(OSError, match="No space"):
+        files.write_atomic(str(target), b"new")
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["record.json"]
+
+
+def test_canonical_json_does_not_depend_on_order() -> None:
+    assert (
+        files.canonical_json({"b": 1, "a": "ä"})
+        == files.canonical_json({"a": "ä", "b": 1})
+        == '{"a":"ä","b":1}'.encode()
+    )
+
+
+def test_locked_refuses_a_second_holder_and_frees_on_exit(tmp_path: pathlib.Path) -> None:
+    lock, web = str(tmp_path / "locks" / "web.lock"), "container 'web'"
+    with (
+        files.locked(lock, what=web),
+        pytest.raises(Conflict, match=web),
+        files.locked(lock, timeout_s=0.1, what=web),
+    ):
+        pass
+    with files.locked(lock, timeout_s=0):
+        pass
+
+
+def test_locked_is_dropped_when_the_holder_is_killed(tmp_path: pathlib.Path) -> None:
+    lock = tmp_path / "x.lock"
+    code = (
+        "import fcntl,os,sys,time; h=os.open(sys.argv[1],os.O_RDWR|os.O_CREAT);"
+        "fcntl.flock(h,fcntl.LOCK_EX); print('held',flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(Conflict), files.locked(str(lock), timeout_s=0):
+            pass
+        holder.kill()
+        holder.wait()
+    with files.locked(str(lock), timeout_s=5):
+        pass
