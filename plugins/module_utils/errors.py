@@ -10,9 +10,14 @@
     ├ WrongState          the object exists but cannot do this now
     ├ Unsupported         host, runtime or Proxmox VE version cannot do this
     ├ MissingDependency   a program, Python package or privilege is absent
+    │ └ MissingPrivilege  the Proxmox VE user lacks a privilege; names it and its path
     └ CommandError        a child process failed
       ├ CommandTimeout    it did not end in time and was killed
-      └ TaskFailed        a Proxmox VE task ended badly
+      │ └ TaskTimeout     a Proxmox VE task is still running; nothing was killed
+      ├ TaskFailed        a Proxmox VE task ended badly
+      └ ApiError          a Proxmox VE API request failed
+        ├ ApiTimeout      no answer in time (a CommandTimeout as well)
+        └ LoginFailed     user, password, token or second factor was refused
 
 Only the edges translate these: a module to ``fail_json``, the endpoint to a
 gRPC status.  Callers branch on the class and the attributes, never on the
@@ -92,6 +97,32 @@ class MissingDependency(CoreError):
     code = "missing_dependency"
 
 
+class MissingPrivilege(MissingDependency):
+    """Report a privilege that the Proxmox VE user lacks.
+
+    ``privilege`` and ``path`` are ``None`` when the server does not name them, as
+    it does for what only root@pam may do.
+    """
+
+    code = "missing_privilege"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        privilege: str | None = None,
+        path: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.privilege = privilege
+        self.path = path
+
+    def details(self) -> dict[str, t.Any]:
+        """Return plain data for ``fail_json``."""
+        return {"error": self.code, "privilege": self.privilege, "path": self.path}
+
+
 class CommandError(CoreError):
     """Report a child process that ended with an unexpected exit code.
 
@@ -133,6 +164,18 @@ class CommandTimeout(CommandError):
     code = "timeout"
 
 
+class TaskTimeout(CommandTimeout):
+    """Report a Proxmox VE task that outlasted the wait; it goes on as ``upid``."""
+
+    def __init__(self, message: str, *, upid: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.upid = upid
+
+    def details(self) -> dict[str, t.Any]:
+        """Return plain data for ``fail_json``."""
+        return {"error": self.code, "upid": self.upid}
+
+
 class TaskFailed(CommandError):
     """Report a Proxmox VE task that ended neither OK nor with warnings."""
 
@@ -160,3 +203,59 @@ class TaskFailed(CommandError):
             "exitstatus": self.exitstatus,
             "task_log": self.log_tail,
         }
+
+
+class ApiError(CommandError):
+    """Report a Proxmox VE API request that failed.
+
+    ``status`` is the HTTP status, or ``None`` when there was no answer at all.
+    ``maybe_done`` says that a write was sent and its answer lost: the caller
+    must read the state, not repeat the request.
+    """
+
+    code = "api_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        reason: str = "",
+        method: str = "",
+        path: str = "",
+        maybe_done: bool = False,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.reason = reason
+        self.method = method
+        self.path = path
+        self.maybe_done = maybe_done
+
+    @property
+    def is_unreachable(self) -> bool:
+        """Say whether host or node did not answer, as opposed to refused."""
+        return self.status is None or 595 <= self.status <= 599
+
+    def details(self) -> dict[str, t.Any]:
+        """Return plain data for ``fail_json``."""
+        return {
+            "error": self.code,
+            "status": self.status,
+            "reason": self.reason,
+            "method": self.method,
+            "path": self.path,
+        }
+
+
+class ApiTimeout(ApiError, CommandTimeout):
+    """Report a Proxmox VE API request that was not answered in time."""
+
+    code = "timeout"
+
+
+class LoginFailed(ApiError):
+    """Report that the Proxmox VE API refused user, password, token or second factor."""
+
+    code = "login_failed"
