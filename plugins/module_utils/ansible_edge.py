@@ -13,9 +13,12 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.basic import AnsibleModule, env_fallback
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
+
+#: env_fallback is passed on to what describes options that modules share.
+__all__ = ["Context", "Outcome", "env_fallback", "run_module"]
 
 
 @dataclasses.dataclass(slots=True)
