@@ -170,19 +170,19 @@ def canonical(kind: Kind, value: t.Any, field: str) -> str:
     text = str(value).strip()
     if "," in text or "\n" in text:
         raise InvalidSpec(field, f"'{text}' must not hold a comma or a line break")
-    if kind is Kind.MAC:
-        return text.upper()
-    if kind is Kind.ADDRESS:
-        return text.lower()
     if kind in (Kind.INT, Kind.NUMBER):
-        try:
-            number = float(text)
-        except ValueError as exc:
-            raise InvalidSpec(field, f"'{text}' is not a number") from exc
-        if kind is Kind.INT and number % 1:
-            raise InvalidSpec(field, f"'{text}' is not a whole number")
-        return format_number(number)
-    return text
+        return _number(text, field, whole=kind is Kind.INT)
+    return {Kind.MAC: text.upper, Kind.ADDRESS: text.lower}.get(kind, text.__str__)()
+
+
+def _number(text: str, field: str, *, whole: bool) -> str:
+    try:
+        number = float(text)
+    except ValueError as exc:
+        raise InvalidSpec(field, f"'{text}' is not a number") from exc
+    if whole and number % 1:
+        raise InvalidSpec(field, f"'{text}' is not a whole number")
+    return format_number(number)
 
 
 def parse(text: str, schema: Schema, field: str, *, strict: bool = True) -> Props:
@@ -213,7 +213,8 @@ def from_mapping(values: t.Mapping[str, t.Any], schema: Schema, field: str, *, s
         if value is None:
             continue
         if kind is None and strict:
-            raise InvalidSpec(f"{field}.{name}", "is unknown", hint=f"Known are {', '.join(sorted(schema.kinds))}")
+            known = ", ".join(sorted(schema.kinds))
+            raise InvalidSpec(f"{field}.{name}", "is unknown", hint=f"Known are {known}")
         if isinstance(value, (dict, list, tuple)) and kind is not Kind.WORDS:
             raise InvalidSpec(f"{field}.{name}", "must be one value")
         try:
