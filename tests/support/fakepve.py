@@ -21,6 +21,7 @@ import threading
 import typing as t
 
 import pytest
+
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.client import PveClient
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.options import connection_argument_spec
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.session import Connection
