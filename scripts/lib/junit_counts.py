@@ -1,0 +1,23 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Print how many tests passed, failed and were skipped, read from pytest's JUnit file."""
+
+from __future__ import annotations
+
+import sys
+import xml.etree.ElementTree as ET
+
+
+def main() -> None:
+    """Print three numbers."""
+    suites = list(ET.parse(sys.argv[1]).getroot().iter("testsuite"))  # noqa: S314
+    total, failed, skipped = (
+        sum(int(suite.get(name, 0)) for suite in suites for name in names)
+        for names in (("tests",), ("failures", "errors"), ("skipped",))
+    )
+    print(total - failed - skipped, failed, skipped)
+
+
+if __name__ == "__main__":
+    main()
