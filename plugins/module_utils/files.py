@@ -56,26 +56,29 @@ def canonical_json(value: t.Any) -> bytes:
 
 
 @contextlib.contextmanager
-def locked(path: str, *, timeout_s: float = 60.0, what: str = "the object") -> t.Iterator[None]:
-    """Hold an exclusive lock on the file ``path``, which is made and left behind.
+def locked(
+    path: str, *, timeout_s: float = 60.0, what: str = "the object", shared: bool = False
+) -> t.Iterator[None]:
+    """Hold a lock on the file ``path``, which is made and left behind.
 
+    The lock is exclusive unless ``shared``, which only keeps exclusive holders out.
     The kernel drops the lock when its holder dies, so nothing is ever stale.
     Raises Conflict when another process holds it for ``timeout_s`` seconds.
     """
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        _flock(handle, timeout_s, what)
+        _flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, timeout_s, what)
         yield
     finally:
         os.close(handle)
 
 
-def _flock(handle: int, timeout_s: float, what: str) -> None:
+def _flock(handle: int, kind: int, timeout_s: float, what: str) -> None:
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
             return
         except BlockingIOError as exc:
             if time.monotonic() >= deadline:

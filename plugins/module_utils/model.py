@@ -352,8 +352,10 @@ class Image:
 
     #: Digest of the image configuration without ``sha256:``, the store's id.
     id: str
-    #: Digest of the manifest, with its algorithm.
+    #: Digest of the manifest of this platform's image, with its algorithm.
     digest: str
+    #: Every manifest digest that the image was fetched by: ``digest`` and those of indexes.
+    digests: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     config: ImageConfig = ImageConfig()
     #: Absolute directories of the unpacked layers, the topmost first: overlay's ``lowerdir`` order.

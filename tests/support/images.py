@@ -27,11 +27,28 @@ import typing as t
 BUSYBOX = "/bin/busybox"
 
 #: The applets that the test image links to busybox.
-APPLETS = (
-    "sh ash cat ls echo sleep true false env id pwd mkdir rm cp mv touch chmod chown ln stat test [ printf "
-    "grep sed awk head tail wc sort cut tr date hostname uname ps kill mount umount df du find xargs "
-    "ip ping nc wget httpd vi which whoami tee seq dd od md5sum sha256sum tar gzip nproc ulimit su"
-).split()
+APPLETS = [
+    *("sh", "ash", "cat", "ls", "echo", "sleep", "true", "false", "env", "id", "pwd", "mkdir", "rm", "cp"),
+    *("mv", "touch", "chmod", "chown", "ln", "stat", "test", "[", "printf", "grep", "sed", "awk", "head"),
+    *("tail", "wc", "sort", "cut", "tr", "date", "hostname", "uname", "ps", "kill", "mount", "umount", "df"),
+    *(
+        "du",
+        "find",
+        "xargs",
+        "ip",
+        "ping",
+        "nc",
+        "wget",
+        "httpd",
+        "vi",
+        "which",
+        "whoami",
+        "tee",
+        "seq",
+        "dd",
+    ),
+    *("od", "md5sum", "sha256sum", "tar", "gzip", "nproc", "ulimit", "su"),
+]
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -186,13 +203,13 @@ class OciLayout:
             "config": self.add_blob(_json(whole), DOCKER_CONFIG if docker else OCI_CONFIG),
             "layers": [self.add_blob(layer, layer_type) for layer in packed],
         }
-        descriptor = self.add_blob(_json(manifest), manifest["mediaType"])
+        descriptor = self.add_blob(_json(manifest), DOCKER_MANIFEST if docker else OCI_MANIFEST)
         if ref is not None:
             self._list(ref, descriptor)
         return t.cast("str", descriptor["digest"])
 
     def add_index(self, ref: str, members: t.Mapping[str, str], *, docker: bool = False) -> str:
-        """Add an index of ``{"architecture" or "architecture/variant": manifest digest}``; return its digest."""
+        """Add an index of ``{"architecture[/variant]": manifest digest}`` and return its digest."""
         manifests = []
         for platform, digest in members.items():
             architecture, _, variant = platform.partition("/")

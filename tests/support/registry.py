@@ -144,10 +144,12 @@ class Registry:
 
     def _make_certificate(self) -> None:
         subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-            + ["-nodes", "-days", "2", "-subj", "/CN=pvecri test registry"]
-            + ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
-            + ["-keyout", str(self.root / "key.pem"), "-out", str(self.ca_file)],
+            [
+                *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+                *("-nodes", "-days", "2", "-subj", "/CN=pvecri test registry"),
+                *("-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
+                *("-keyout", str(self.root / "key.pem"), "-out", str(self.ca_file)),
+            ],
             check=True,
             capture_output=True,
             timeout=60,
