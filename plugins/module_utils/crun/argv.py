@@ -1,0 +1,145 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Build the command lines of crun and conmon; nothing here touches the host."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout, sockets
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Programs:
+    """Absolute paths of the programs; conmon does not search PATH for the runtime."""
+
+    crun: str = "/usr/bin/crun"
+    conmon: str = "/usr/bin/conmon"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CreateOptions:
+    """How a container is created, apart from what its bundle says."""
+
+    log_path: str
+    #: Bytes after which conmon begins a new log file; None never.
+    log_size_max: int | None = None
+    #: Log files kept in all, the one being written included.
+    log_max_files: int = 1
+    terminal: bool = False
+    #: Keep the container's standard input open for those who attach.
+    stdin: bool = False
+    #: Close it when the first who attached leaves.
+    stdin_once: bool = False
+    #: Let systemd make the cgroup (``cgroupsPath`` is then ``slice:prefix:name``).
+    systemd_cgroup: bool = False
+    no_pivot: bool = False
+
+
+def _crun_argv(programs: Programs, root: str, command: str, *rest: str) -> list[str]:
+    return [programs.crun, "--root", root, command, *rest]
+
+
+def create_argv(programs: Programs, layout: Layout, bundle: str, options: CreateOptions) -> list[str]:
+    """Return the command that creates a container under conmon.
+
+    conmon's own bundle directory is the volatile monitor directory, where its
+    fifos and socket go; crun is told the real one by a second ``--bundle``, of
+    which the last counts.  So a bundle is never written to and may be read-only.
+    """
+    argv = [
+        programs.conmon,
+        "--api-version=1",
+        "--cid=" + layout.name,
+        "--name=" + layout.name,
+        "--cuuid=" + layout.socket_id,
+        "--runtime=" + programs.crun,
+        "--bundle=" + layout.monitor_dir,
+        "--container-pidfile=" + layout.init_pid_file,
+        "--conmon-pidfile=" + layout.conmon_pid_file,
+        "--persist-dir=" + layout.monitor_dir,
+        "--exit-dir=" + layout.paths.exits,
+        "--socket-dir-path=" + sockets(layout.paths),
+        "--log-path=k8s-file:" + options.log_path,
+        "--log-level=warning",
+        "--no-sync-log",
+    ]
+    if options.log_size_max is not None:
+        argv.append(f"--log-size-max={options.log_size_max}")
+    argv += [
+        flag
+        for flag, is_set in (
+            ("--terminal", options.terminal),
+            ("--stdin", options.stdin),
+            ("--leave-stdin-open", options.stdin and not options.stdin_once),
+            ("--systemd-cgroup", options.systemd_cgroup),
+            ("--no-pivot", options.no_pivot),
+        )
+        if is_set
+    ]
+    for argument in ("--root", layout.paths.runtime_root):
+        argv.append("--runtime-arg=" + argument)
+    for argument in ("--bundle", bundle):
+        argv.append("--runtime-opt=" + argument)
+    return argv
+
+
+def start_argv(programs: Programs, root: str, name: str) -> list[str]:
+    """Return the command that starts a created container."""
+    return _crun_argv(programs, root, "start", name)
+
+
+def state_argv(programs: Programs, root: str, name: str) -> list[str]:
+    """Return the command that prints a container's OCI state."""
+    return _crun_argv(programs, root, "state", name)
+
+
+def kill_argv(programs: Programs, root: str, name: str, signal_number: int, *, everyone: bool) -> list[str]:
+    """Return the command that signals the first process, or all processes of the cgroup."""
+    options = ["--all"] if everyone else []
+    return _crun_argv(programs, root, "kill", *options, name, str(signal_number))
+
+
+def delete_argv(programs: Programs, root: str, name: str, *, force: bool) -> list[str]:
+    """Return the command that removes a container; ``force`` kills it first."""
+    options = ["--force"] if force else []
+    return _crun_argv(programs, root, "delete", *options, name)
+
+
+def pause_argv(programs: Programs, root: str, name: str) -> list[str]:
+    """Return the command that freezes a container."""
+    return _crun_argv(programs, root, "pause", name)
+
+
+def resume_argv(programs: Programs, root: str, name: str) -> list[str]:
+    """Return the command that thaws a container."""
+    return _crun_argv(programs, root, "resume", name)
+
+
+def update_argv(programs: Programs, root: str, name: str, resources_path: str) -> list[str]:
+    """Return the command that applies OCI ``linux.resources`` from a file to a running container."""
+    return _crun_argv(programs, root, "update", "--resources", resources_path, name)
+
+
+def exec_argv(
+    programs: Programs,
+    root: str,
+    name: str,
+    *,
+    process_path: str,
+    pid_file: str | None = None,
+    console_socket: str | None = None,
+    detach: bool = False,
+    extra: t.Sequence[str] = (),
+) -> list[str]:
+    """Return the command that runs the OCI process of a file in a running container."""
+    options = ["--process", process_path]
+    if pid_file is not None:
+        options += ["--pid-file", pid_file]
+    if console_socket is not None:
+        options += ["--console-socket", console_socket]
+    if detach:
+        options.append("--detach")
+    return _crun_argv(programs, root, "exec", *options, *extra, name)

@@ -1,0 +1,122 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read and write the few cgroup files that crun leaves to its callers, for cgroup v1 and v2."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+import typing as t
+
+#: Where conmon processes live, so that the end of a login session or service spares them.
+MONITOR_GROUP = "pvecri-conmon"
+
+_THAW_POLL_S = 0.002
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CgroupTree:
+    """The cgroup hierarchies of a host."""
+
+    root: str = "/sys/fs/cgroup"
+
+    @property
+    def is_v2(self) -> bool:
+        """Say whether the host has the unified hierarchy only."""
+        return os.path.exists(os.path.join(self.root, "cgroup.controllers"))
+
+    def path(self, group: str, controller: str, *names: str) -> str:
+        """Return the path of a group's file; ``controller`` counts for v1 alone."""
+        top = self.root if self.is_v2 else os.path.join(self.root, controller)
+        return os.path.join(top, group.lstrip("/"), *names)
+
+    def is_frozen(self, group: str) -> bool:
+        """Say whether the group was told to freeze."""
+        if self.is_v2:
+            return _read(self.path(group, "", "cgroup.freeze")).strip() == "1"
+        return _read(self.path(group, "freezer", "freezer.state")).strip() in {"FROZEN", "FREEZING"}
+
+    def oom_kills(self, group: str) -> int:
+        """Return how many processes of the group the kernel killed for want of memory."""
+        if self.is_v2:
+            values = _keyed(self.path(group, "", "memory.events"))
+        else:
+            values = _keyed(self.path(group, "memory", "memory.oom_control"))
+        return values.get("oom_kill", 0)
+
+    def processes(self, group: str) -> list[int]:
+        """Return the processes of the group and of all groups below it."""
+        top = self.path(group, "pids")
+        found: list[int] = []
+        for directory, _subdirectories, files in os.walk(top):
+            if "cgroup.procs" in files:
+                found += [int(pid) for pid in _read(os.path.join(directory, "cgroup.procs")).split()]
+        return found
+
+    def set_pids_unlimited(self, group: str) -> None:
+        """Lift the limit on processes, which crun 1.8 cannot do on cgroup v1."""
+        with open(self.path(group, "pids", "pids.max"), "w", encoding="ascii") as stream:
+            stream.write("max")
+
+    def adopt(self, pid: int, group: str = MONITOR_GROUP) -> bool:
+        """Move a process into a group of its own, out of the reach of its session's end.
+
+        Returns False where the cgroup file system does not let us: the process then
+        stays where it is and works all the same.
+        """
+        tops = [self.root] if self.is_v2 else [os.path.join(self.root, "systemd")]
+        with contextlib.suppress(OSError):
+            for top in tops:
+                directory = os.path.join(top, group)
+                os.makedirs(directory, exist_ok=True)
+                with open(os.path.join(directory, "cgroup.procs"), "w", encoding="ascii") as stream:
+                    stream.write(str(pid))
+            return True
+        return False
+
+    def remove(self, group: str, *, timeout_s: float = 2.0) -> None:
+        """Remove an emptied group from every hierarchy; one that is gone already is fine.
+
+        Waits for processes that were killed to leave it, since the kernel refuses until then.
+        """
+        tops = [self.root] if self.is_v2 else [os.path.join(self.root, name) for name in _names(self.root)]
+        deadline = time.monotonic() + timeout_s
+        for top in tops:
+            _remove_tree(os.path.join(top, group.lstrip("/")), deadline)
+
+
+def _names(root: str) -> list[str]:
+    with contextlib.suppress(FileNotFoundError):
+        return os.listdir(root)
+    return []
+
+
+def _remove_tree(directory: str, deadline: float) -> None:
+    for below, _subdirectories, _files in os.walk(directory, topdown=False):
+        while True:
+            try:
+                os.rmdir(below)
+            except FileNotFoundError:
+                pass
+            except OSError:
+                if time.monotonic() < deadline:
+                    time.sleep(_THAW_POLL_S)
+                    continue
+                raise
+            break
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as stream:
+            return stream.read()
+    except (FileNotFoundError, OSError):
+        return ""
+
+
+def _keyed(path: str) -> dict[str, int]:
+    pairs: t.Iterable[list[str]] = (line.split() for line in _read(path).splitlines())
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2}

@@ -1,0 +1,125 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Look at processes through /proc, and hold on to them by pidfd, so that a reused id deceives nobody."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import select
+import signal
+import time
+import typing as t
+
+#: Fields of /proc/PID/stat after the command name, see proc_pid_stat(5).
+_STATE, _PPID, _SESSION, _START_TIME = 0, 1, 3, 19
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ProcessStat:
+    """The part of /proc/PID/stat that tells processes apart."""
+
+    pid: int
+    #: One letter; Z and X are dead.
+    state: str
+    parent: int
+    session: int
+    #: Clock ticks after boot.
+    start_time: int
+
+    @property
+    def is_alive(self) -> bool:
+        """Say whether the process still runs, as opposed to waiting to be reaped."""
+        return self.state not in {"Z", "X", "x"}
+
+
+def read_stat(pid: int) -> ProcessStat | None:
+    """Return what /proc says of a process, or None when there is none of that id."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            text = stream.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The command name may hold blanks and parentheses: fields count from its last ')'.
+    fields = text[text.rindex(b")") + 2 :].split()
+    return ProcessStat(
+        pid,
+        fields[_STATE].decode(),
+        int(fields[_PPID]),
+        int(fields[_SESSION]),
+        int(fields[_START_TIME]),
+    )
+
+
+def is_same_process(pid: int, start_time: int) -> bool:
+    """Say whether the process of that id is alive and the one that started then.
+
+    A start time of 0 is unknown and matches any.
+    """
+    stat = read_stat(pid)
+    return stat is not None and stat.is_alive and start_time in {0, stat.start_time}
+
+
+def boot_id() -> str:
+    """Return the kernel's identifier of this boot."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
+        return stream.read().strip()
+
+
+@contextlib.contextmanager
+def held(pid: int, start_time: int = 0) -> t.Iterator[int | None]:
+    """Yield a pidfd of exactly this process, or None when it is gone."""
+    try:
+        handle = os.pidfd_open(pid)
+    except (ProcessLookupError, OSError):
+        yield None
+        return
+    try:
+        # Looked at after the pidfd is open: from here on the id cannot pass to another process.
+        yield handle if is_same_process(pid, start_time) else None
+    finally:
+        os.close(handle)
+
+
+def await_end(pidfd: int, timeout_s: float | None) -> bool:
+    """Wait until the process of ``pidfd`` has ended; return False when time is up first."""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return bool(poller.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000))
+
+
+def send_signal(pid: int, start_time: int, number: int) -> bool:
+    """Send a signal to exactly this process; return False when it is gone."""
+    with held(pid, start_time) as pidfd:
+        if pidfd is None:
+            return False
+        try:
+            signal.pidfd_send_signal(pidfd, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+
+def descendants(pid: int) -> list[ProcessStat]:
+    """Return all processes below ``pid``, and those that share its session.
+
+    Read from a scan of /proc, since not every kernel has /proc/PID/task/TID/children.
+    """
+    everyone = [stat for entry in os.listdir("/proc") if entry.isdigit() and (stat := read_stat(int(entry)))]
+    family = {pid}
+    grew = True
+    while grew:
+        related = {s.pid for s in everyone if s.parent in family or s.session == pid}
+        grew = not related <= family
+        family |= related
+    return [stat for stat in everyone if stat.pid in family and stat.pid != pid]
+
+
+def monotonic_deadline(timeout_s: float | None) -> t.Callable[[], float | None]:
+    """Return a function that says how many seconds are left; None is for ever."""
+    if timeout_s is None:
+        return lambda: None
+    end = time.monotonic() + timeout_s
+    return lambda: max(0.0, end - time.monotonic())
