@@ -1,0 +1,415 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decide what has to be done so that a container becomes what is asked for.  Pure.
+
+`make_plan` compares the recorded request with the one of now and the container's
+status with the state asked for.  It gives the steps in an order in which a crash
+between any two of them leaves something that the next plan completes: the record
+of a change is always written after the change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.compare import (
+    Plain,
+    Rule,
+    compare,
+    rule_of,
+)
+from ansible_collections.pvecri.runtime.plugins.module_utils.diff import DifferenceTracker
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound, WrongState
+
+
+class State(enum.StrEnum):
+    """What a task asks for."""
+
+    CREATED = "created"
+    STARTED = "started"
+    STOPPED = "stopped"
+    PAUSED = "paused"
+    RESTARTED = "restarted"
+    HEALTHY = "healthy"
+    ABSENT = "absent"
+
+
+class Status(enum.StrEnum):
+    """What a container is: the states of the OCI runtime specification, paused, and absent."""
+
+    ABSENT = "absent"
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+
+    @property
+    def is_alive(self) -> bool:
+        """Tell whether the container has a process."""
+        return self in {Status.CREATED, Status.RUNNING, Status.PAUSED}
+
+
+class Effect(enum.IntEnum):
+    """How deep a changed key reaches; the deepest of all changed keys decides."""
+
+    NONE = 0
+    #: Only our own record holds it.
+    RECORD = 1
+    #: The runtime changes it under a running container.
+    LIVE = 2
+    #: The processes have to be started anew; the root file system stays.
+    RESTART = 3
+    #: A new bundle has to be made.
+    RECREATE = 4
+
+
+class Step(enum.StrEnum):
+    """One thing to do; the service has a verb for each."""
+
+    STAGE = "build the new bundle beside the old one"
+    RESUME = "let the paused processes go on"
+    STOP = "stop the processes"
+    DELETE = "delete the runtime's state"
+    NETWORK_DOWN = "take the network down"
+    COMMIT = "put the new bundle in place"
+    MARK = "note that an update has begun"
+    LIVE_UPDATE = "update the limits"
+    RECORD = "record the request"
+    WRITE_UNIT = "write the systemd unit"
+    REMOVE_UNIT = "remove the systemd unit"
+    CREATE = "create the container"
+    START = "start the container"
+    PAUSE = "pause the processes"
+    SIGNAL = "send the signal"
+    REMOVE = "remove the bundle"
+    WAIT_EXIT = "wait for the end"
+    WAIT_HEALTHY = "wait until healthy"
+
+
+#: Steps that only look: a plan without others changes nothing.
+WAITING = frozenset({Step.WAIT_EXIT, Step.WAIT_HEALTHY})
+
+Recreate = t.Literal["auto", "always", "never"]
+Rerun = t.Literal["always", "failed", "never"]
+
+#: Keys that shape a container's network.
+NETWORK_KEYS = frozenset({"network", "published_ports"})
+_RECORD_KEYS = frozenset({"labels", "stop_signal", "stop_timeout", "health_check", "secret_env"})
+_RESTART_KEYS = frozenset(
+    {"log", "published_ports", "dns_servers", "dns_search", "dns_options", "etc_hosts", "restart_policy"}
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Desired:
+    """What the task asks for."""
+
+    name: str
+    state: State
+    #: The shaped request; None when only the state is asked for.
+    request: Plain | None = None
+    #: Without a source of the rootfs only the keys given are compared, and nothing can be made anew.
+    has_source: bool = True
+    rules: t.Mapping[str, Rule] = dataclasses.field(default_factory=dict)
+    recreate: Recreate = "auto"
+    #: Wait for the container's end.
+    is_attached: bool = False
+    #: Whether to start a container again that has ended by itself.
+    rerun: Rerun = "always"
+    signal: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Actual:
+    """What there is."""
+
+    status: Status = Status.ABSENT
+    has_bundle: bool = False
+    #: The runtime knows the container, alive or ended.
+    has_runtime: bool = False
+    #: The shaped request that was recorded.
+    request: Plain = dataclasses.field(default_factory=dict)
+    #: Why the bundle cannot be used as it is, if so.
+    broken: str | None = None
+    #: A live update was begun and not recorded as done.
+    is_unfinished: bool = False
+    #: None when unknown or not ended.
+    exit_code: int | None = None
+    #: A task stopped it, it did not end by itself.
+    was_stopped: bool = False
+    #: Text of the systemd unit.
+    unit: str | None = None
+    #: Something of the network is still there.
+    has_network: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do, and how what there is differs from what is asked for."""
+
+    steps: tuple[Step, ...]
+    differences: DifferenceTracker
+    effect: Effect = Effect.NONE
+    #: The shaped request to record, when it changes.
+    request: Plain | None = None
+
+    @property
+    def is_changed(self) -> bool:
+        """Tell whether anything will be done to the host."""
+        return any(step not in WAITING for step in self.steps)
+
+
+#: Tells whether the runtime can change these limits under a running container.
+CanUpdate = t.Callable[[Plain, Plain], bool]
+
+#: Gives the text of the unit that a shaped request needs; None without a restart policy.
+UnitFor = t.Callable[[Plain], str | None]
+
+
+def make_plan(desired: Desired, actual: Actual, can_update: CanUpdate, unit_for: UnitFor) -> Plan:
+    """Return the steps from ``actual`` to ``desired``.
+
+    Raises NotFound when only a state is asked of a container that does not exist,
+    InvalidSpec when options are given that need a source which is not given, and
+    WrongState when ``recreate`` forbids what a change needs, or the bundle is
+    broken and there is nothing to make it anew from.
+    """
+    tracker = DifferenceTracker()
+    if desired.state is State.ABSENT:
+        return _plan_absent(actual, tracker)
+    if not actual.has_bundle and not desired.has_source:
+        raise NotFound(
+            f"there is no container '{desired.name}' to be {desired.state}",
+            hint="Say what it is made from: image, rootfs or bundle",
+        )
+    effect, request = _compare(desired, actual, tracker, can_update)
+    _check_allowed(desired, actual, effect, tracker)
+    steps = _configure(desired, actual, effect)
+    if tracker.add("systemd_unit", actual.unit, unit := unit_for(request)):
+        steps.append(Step.REMOVE_UNIT if unit is None else Step.WRITE_UNIT)
+    is_ended = Step.COMMIT in steps or effect is Effect.RESTART
+    steps += _live(desired, actual, effect, is_ended, tracker)
+    is_recorded = any(step in steps for step in (Step.COMMIT, Step.RECORD))
+    return Plan(tuple(steps), tracker, effect, request if is_recorded else None)
+
+
+def _plan_absent(actual: Actual, tracker: DifferenceTracker) -> Plan:
+    steps = _end_steps(actual)
+    if actual.has_network:
+        steps.append(Step.NETWORK_DOWN)
+    if actual.unit is not None:
+        steps.append(Step.REMOVE_UNIT)
+    if actual.has_bundle:
+        # Last: as long as it is there, the next run finds what is left of the rest.
+        steps.append(Step.REMOVE)
+    if steps:
+        status = actual.status if actual.status is not Status.ABSENT else "left over"
+        tracker.add("state", str(status), str(Status.ABSENT))
+    return Plan(tuple(steps), tracker)
+
+
+def _end_steps(actual: Actual) -> list[Step]:
+    """Return the steps after which the runtime knows nothing of the container."""
+    steps = []
+    # A unit may be about to start it again at this very moment.
+    has_restarts = actual.unit is not None and not actual.was_stopped
+    if actual.status in {Status.RUNNING, Status.PAUSED} or has_restarts:
+        steps.append(Step.STOP)
+    if actual.has_runtime:
+        steps.append(Step.DELETE)
+    return steps
+
+
+# ---- what the container is made of ------------------------------------------------------------------------
+
+
+def _compare(
+    desired: Desired, actual: Actual, tracker: DifferenceTracker, can_update: CanUpdate
+) -> tuple[Effect, Plain]:
+    wanted = desired.request or {}
+    if not actual.has_bundle:
+        compare({}, wanted, {}, tracker)
+        return Effect.RECREATE, wanted
+    if actual.broken is not None:
+        tracker.add("bundle", actual.broken, "whole")
+        return Effect.RECREATE, wanted
+    if desired.request is None:
+        return (Effect.LIVE if actual.is_unfinished else Effect.NONE), actual.request
+    recorded = actual.request
+    if not desired.has_source:
+        recorded = {key: value for key, value in recorded.items() if key in wanted}
+    keys = compare(recorded, wanted, desired.rules, tracker)
+    effect = max((_effect(key, recorded, wanted, can_update) for key in keys), default=Effect.NONE)
+    if actual.is_unfinished:
+        tracker.add("update", "unfinished", "finished")
+        effect = max(effect, Effect.LIVE)
+    if desired.recreate == "always" and desired.has_source:
+        tracker.add("recreate", None, True)
+        effect = Effect.RECREATE
+    if effect is Effect.RECREATE:
+        return effect, wanted
+    return effect, _merged(actual.request, wanted, keys, desired.rules)
+
+
+def _effect(key: str, actual: Plain, desired: Plain, can_update: CanUpdate) -> Effect:
+    # From no policy to one the container has to move into a unit; later its unit changes around it.
+    if key in _RECORD_KEYS or (key == "restart_policy" and actual.get(key) is not None):
+        return Effect.RECORD
+    if key == "resources":
+        is_live = can_update(actual.get(key) or {}, desired.get(key) or {})
+        return Effect.LIVE if is_live else Effect.RECREATE
+    if key in _RESTART_KEYS:
+        return Effect.RESTART
+    if key == "network" and _has_own_namespace(actual.get(key)) and _has_own_namespace(desired.get(key)):
+        # The path of the namespace stays, and with it config.json.
+        return Effect.RESTART
+    return Effect.RECREATE
+
+
+def _has_own_namespace(mode: str | None) -> bool:
+    return mode is None or not (mode == "host" or mode.startswith(("container:", "/")))
+
+
+def _merged(recorded: Plain, wanted: Plain, keys: t.Iterable[str], rules: t.Mapping[str, Rule]) -> Plain:
+    """Return what the container will have been asked: the record with the differing keys replaced."""
+    merged = dict(recorded)
+    for key in keys:
+        value = wanted.get(key)
+        if rule_of(key, rules) is Rule.ALLOW_MORE_PRESENT and isinstance(value, dict):
+            value = {**(recorded.get(key) or {}), **value}
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _check_allowed(desired: Desired, actual: Actual, effect: Effect, tracker: DifferenceTracker) -> None:
+    if not actual.has_bundle or effect < Effect.RESTART:
+        return
+    keys = ", ".join(tracker.keys())
+    if effect is Effect.RECREATE and not desired.has_source:
+        if actual.broken is not None:
+            raise WrongState(
+                f"the bundle of container '{desired.name}' cannot be used: {actual.broken}",
+                hint="Say what it is made from (image, rootfs or bundle) to have it made anew",
+            )
+        raise InvalidSpec(
+            tracker.keys()[0],
+            f"container '{desired.name}' has to be made anew for a change of {keys}",
+            hint="Say what it is made from: image, rootfs or bundle",
+        )
+    is_disturbing = effect is Effect.RECREATE or actual.status.is_alive
+    if desired.recreate == "never" and is_disturbing:
+        done = "recreated" if effect is Effect.RECREATE else "restarted"
+        raise WrongState(
+            f"container '{desired.name}' would have to be {done} for a change of {keys}, "
+            "and recreate=never forbids that",
+            hint="Use recreate=auto, or ignore these keys by 'comparisons'",
+        )
+
+
+def _configure(desired: Desired, actual: Actual, effect: Effect) -> list[Step]:
+    """Return the steps that make the container what is asked for, not yet doing what is asked for."""
+    is_network_changed = bool(NETWORK_KEYS & _changed_keys(desired, actual))
+    down = [Step.NETWORK_DOWN] if actual.has_network and is_network_changed else []
+    steps: list[Step] = []
+    if effect is Effect.RECREATE:
+        # Built first: a request that cannot be fulfilled does not cost the old container.
+        steps = [Step.STAGE, *_end_steps(actual), *down, Step.COMMIT]
+    elif effect is Effect.RESTART:
+        update = [Step.LIVE_UPDATE] if "resources" in _changed_keys(desired, actual) else []
+        steps = [*_end_steps(actual), *down, *update, Step.RECORD]
+    elif effect is Effect.LIVE:
+        steps = [Step.MARK, Step.LIVE_UPDATE, Step.RECORD]
+    elif effect is Effect.RECORD:
+        steps = [Step.RECORD]
+    return steps
+
+
+def _changed_keys(desired: Desired, actual: Actual) -> set[str]:
+    wanted = desired.request or {}
+    return {key for key in (*wanted, *actual.request) if wanted.get(key) != actual.request.get(key)}
+
+
+# ---- what the container does ------------------------------------------------------------------------------
+
+
+def _live(
+    desired: Desired, actual: Actual, effect: Effect, is_ended: bool, tracker: DifferenceTracker
+) -> list[Step]:
+    """Return the steps to the state asked for; ``is_ended``: earlier steps have ended the container."""
+    target = _target(desired, actual, is_new=effect is Effect.RECREATE)
+    shown = actual.status if actual.has_bundle else Status.ABSENT
+    steps: list[Step] = []
+    if desired.state is State.RESTARTED:
+        steps = [] if is_ended else _end_steps(actual)
+        is_ended = True
+        tracker.add("state", str(shown), "restarted")
+    status = Status.STOPPED if is_ended else actual.status
+    has_runtime = actual.has_runtime and not is_ended
+    steps += _walk(status, target, has_runtime=has_runtime)
+    if target is Status.STOPPED and actual.unit is not None and not (actual.was_stopped or steps):
+        # It ended by itself, and systemd would start it again.
+        steps.append(Step.STOP)
+    if desired.state is State.STOPPED and actual.has_network:
+        steps.append(Step.NETWORK_DOWN)
+    if desired.state is not State.RESTARTED and (steps or not actual.has_bundle):
+        tracker.add("state", str(shown), str(target))
+    is_undisturbed = actual.status is Status.RUNNING and target is Status.RUNNING and not steps
+    if desired.signal is not None and is_undisturbed:
+        steps.append(Step.SIGNAL)
+        tracker.add("signal", None, desired.signal)
+    if desired.is_attached and (steps or actual.status is Status.RUNNING):
+        steps.append(Step.WAIT_EXIT)
+    if desired.state is State.HEALTHY:
+        steps.append(Step.WAIT_HEALTHY)
+    return steps
+
+
+def _target(desired: Desired, actual: Actual, *, is_new: bool) -> Status:
+    """Return the status to reach; the one there is where the state asked for has nothing against it."""
+    if desired.state is State.STOPPED:
+        return Status.STOPPED
+    if desired.state is State.PAUSED:
+        return Status.PAUSED
+    if desired.state is State.CREATED:
+        if is_new or (
+            actual.status is Status.STOPPED and actual.exit_code is None and not actual.was_stopped
+        ):
+            return Status.CREATED
+        return actual.status
+    if desired.state is State.STARTED and not is_new and actual.status is Status.STOPPED:
+        return Status.RUNNING if _starts_again(desired, actual) else Status.STOPPED
+    return Status.RUNNING
+
+
+def _starts_again(desired: Desired, actual: Actual) -> bool:
+    if actual.was_stopped or actual.exit_code is None or desired.rerun == "always":
+        return True
+    return desired.rerun == "failed" and actual.exit_code != 0
+
+
+def _walk(status: Status, target: Status, *, has_runtime: bool) -> list[Step]:
+    """Return the steps from one status to another."""
+    if status is target:
+        return []
+    if target is Status.STOPPED:
+        return [Step.DELETE] if status is Status.CREATED else [Step.STOP]
+    if status is Status.PAUSED:
+        return [Step.RESUME]
+    steps: list[Step] = []
+    if status in {Status.STOPPED, Status.ABSENT}:
+        if has_runtime:
+            steps.append(Step.DELETE)
+        steps.append(Step.CREATE)
+    if target is Status.CREATED:
+        return steps
+    if status is not Status.RUNNING:
+        steps.append(Step.START)
+    if target is Status.PAUSED:
+        steps.append(Step.PAUSE)
+    return steps

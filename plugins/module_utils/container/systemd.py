@@ -1,0 +1,164 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Let systemd start a container again: the text of its unit, and the verbs to use it.
+
+conmon is the unit's main process; it lives as long as the container and ends
+with the container's exit code, so systemd's own restart rules apply as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import RestartPolicy
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Unsupported
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_atomic
+
+if t.TYPE_CHECKING:
+    from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
+
+UNIT_DIR = "/etc/systemd/system"
+#: Exists exactly when systemd is the init of this host (sd_booted(3)).
+BOOTED = "/run/systemd/system"
+
+#: First line of every unit of ours: a file without it is somebody else's and is left alone.
+MARK = "# Made by pvecri.runtime.crun_container; changes are overwritten."
+
+_RESTART = {"on-failure": "on-failure", "always": "always", "unless-stopped": "always"}
+#: Time that our own work around stopping may take beyond the container's stop time-out.
+_STOP_MARGIN_S = 30
+
+
+def unit_name(container: str) -> str:
+    """Return the name of the unit of a container; container names need no escaping in it."""
+    return f"pvecri-{container}.service"
+
+
+def unit_text(
+    container: str,
+    policy: RestartPolicy,
+    *,
+    command: t.Sequence[str],
+    pid_file: str,
+    bundle: str,
+    stop_timeout_s: float,
+) -> str:
+    """Return the text of the unit that keeps ``container`` running by ``policy``.
+
+    ``command`` followed by ``start`` or ``stop`` and the name does just that;
+    ``pid_file`` is where conmon writes its own process id.
+    """
+    limits = ["StartLimitIntervalSec=0"]
+    if policy.max_retries is not None:
+        # The first start counts, too.
+        limits = ["StartLimitIntervalSec=infinity", f"StartLimitBurst={policy.max_retries + 1}"]
+    run = _escape(shlex.join(command))
+    return "\n".join(
+        [
+            MARK,
+            "[Unit]",
+            f"Description=Container {container}",
+            "Wants=network-online.target",
+            "After=network-online.target",
+            f"RequiresMountsFor={_escape(shlex.quote(bundle))}",
+            *limits,
+            "",
+            "[Service]",
+            "Type=forking",
+            f"PIDFile={pid_file}",
+            f"ExecStart={run} start {container}",
+            f"ExecStop={run} stop {container}",
+            f"Restart={_RESTART[policy.name]}",
+            "RestartSec=1",
+            f"TimeoutStopSec={stop_timeout_s + _STOP_MARGIN_S:g}",
+            # What is left when conmon ends is conmon's own; the container has a cgroup of its own.
+            "KillMode=mixed",
+            "Delegate=yes",
+            "",
+            "[Install]",
+            "WantedBy=multi-user.target",
+            "",
+        ]
+    )
+
+
+def _escape(text: str) -> str:
+    """Protect what systemd would expand."""
+    return text.replace("%", "%%").replace("$", "$$")
+
+
+def require_booted(field: str, policy: RestartPolicy, booted: str = BOOTED) -> None:
+    """Raise Unsupported naming ``field`` unless systemd is the init of this host."""
+    if not os.path.isdir(booted):
+        raise Unsupported(
+            f"{field}: {policy.name} needs systemd, which is not the init of this host",
+            hint=f"Use {field}=no here, or supervise the container by other means",
+        )
+
+
+class Units:
+    """Write units and tell systemd about them."""
+
+    def __init__(self, runner: Runner, directory: str = UNIT_DIR, booted: str = BOOTED) -> None:
+        self._runner = runner
+        self._directory = directory
+        self._booted = booted
+
+    def path(self, container: str) -> str:
+        """Return the path of a container's unit."""
+        return os.path.join(self._directory, unit_name(container))
+
+    def text(self, container: str) -> str | None:
+        """Return the text of a container's unit, None when there is none of ours."""
+        try:
+            with open(self.path(container), encoding="utf-8") as stream:
+                text = stream.read()
+        except FileNotFoundError:
+            return None
+        return text if text.startswith(MARK) else None
+
+    def is_enabled(self, container: str) -> bool:
+        """Tell whether the unit is started at boot, by the link that ``systemctl enable`` makes."""
+        link = os.path.join(self._directory, "multi-user.target.wants", unit_name(container))
+        return os.path.lexists(link)
+
+    def write(self, container: str, text: str) -> None:
+        """Write a unit and let systemd read it; raise Unsupported when systemd is not the init."""
+        write_atomic(self.path(container), text.encode(), durable=True)
+        self._systemctl("daemon-reload")
+
+    def start(self, container: str) -> None:
+        """Start the unit; earlier failures no longer count."""
+        unit = unit_name(container)
+        self._systemctl("reset-failed", unit, check=False)
+        self._systemctl("start", unit)
+
+    def stop(self, container: str, timeout_s: float) -> None:
+        """Stop the unit, or the restart that systemd has planned."""
+        unit = unit_name(container)
+        self._systemctl("stop", unit, timeout_s=timeout_s + 2 * _STOP_MARGIN_S)
+        # A container that ends by SIGTERM leaves its unit failed, which nobody needs to look at.
+        self._systemctl("reset-failed", unit, check=False)
+
+    def enable(self, container: str, enabled: bool) -> None:
+        """Start the unit at boot, or do not."""
+        self._systemctl("enable" if enabled else "disable", unit_name(container))
+
+    def remove(self, container: str) -> None:
+        """Forget the unit; it has been stopped before."""
+        if os.path.isdir(self._booted):
+            self._systemctl("disable", unit_name(container), check=False)
+        else:
+            link = os.path.join(self._directory, "multi-user.target.wants", unit_name(container))
+            if os.path.lexists(link):
+                os.unlink(link)
+        os.unlink(self.path(container))
+        if os.path.isdir(self._booted):
+            self._systemctl("daemon-reload")
+            self._systemctl("reset-failed", unit_name(container), check=False)
+
+    def _systemctl(self, *words: str, timeout_s: float = 120.0, check: bool = True) -> None:
+        self._runner.run(["systemctl", *words], timeout_s=timeout_s, check=check)
