@@ -1,0 +1,103 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Turn what is asked of capabilities into the five sets of ``process.capabilities``."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Security
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.names import CAPABILITIES, near_matches
+
+#: What a container gets when nothing is asked: enough for a server that starts as
+#: root and gives it up, without raw sockets, device nodes or the audit log.
+DEFAULT_CAPABILITIES: t.Final = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+)
+
+ALL: t.Final = "ALL"
+
+
+def normalise_capability(name: str, field: str) -> str:
+    """Return ``CAP_NET_ADMIN`` for ``net_admin``, ``cap_net_admin`` and the like, or ``ALL``.
+
+    Raises InvalidSpec with the names that look similar for one that the kernel does not know.
+    """
+    upper = name.strip().upper()
+    if upper == ALL:
+        return ALL
+    full = upper if upper.startswith("CAP_") else f"CAP_{upper}"
+    if full not in CAPABILITIES:
+        raise InvalidSpec(field, f"unknown capability '{name}'", hint=near_matches(full, CAPABILITIES))
+    return full
+
+
+def effective_capabilities(security: Security, host: HostFacts, warnings: list[str]) -> frozenset[str]:
+    """Return the set a container of root has: the defaults, what is added, not what is dropped.
+
+    ``ALL`` comes before single names on either side, so that dropping ALL and adding one leaves one.
+    What the host itself does not have is left out, with a warning if it was named.
+    """
+    added = _normalised(security.capabilities_add, "security.capabilities_add")
+    dropped = _normalised(security.capabilities_drop, "security.capabilities_drop")
+    for name in sorted(added & dropped):
+        raise InvalidSpec(
+            "security.capabilities_drop",
+            f"'{name}' is also in security.capabilities_add",
+            hint="Take it out of one of the two lists",
+        )
+    if ALL in dropped:
+        base: set[str] = set()
+    elif ALL in added or security.privileged:
+        base = set(CAPABILITIES)
+    else:
+        base = set(DEFAULT_CAPABILITIES)
+    wanted = (base | (added - {ALL})) - dropped
+    granted = frozenset(name for name in wanted if host.has_capability(name))
+    missing = sorted((wanted - granted) & (added | (base & set(DEFAULT_CAPABILITIES))))
+    if missing:
+        warnings.append(f"this host does not have {', '.join(missing)}: the container goes without")
+    return granted
+
+
+def capability_sets(security: Security, uid: int, granted: frozenset[str]) -> dict[str, list[str]]:
+    """Return the sets for ``process.capabilities``.
+
+    Root has all that is granted, and nothing is inheritable (CVE-2022-24769: else a
+    program with file capabilities would get more than it should).  Any other user
+    would lose everything with the first execve(2), so what was added *by name or by
+    ALL* becomes ambient for it, and the rest remains a bound for setuid programs.
+    """
+    bounding = _in_kernel_order(granted)
+    if uid == 0:
+        return {"bounding": bounding, "effective": bounding, "permitted": bounding}
+    added = _normalised(security.capabilities_add, "security.capabilities_add")
+    own = bounding if ALL in added or security.privileged else [name for name in bounding if name in added]
+    return {
+        "bounding": bounding,
+        "effective": own,
+        "permitted": own,
+        "inheritable": own,
+        "ambient": own,
+    }
+
+
+def _normalised(names: t.Sequence[str], field: str) -> set[str]:
+    return {normalise_capability(name, f"{field}[{i}]") for i, name in enumerate(names)}
+
+
+def _in_kernel_order(names: t.Collection[str]) -> list[str]:
+    return [name for name in CAPABILITIES if name in names]
