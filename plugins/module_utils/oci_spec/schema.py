@@ -4,9 +4,10 @@
 """Describe ``config.json`` as a JSON schema (draft 4), written from the OCI runtime specification 1.2.
 
 It covers what Linux containers have, and is nested rather than linked: a validator
-walks it without resolving references, and every schema in it names one type.  Unknown properties are allowed, as the
-specification asks (config.md, «Extensibility»); values of a known property are not
-free.  What a schema cannot say is in ``rules.py``.
+walks it without resolving references, and every schema in it names one type.
+Unknown properties are allowed, as the specification asks (config.md,
+«Extensibility»); values of a known property are not free.  What a schema cannot
+say is in ``rules.py``.
 """
 
 from __future__ import annotations

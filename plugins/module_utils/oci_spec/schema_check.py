@@ -21,7 +21,7 @@ Path = tuple[str | int, ...]
 
 _SHOWN_VALUE: t.Final = 80
 
-_TYPES: t.Final[dict[str, type | tuple[type, ...]]] = {
+_TYPES: t.Final[dict[str, type]] = {
     "object": dict,
     "array": list,
     "string": str,
@@ -33,8 +33,7 @@ _TYPES: t.Final[dict[str, type | tuple[type, ...]]] = {
 def check_schema(value: t.Any, schema: Schema, path: Path = ()) -> t.Iterator[Problem]:
     """Yield what is wrong with a value, in the order of the document (JSON schema, draft 4)."""
     kind = schema["type"]
-    # Python's True is an int; JSON's true is none.
-    if not isinstance(value, _TYPES[kind]) or (kind == "integer" and isinstance(value, bool)):
+    if not _has_type(value, kind):
         yield _problem(path, "type", f"{_shown(value)} is not of type {kind}")
     elif kind == "object":
         yield from _check_object(value, schema, path)
@@ -54,6 +53,11 @@ def check_schema(value: t.Any, schema: Schema, path: Path = ()) -> t.Iterator[Pr
             yield _problem(path, "enum", f"{_shown(value)} is none of {', '.join(schema['enum'])}")
         if "pattern" in schema and not _compiled(schema["pattern"]).search(value):
             yield _problem(path, "pattern", f"{_shown(value)} does not match {schema['pattern']}")
+
+
+def _has_type(value: t.Any, kind: str) -> bool:
+    # Python's True is an int; JSON's true is none.
+    return isinstance(value, _TYPES[kind]) and not (kind == "integer" and isinstance(value, bool))
 
 
 def _check_object(value: dict[str, t.Any], schema: Schema, path: Path) -> t.Iterator[Problem]:
