@@ -25,6 +25,7 @@ import pytest
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.client import PveClient
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.options import connection_argument_spec
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.session import Connection
+from ansible_collections.pvecri.runtime.tests.support import pve_backups
 
 _START_S = 30
 
@@ -51,6 +52,7 @@ class FakeCluster:
         self.fingerprint = hashlib.sha256(der).hexdigest()
         self.pve = FakePve(user="root@pam", password=PASSWORD, host=HOST, port=0)
         self.pve.time_scale = time_scale
+        self.backups = pve_backups.install(self.pve)
         self.pve.apitokens["root@pam!root"] = TOKEN_SECRET
         for node in nodes:
             self.pve.add_node(node)
