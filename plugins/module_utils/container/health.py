@@ -113,7 +113,7 @@ def wait_healthy(
             raise Unhealthy(
                 f"container '{name}' is unhealthy: {_said(result)}",
                 result,
-                hint=f"It failed for {patience:g} s (start period and {check.retries} intervals): see its log",
+                hint=f"It failed for {patience:g} s (start period, {check.retries} intervals): see its log",
             )
         if waited >= timeout_s:
             raise Unhealthy(

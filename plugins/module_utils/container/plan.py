@@ -187,11 +187,10 @@ def make_plan(desired: Desired, actual: Actual, can_update: CanUpdate, unit_for:
         )
     effect, request = _compare(desired, actual, tracker, can_update)
     _check_allowed(desired, actual, effect, tracker)
-    steps = _configure(desired, actual, effect)
+    steps = _configure(actual, request, effect)
     if tracker.add("systemd_unit", actual.unit, unit := unit_for(request)):
         steps.append(Step.REMOVE_UNIT if unit is None else Step.WRITE_UNIT)
-    is_ended = Step.COMMIT in steps or effect is Effect.RESTART
-    steps += _live(desired, actual, effect, is_ended, tracker)
+    steps += _live(desired, actual, effect, steps, tracker)
     is_recorded = any(step in steps for step in (Step.COMMIT, Step.RECORD))
     return Plan(tuple(steps), tracker, effect, request if is_recorded else None)
 
@@ -312,16 +311,16 @@ def _check_allowed(desired: Desired, actual: Actual, effect: Effect, tracker: Di
         )
 
 
-def _configure(desired: Desired, actual: Actual, effect: Effect) -> list[Step]:
+def _configure(actual: Actual, request: Plain, effect: Effect) -> list[Step]:
     """Return the steps that make the container what is asked for, not yet doing what is asked for."""
-    is_network_changed = bool(NETWORK_KEYS & _changed_keys(desired, actual))
-    down = [Step.NETWORK_DOWN] if actual.has_network and is_network_changed else []
+    changed = {key for key in (*request, *actual.request) if request.get(key) != actual.request.get(key)}
+    down = [Step.NETWORK_DOWN] if actual.has_network and NETWORK_KEYS & changed else []
     steps: list[Step] = []
     if effect is Effect.RECREATE:
         # Built first: a request that cannot be fulfilled does not cost the old container.
         steps = [Step.STAGE, *_end_steps(actual), *down, Step.COMMIT]
     elif effect is Effect.RESTART:
-        update = [Step.LIVE_UPDATE] if "resources" in _changed_keys(desired, actual) else []
+        update = [Step.LIVE_UPDATE] if "resources" in changed else []
         steps = [*_end_steps(actual), *down, *update, Step.RECORD]
     elif effect is Effect.LIVE:
         steps = [Step.MARK, Step.LIVE_UPDATE, Step.RECORD]
@@ -330,19 +329,15 @@ def _configure(desired: Desired, actual: Actual, effect: Effect) -> list[Step]:
     return steps
 
 
-def _changed_keys(desired: Desired, actual: Actual) -> set[str]:
-    wanted = desired.request or {}
-    return {key for key in (*wanted, *actual.request) if wanted.get(key) != actual.request.get(key)}
-
-
 # ---- what the container does ------------------------------------------------------------------------------
 
 
 def _live(
-    desired: Desired, actual: Actual, effect: Effect, is_ended: bool, tracker: DifferenceTracker
+    desired: Desired, actual: Actual, effect: Effect, before: list[Step], tracker: DifferenceTracker
 ) -> list[Step]:
-    """Return the steps to the state asked for; ``is_ended``: earlier steps have ended the container."""
-    target = _target(desired, actual, is_new=effect is Effect.RECREATE)
+    """Return the steps to the state asked for that follow those ``before``."""
+    is_ended = effect >= Effect.RESTART
+    target = _target(desired, actual, effect)
     shown = actual.status if actual.has_bundle else Status.ABSENT
     steps: list[Step] = []
     if desired.state is State.RESTARTED:
@@ -352,13 +347,15 @@ def _live(
     status = Status.STOPPED if is_ended else actual.status
     has_runtime = actual.has_runtime and not is_ended
     steps += _walk(status, target, has_runtime=has_runtime)
-    if target is Status.STOPPED and actual.unit is not None and not (actual.was_stopped or steps):
+    if desired.state is State.STOPPED and actual.unit is not None and not (actual.was_stopped or steps):
         # It ended by itself, and systemd would start it again.
         steps.append(Step.STOP)
-    if desired.state is State.STOPPED and actual.has_network:
-        steps.append(Step.NETWORK_DOWN)
-    if desired.state is not State.RESTARTED and (steps or not actual.has_bundle):
+        tracker.add("state", "restarting", str(target))
+    elif desired.state is not State.RESTARTED and (steps or not actual.has_bundle):
         tracker.add("state", str(shown), str(target))
+    if desired.state is State.STOPPED and actual.has_network and Step.NETWORK_DOWN not in before:
+        steps.append(Step.NETWORK_DOWN)
+        tracker.add("network", "up", "down")
     is_undisturbed = actual.status is Status.RUNNING and target is Status.RUNNING and not steps
     if desired.signal is not None and is_undisturbed:
         steps.append(Step.SIGNAL)
@@ -370,19 +367,16 @@ def _live(
     return steps
 
 
-def _target(desired: Desired, actual: Actual, *, is_new: bool) -> Status:
+def _target(desired: Desired, actual: Actual, effect: Effect) -> Status:
     """Return the status to reach; the one there is where the state asked for has nothing against it."""
     if desired.state is State.STOPPED:
         return Status.STOPPED
     if desired.state is State.PAUSED:
         return Status.PAUSED
     if desired.state is State.CREATED:
-        if is_new or (
-            actual.status is Status.STOPPED and actual.exit_code is None and not actual.was_stopped
-        ):
-            return Status.CREATED
-        return actual.status
-    if desired.state is State.STARTED and not is_new and actual.status is Status.STOPPED:
+        never_ran = actual.status is Status.STOPPED and actual.exit_code is None and not actual.was_stopped
+        return Status.CREATED if never_ran or effect >= Effect.RESTART else actual.status
+    if desired.state is State.STARTED and effect < Effect.RECREATE and actual.status is Status.STOPPED:
         return Status.RUNNING if _starts_again(desired, actual) else Status.STOPPED
     return Status.RUNNING
 
