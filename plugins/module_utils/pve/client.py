@@ -92,6 +92,16 @@ class PveClient:
         """Remove something; sent once."""
         return self.request("DELETE", path, params)
 
+    def upload(self, path: Path, body: t.Any, content_type: str, *, timeout_s: float) -> t.Any:
+        """POST ``body`` as it is: bytes, or an object with ``read`` and ``__len__`` that is streamed.
+
+        ``timeout_s`` bounds each wait for the server, which answers only when it has
+        all of the body.  Sent once.  Raises as `request` does.
+        """
+        route = quote_path(path)
+        self._login.fresh(self._send_login)
+        return self._send("POST", route, {}, self._login.auth, body=(body, content_type), timeout_s=timeout_s)
+
     def request(self, method: str, path: Path, params: t.Mapping[str, t.Any] | None = None) -> t.Any:
         """Send one request and return the ``data`` of its answer.
 
@@ -133,8 +143,18 @@ class PveClient:
             raise sessions.login_hint(exc, self.connection) from exc
         return data if isinstance(data, dict) else {}
 
-    def _send(self, method: str, route: str, values: t.Mapping[str, t.Any], auth: t.Any) -> t.Any:
+    def _send(
+        self,
+        method: str,
+        route: str,
+        values: t.Mapping[str, t.Any],
+        auth: t.Any,
+        *,
+        body: tuple[t.Any, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> t.Any:
         connection = self.connection
+        content, content_type = body or (None, None)
         in_query = method in ("GET", "DELETE")
         with self._count_lock:
             self._requests += 1
@@ -143,9 +163,10 @@ class PveClient:
                 method,
                 connection.base_url + route,
                 params=dict(values) if in_query else None,
-                data=None if in_query else dict(values),
+                data=content if body else None if in_query else dict(values),
+                headers={"Content-Type": content_type} if content_type else None,
                 auth=auth or sessions.NoAuth(),
-                timeout=(connection.connect_timeout_s, connection.api_timeout_s),
+                timeout=(connection.connect_timeout_s, timeout_s or connection.api_timeout_s),
                 verify=sessions.tls_verify(connection),
                 allow_redirects=False,
             )
