@@ -5,8 +5,9 @@
 
 Use ``pvecri.runtime.attributes`` together with the part for the module's action
 group, ``pvecri.runtime.attributes.runtime`` or ``pvecri.runtime.attributes.pve``.
-Read-only modules add ``pvecri.runtime.attributes.info``.  What a module says in
-its own ``attributes`` block wins over the fragment, key by key.
+Read-only modules list ``pvecri.runtime.attributes.info`` before these: of two
+fragments the first wins, and what a module says in its own ``attributes`` block
+wins over both, key by key.
 """
 
 from __future__ import annotations
