@@ -10,7 +10,11 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Security
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
-from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.names import CAPABILITIES, near_matches
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.names import (
+    ALL,
+    CAPABILITIES,
+    normalise_capability,
+)
 
 #: What a container gets when nothing is asked: enough for a server that starts as
 #: root and gives it up, without raw sockets, device nodes or the audit log.
@@ -27,22 +31,6 @@ DEFAULT_CAPABILITIES: t.Final = (
     "CAP_SETUID",
     "CAP_SYS_CHROOT",
 )
-
-ALL: t.Final = "ALL"
-
-
-def normalise_capability(name: str, field: str) -> str:
-    """Return ``CAP_NET_ADMIN`` for ``net_admin``, ``cap_net_admin`` and the like, or ``ALL``.
-
-    Raises InvalidSpec with the names that look similar for one that the kernel does not know.
-    """
-    upper = name.strip().upper()
-    if upper == ALL:
-        return ALL
-    full = upper if upper.startswith("CAP_") else f"CAP_{upper}"
-    if full not in CAPABILITIES:
-        raise InvalidSpec(field, f"unknown capability '{name}'", hint=near_matches(full, CAPABILITIES))
-    return full
 
 
 def effective_capabilities(security: Security, host: HostFacts, warnings: list[str]) -> frozenset[str]:

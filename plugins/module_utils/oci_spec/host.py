@@ -29,8 +29,7 @@ SECCOMP_PROFILE = "/usr/share/containers/seccomp.json"
 
 #: cgroup v1 mounts name their controllers among other options.
 _V1_CONTROLLERS = frozenset(
-    ("blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "misc")
-    + ("net_cls", "net_prio", "perf_event", "pids", "rdma")
+    {"blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "misc", "pids"}
 )
 
 #: crun 1.9 and later answer ``crun features``; before, versions other than 1.0.x are refused.

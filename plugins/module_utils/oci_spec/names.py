@@ -9,6 +9,8 @@ import difflib
 import re
 import typing as t
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
+
 _CAPABILITY_NAMES = (
     "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE "
     "NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT "
@@ -22,6 +24,9 @@ _RLIMIT_NAMES = (
 
 #: Capabilities in the kernel's order: the index is the bit (capabilities(7)).
 CAPABILITIES: t.Final = tuple(f"CAP_{name}" for name in _CAPABILITY_NAMES.split())
+
+#: Stands for every capability in lists of what to add or drop.
+ALL: t.Final = "ALL"
 
 #: Resource limits and their numbers on Linux (getrlimit(2)).
 RLIMITS: t.Final = {f"RLIMIT_{name}": number for number, name in enumerate(_RLIMIT_NAMES.split())}
@@ -61,3 +66,26 @@ def near_matches(name: str, known: t.Iterable[str]) -> str:
     if found:
         return f"Did you mean {' or '.join(found)}?"
     return f"Known are {', '.join(choices)}"
+
+
+def normalise_capability(name: str, field: str) -> str:
+    """Return ``CAP_NET_ADMIN`` for ``net_admin``, ``cap_net_admin`` and the like, or ``ALL``.
+
+    Raises InvalidSpec with the names that look similar for one that the kernel does not know.
+    """
+    upper = name.strip().upper()
+    if upper == ALL:
+        return ALL
+    full = upper if upper.startswith("CAP_") else f"CAP_{upper}"
+    if full not in CAPABILITIES:
+        raise InvalidSpec(field, f"unknown capability '{name}'", hint=near_matches(full, CAPABILITIES))
+    return full
+
+
+def normalise_rlimit(kind: str, field: str) -> str:
+    """Return ``RLIMIT_NOFILE`` for ``nofile`` and the like; raises InvalidSpec for an unknown one."""
+    upper = kind.strip().upper()
+    full = upper if upper.startswith("RLIMIT_") else f"RLIMIT_{upper}"
+    if full not in RLIMITS:
+        raise InvalidSpec(field, f"unknown resource limit '{kind}'", hint=near_matches(full, RLIMITS))
+    return full

@@ -22,8 +22,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.capabiliti
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.names import (
     RLIM_INFINITY,
-    RLIMITS,
-    near_matches,
+    normalise_rlimit,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.paths import check_absolute, check_text
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.security import (
@@ -166,15 +165,6 @@ def _oom_score_adj(asked: int, host: HostFacts, warnings: list[str]) -> int:
         )
         return host.oom_score_adj
     return asked
-
-
-def normalise_rlimit(kind: str, field: str) -> str:
-    """Return ``RLIMIT_NOFILE`` for ``nofile`` and the like; raises InvalidSpec for an unknown one."""
-    upper = kind.strip().upper()
-    full = upper if upper.startswith("RLIMIT_") else f"RLIMIT_{upper}"
-    if full not in RLIMITS:
-        raise InvalidSpec(field, f"unknown resource limit '{kind}'", hint=near_matches(full, RLIMITS))
-    return full
 
 
 def _rlimits(rlimits: t.Sequence[Rlimit], host: HostFacts, warnings: list[str]) -> list[dict[str, t.Any]]:

@@ -1,0 +1,131 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read sizes, durations and CPU counts as people write them.
+
+Units are never guessed: ``MiB`` and ``m`` are 1024², ``MB`` is 1000².
+"""
+
+from __future__ import annotations
+
+import decimal
+import re
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
+
+#: The kernel counts bytes in signed 64 bits.
+MAX_BYTES: t.Final = (1 << 63) - 1
+
+_SIZE: t.Final = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?P<unit>[A-Za-z]*)")
+_DURATION_PART: t.Final = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(h|ms|us|µs|m|s|d)")
+_SECONDS: t.Final = {
+    "d": decimal.Decimal(86400),
+    "h": decimal.Decimal(3600),
+    "m": decimal.Decimal(60),
+    "s": decimal.Decimal(1),
+    "ms": decimal.Decimal("0.001"),
+    "us": decimal.Decimal("0.000001"),
+    "µs": decimal.Decimal("0.000001"),
+}
+
+_PREFIXES: t.Final = "kmgtpe"
+
+#: Period, in µs, that a number of CPUs is turned into a quota of.
+CPU_PERIOD_US: t.Final = 100_000
+_MIN_CPU_QUOTA_US: t.Final = 1000
+
+_SIZE_HINT: t.Final = "Write bytes, or a number with B, KiB, MiB, GiB, TiB (1024) or kB, MB, GB, TB (1000)"
+_UNLIMITED_WORDS: t.Final = ("-1", "unlimited", "max")
+
+#: More digits than any size has; what is longer is no number that anybody meant.
+_MAX_LENGTH: t.Final = 40
+
+
+def _unit_factor(unit: str) -> int | None:
+    """Return how many bytes a unit has; a lone letter is binary, as docker and podman read it."""
+    lower = unit.lower()
+    if lower in ("", "b"):
+        return 1
+    exponent = _PREFIXES.find(lower[0]) + 1
+    if not exponent:
+        return None
+    if lower[1:] in ("", "i", "ib"):
+        return int(1024**exponent)
+    return int(1000**exponent) if lower[1:] == "b" else None
+
+
+def parse_size(value: t.Any, field: str, *, allow_unlimited: bool = False) -> int:
+    """Return bytes from ``64MiB``, ``64m`` (both 1024²), ``64MB`` (1000²), ``1.5G`` or a number.
+
+    ``-1``, ``unlimited`` and ``max`` are -1 if ``allow_unlimited``.  Fractions of a
+    byte are cut off.  Raises InvalidSpec for ``field``.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise InvalidSpec(field, f"{value!r} is not a size", hint=_SIZE_HINT)
+    text = str(value).strip()
+    if text.lower() in _UNLIMITED_WORDS:
+        if allow_unlimited:
+            return -1
+        raise InvalidSpec(field, "cannot be unlimited", hint=_SIZE_HINT)
+    found = _SIZE.fullmatch(text) if len(text) <= _MAX_LENGTH else None
+    factor = _unit_factor(found["unit"]) if found else None
+    if not found or factor is None:
+        raise InvalidSpec(field, f"'{text[:_MAX_LENGTH]}' is not a size", hint=_SIZE_HINT)
+    size = int(decimal.Decimal(found["number"]) * factor)
+    if size > MAX_BYTES:
+        raise InvalidSpec(field, f"'{text}' is more than 8 EiB")
+    return size
+
+
+def parse_duration(value: t.Any, field: str) -> float:
+    """Return seconds from ``30s``, ``1m30s``, ``500ms``, ``2h`` or a number of seconds.
+
+    Raises InvalidSpec for ``field``.
+    """
+    text = "" if isinstance(value, bool) else str(value).strip()
+    total = decimal.Decimal(0)
+    if len(text) <= _MAX_LENGTH and re.fullmatch(r"\d+(\.\d+)?|\.\d+", text):
+        total = decimal.Decimal(text)
+    elif text and len(text) <= _MAX_LENGTH and re.fullmatch(f"(?:{_DURATION_PART.pattern})+", text):
+        for number, unit in _DURATION_PART.findall(text):
+            total += decimal.Decimal(number) * _SECONDS[unit]
+    else:
+        raise InvalidSpec(
+            field,
+            f"'{text[:_MAX_LENGTH]}' is not a duration",
+            hint="Write seconds, or as 500ms, 30s, 1m30s, 2h",
+        )
+    return float(total)
+
+
+def parse_cpus(value: t.Any, field: str) -> tuple[int, int]:
+    """Return quota and period in µs from a number of CPUs such as ``1.5``.
+
+    Raises InvalidSpec for ``field``, also below a hundredth of a CPU, which the kernel refuses.
+    """
+    text = "" if isinstance(value, bool) else str(value).strip()
+    if len(text) > _MAX_LENGTH or not re.fullmatch(r"\d+(\.\d+)?|\.\d+", text):
+        raise InvalidSpec(field, f"'{text[:_MAX_LENGTH]}' is not a number of CPUs", hint="Write '0.5' or '2'")
+    quota = int(decimal.Decimal(text) * CPU_PERIOD_US)
+    if not _MIN_CPU_QUOTA_US <= quota <= MAX_BYTES // 1000:
+        raise InvalidSpec(field, f"'{text}' is out of range", hint="It must be at least 0.01")
+    return quota, CPU_PERIOD_US
+
+
+def parse_mode(value: t.Any, field: str) -> int:
+    """Return permission bits from an octal text such as ``0640``, or from a number as it is.
+
+    YAML reads an unquoted ``0640`` as the number 416, whose value is right already.
+    Raises InvalidSpec for ``field``.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        mode = value
+    else:
+        text = str(value).strip()
+        if not re.fullmatch(r"(0o?)?[0-7]{1,4}", text):
+            raise InvalidSpec(field, f"'{text[:_MAX_LENGTH]}' is not octal", hint="Write '0640', in quotes")
+        mode = int(text.lower().replace("o", ""), 8)
+    if not 0 <= mode <= 0o7777:
+        raise InvalidSpec(field, f"{mode} is not a set of permission bits", hint="Write '0640', in quotes")
+    return mode
