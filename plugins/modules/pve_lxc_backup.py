@@ -279,11 +279,12 @@ def present(client: PveClient, view: ClusterView, params: Params, check_mode: bo
         bandwidth_kib_s=params["bwlimit"],
     )
     actual = backups.read(client, place, vmid=guest.vmid)
-    now_s = backups.server_time(client, guest.node) if wanted.max_age_s else 0
+    now_s, warnings = backups.server_time(client, guest.node) if wanted.max_age_s else (0, list[str]())
     steps = backups.plan_present(wanted, actual, now_s)
-    backup, warnings = steps.existing, list[str]()
+    backup = steps.existing
     if steps.create and not check_mode:
-        backup, warnings = backups.create(client, guest, place, wanted)
+        backup, said = backups.create(client, guest, place, wanted)
+        warnings += said
     elif backup is not None and not check_mode:
         backup = backups.amend(client, place, backup, steps.changes)
     done = steps.has_steps and not check_mode

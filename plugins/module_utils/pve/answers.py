@@ -16,6 +16,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     LoginFailed,
     MissingPrivilege,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import privileges
 
 #: pveproxy's own numbers for what went wrong between it and the node that should answer.
 _PROXY_PROBLEMS = {
@@ -79,7 +80,7 @@ def error_of_answer(
             "whether the account is enabled and the token unexpired, and the clocks of both hosts",
         )
     if status == 403:
-        return _forbidden(said, request)
+        return _forbidden(said, request, privileges.unnamed(method, path))
     if status in _PROXY_PROBLEMS:
         node = node_of(path)
         who = f"node '{node}'" if node else "the node that should answer"
@@ -114,10 +115,10 @@ def _bad_request(said: str, errors: t.Any, request: str) -> InvalidSpec:
     )
 
 
-def _forbidden(said: str, request: str) -> MissingPrivilege:
+def _forbidden(said: str, request: str, unnamed: tuple[str, str] | None) -> MissingPrivilege:
     found = _PERMISSION.search(said)
-    if found:
-        path, privilege = found["path"], found["privilege"].strip()
+    if found or (unnamed and "(" not in said):
+        privilege, path = (found["privilege"].strip(), found["path"]) if found else unnamed or ("", "")
         return MissingPrivilege(
             f"the Proxmox VE user lacks the privilege {privilege} on {path} ({request})",
             privilege=privilege,

@@ -10,12 +10,14 @@ size, and as removed when it does not list it any more.
 from __future__ import annotations
 
 import dataclasses
+import time
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.diff import DifferenceTracker
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CoreError,
     InvalidSpec,
+    MissingPrivilege,
     NotFound,
     TaskFailed,
     WrongState,
@@ -247,9 +249,15 @@ def remove(client: PveClient, place: Place, steps: Plan) -> list[str]:
     return _verified_removal(client, place, steps, upids)
 
 
-def server_time(client: PveClient, node: str) -> int:
-    """Return the node's clock in seconds since the epoch, which backup times are taken from."""
-    return int(client.get(("nodes", node, "time"))["time"])
+def server_time(client: PveClient, node: str) -> tuple[int, list[str]]:
+    """Return the clock that backup times are taken from, in seconds since the epoch, with warnings.
+
+    Without the privilege to read the node's it is this host's.
+    """
+    try:
+        return int(client.get(("nodes", node, "time"))["time"]), []
+    except MissingPrivilege as exc:
+        return int(time.time()), [f"the age of backups is judged by this host's clock: {exc.message}"]
 
 
 def choose(backups: t.Sequence[Backup], volid: str, vmid: int) -> Backup:

@@ -1,0 +1,86 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hold the privilege table, its page and the modules' options together."""
+
+from __future__ import annotations
+
+import importlib
+import pathlib
+import re
+
+import pytest
+import yaml
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import lxc_options, privileges
+
+ROOT = pathlib.Path(__file__).parents[5]
+PAGE = ROOT / "docs" / "pve-privileges.md"
+MODULES = sorted({need.module for need in privileges.MATRIX} - {"all", "pve_lxc_container"})
+
+
+def words(module):
+    return {
+        word
+        for need in privileges.MATRIX
+        if need.module == module
+        for word in re.split(r"[,\s=]+", need.subject)
+    }
+
+
+def test_page_holds_the_table():
+    assert privileges.as_markdown() in PAGE.read_text()
+
+
+def test_page_holds_the_commands():
+    assert privileges.as_commands("ansible@pve", "play") in PAGE.read_text()
+
+
+def test_every_container_option_has_a_row_or_needs_nothing():
+    options = set(lxc_options.container_options())
+    known = words("pve_lxc_container") | privileges.FREE_OPTIONS
+    assert options - known == set(), "say in privileges.py which privilege these options need"
+
+
+def test_free_options_exist():
+    assert set(lxc_options.container_options()) >= privileges.FREE_OPTIONS
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_rows_name_options_that_exist(module):
+    documentation = importlib.import_module(
+        f"ansible_collections.pvecri.runtime.plugins.modules.{module}"
+    ).DOCUMENTATION
+    options = yaml.safe_load(documentation)["options"]
+    for need in privileges.MATRIX:
+        if need.module == module:
+            first = re.split(r"[,\s=]+", need.subject)[0]
+            assert first in options or first == "listing", need.subject
+            for state in re.findall(r"state=(\w+)", need.subject):
+                assert state in options["state"]["choices"]
+
+
+def test_roles_hold_each_privilege_of_the_table_and_no_other():
+    in_roles = {privilege for role in privileges.roles() for privilege in role.privileges}
+    in_table = {name for need in privileges.MATRIX for name in need.privileges if not need.is_root_only}
+    assert in_roles == in_table
+
+
+def test_roles_of_one_module_are_smaller():
+    (container, storage) = privileges.roles(("pve_lxc_snapshot",))
+    assert container.privileges == ("VM.Audit", "VM.PowerMgmt", "VM.Snapshot", "VM.Snapshot.Rollback")
+    assert storage.privileges == ("Datastore.Audit",)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "privilege"),
+    [
+        ("POST", "/nodes/pve1/lxc", "VM.Allocate"),
+        ("POST", "/nodes/pve1/lxc/100/clone", "VM.Allocate"),
+        ("GET", "/nodes/pve1/lxc", None),
+        ("POST", "/nodes/pve1/lxc/100/snapshot", None),
+    ],
+)
+def test_unnamed(method, path, privilege):
+    found = privileges.unnamed(method, path)
+    assert (found[0] if found else None) == privilege
