@@ -75,6 +75,8 @@ _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_IN_ROOT = 0x10
 _RENAME_EXCHANGE = 0x2
 _STATX_ATTR_MOUNT_ROOT = 0x2000
+_TMPFS_MAGIC = 0x01021994
+_RAMFS_MAGIC = 0x858458F6
 
 #: How many symbolic links a path may lead through, as in path_resolution(7).
 _MAX_LINKS = 40
@@ -200,6 +202,13 @@ def is_mount_point(path: str) -> bool:
         _fail(path)
     # struct statx: stx_mask u32, stx_blksize u32, stx_attributes u64, …; stx_attributes_mask is u64 number 7.
     return bool(buffer[1] & _STATX_ATTR_MOUNT_ROOT)
+
+
+def is_in_memory(path: str) -> bool:
+    """Say whether ``path`` lies on a tmpfs or ramfs: what is there never reaches a disk but by swap."""
+    buffer = (ctypes.c_long * 32)()
+    _check(_libc.statfs(os.fsencode(path), buffer), path)
+    return buffer[0] in (_TMPFS_MAGIC, _RAMFS_MAGIC)
 
 
 def mounts_below(path: str) -> list[str]:

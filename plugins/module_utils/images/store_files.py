@@ -1,0 +1,243 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read a containers-storage directory without starting anything.
+
+    overlay-images/images.json        images: id, names, top layer
+    overlay-images/<id>/…             their manifests and configurations
+    overlay-layers/layers.json        layers and their parents
+    overlay/<layer>/diff              what a layer holds
+
+The files are written by skopeo, podman and others through the library
+containers/storage.  It replaces both lists by renaming, adds layers before
+the image that needs them and takes them away after it; so a reader that takes
+the images first sees nothing half-made and needs no lock.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import re
+import secrets
+import threading
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound, WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_atomic
+from ansible_collections.pvecri.runtime.plugins.module_utils.images.config import parse_image_config
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
+
+_PLAIN_KEY = re.compile(r"[0-9a-z.]+")
+_CONFIG_KEY = re.compile(r"[a-z0-9]+:[0-9a-f]{32,}")
+_MANIFEST_KEY = "manifest-"
+#: Length of the mark that the library leaves in a lock file to say that the data changed.
+_MARK = 64
+
+_Raw = dict[str, t.Any]
+
+
+class StoreFiles:
+    """The files below one graph root; nothing is read before it is asked for."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._cache: dict[str, tuple[tuple[int, int, int], t.Any]] = {}
+        self._images: dict[str, tuple[_Raw, Image]] = {}
+        self._guard = threading.Lock()
+
+    def all(self) -> list[Image]:
+        """Return all images that are whole, in the order of the store."""
+        return [image for raw in self._image_list() if (image := self._whole(raw)) is not None]
+
+    def by_id(self, image_id: str) -> Image | None:
+        """Return the image with this id (64 hexadecimal digits), if it is there and whole."""
+        return self._first(lambda raw: raw.get("id") == image_id)
+
+    def by_name(self, name: str) -> Image | None:
+        """Return the image that bears this full name, if it is there and whole."""
+        return self._first(lambda raw: name in (raw.get("names") or ()))
+
+    def by_digest(self, repository: str, digest: str) -> Image | None:
+        """Return the image that bears a name of ``repository`` and was fetched by ``digest``."""
+
+        def matches(raw: _Raw) -> bool:
+            if f"{_MANIFEST_KEY}{digest}" not in (raw.get("big-data-names") or ()):
+                return False
+            return any(_repository_of(name) == repository for name in raw.get("names") or ())
+
+        return self._first(matches)
+
+    def untag(self, name: str) -> None:
+        """Take ``name`` from the image that bears it, under the library's own lock."""
+        path = self._path("overlay-images", "images.json")
+        lock = os.open(
+            self._path("overlay-images", "images.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+            images = json.loads(_read(path) or b"[]")
+            for raw in images:
+                raw["names"] = [other for other in raw.get("names") or () if other != name]
+            write_atomic(path, json.dumps(images).encode(), mode=0o600)
+            # Another mark than before makes a process that has the old list in memory read it again.
+            os.pwrite(lock, secrets.token_hex(_MARK // 2).encode(), 0)
+        finally:
+            os.close(lock)
+
+    # ---- reading ------------------------------------------------------------------------------------------
+
+    def _first(self, matches: t.Callable[[_Raw], bool]) -> Image | None:
+        for raw in self._image_list():
+            if matches(raw) and (image := self._whole(raw)) is not None:
+                return image
+        return None
+
+    def _path(self, *parts: str) -> str:
+        return os.path.join(self.root, *parts)
+
+    def _image_list(self) -> list[_Raw]:
+        return t.cast("list[_Raw]", self._json("overlay-images", "images.json", index=False))
+
+    def _layers(self) -> dict[str, _Raw]:
+        layers = dict(self._json("overlay-layers", "layers.json", index=True))
+        # Layers of containers that need not outlive a reboot stand in a list of their own.
+        layers.update(self._json("overlay-layers", "volatile-layers.json", index=True))
+        return layers
+
+    def _json(self, folder: str, name: str, *, index: bool) -> t.Any:
+        """Return the parsed list, from memory as long as the file is the same."""
+        path = self._path(folder, name)
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            return {} if index else []
+        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        with self._guard:
+            cached = self._cache.get(path)
+            if cached is not None and cached[0] == stamp:
+                return cached[1]
+        try:
+            value = json.loads(_read(path) or b"[]")
+            parsed = {raw["id"]: raw for raw in value} if index else list(value)
+        except (ValueError, TypeError, KeyError) as exc:
+            raise WrongState(
+                f"the image store's file {path} is damaged", hint="Restore it, or move the store away"
+            ) from exc
+        with self._guard:
+            self._cache[path] = (stamp, parsed)
+        return parsed
+
+    def _whole(self, raw: _Raw) -> Image | None:
+        """Return the image, or None when a part of it is missing: then it is fetched again."""
+        with self._guard:
+            cached = self._images.get(raw["id"])
+        if cached is not None and cached[0] is raw:
+            image = cached[1]
+        else:
+            built = self._build(raw)
+            if built is None:
+                return None
+            image = built
+            with self._guard:
+                self._images[raw["id"]] = (raw, image)
+        return image if all(os.path.isdir(path) for path in image.layer_dirs) else None
+
+    def _build(self, raw: _Raw) -> Image | None:
+        chain = self._chain(raw.get("layer") or "")
+        keys = raw.get("big-data-names") or []
+        config_key = next((key for key in keys if _CONFIG_KEY.fullmatch(key)), None)
+        if chain is None or config_key is None:
+            return None
+        try:
+            document = json.loads(self._big_data(raw["id"], config_key))
+        except (FileNotFoundError, ValueError):
+            return None
+        digests = raw.get("big-data-digests") or {}
+        listed = [key.removeprefix(_MANIFEST_KEY) for key in keys if key.startswith(_MANIFEST_KEY)]
+        own = digests.get("manifest") or raw.get("digest") or ""
+        return Image(
+            id=raw["id"],
+            digest=own,
+            digests=tuple(dict.fromkeys([own, *listed])),
+            names=tuple(raw.get("names") or ()),
+            config=parse_image_config(document),
+            layer_dirs=tuple(self._path("overlay", layer["id"], "diff") for layer in chain),
+            size_bytes=sum(max(0, layer.get("diff-size", 0)) for layer in chain),
+        )
+
+    def _chain(self, top: str) -> list[_Raw] | None:
+        """Return the layers from the topmost down; None when one is missing or half unpacked."""
+        layers = self._layers()
+        chain: list[_Raw] = []
+        while top:
+            layer = layers.get(top)
+            if layer is None or (layer.get("flags") or {}).get("incomplete") or len(chain) > len(layers):
+                return None
+            chain.append(layer)
+            top = layer.get("parent") or ""
+        return chain
+
+    def _big_data(self, image_id: str, key: str) -> bytes:
+        name = key if _PLAIN_KEY.fullmatch(key) else "=" + base64.b64encode(key.encode()).decode()
+        return _read(self._path("overlay-images", image_id, name))
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read()
+
+
+def _repository_of(name: str) -> str:
+    head = name.partition("@")[0]
+    colon = head.rfind(":")
+    return head if colon == -1 or "/" in head[colon:] else head[:colon]
+
+
+DEFAULT_HOST_ROOT = "/var/lib/containers/storage"
+_HOST_CONFIGS = ("/etc/containers/storage.conf", "/usr/share/containers/storage.conf")
+
+
+def host_store_root(configs: t.Sequence[str] = _HOST_CONFIGS) -> str:
+    """Return the graph root of the host's shared store, as containers-storage.conf(5) says."""
+    import tomllib  # noqa: PLC0415 - rarely needed, and the modules' start time counts
+
+    for path in configs:
+        try:
+            with open(path, "rb") as stream:
+                root = tomllib.load(stream).get("storage", {}).get("graphroot")
+        except FileNotFoundError:
+            continue
+        except tomllib.TOMLDecodeError as exc:
+            raise WrongState(f"{path} is no TOML: {exc}", hint="Repair the file") from exc
+        return root if isinstance(root, str) and root else DEFAULT_HOST_ROOT
+    return DEFAULT_HOST_ROOT
+
+
+_SPECIFIER = re.compile(r"\[(?:[a-z0-9]*@)?(?P<root>/[^+:\]]*)?[^\]]*\](?P<name>.*)")
+
+
+def find_in_host_store(name: str) -> Image:
+    """Return the image behind ``containers-storage:name``; the name may begin with a store in brackets.
+
+    Raises NotFound.
+    """
+    from ansible_collections.pvecri.runtime.plugins.module_utils.images.reference import (  # noqa: PLC0415
+        ImageReference,
+    )
+
+    match = _SPECIFIER.fullmatch(name)
+    root = (match["root"] if match else None) or host_store_root()
+    plain = match["name"] if match else name
+    files = StoreFiles(root)
+    if plain.startswith("@"):
+        image = files.by_id(plain[1:].removeprefix("sha256:"))
+    else:
+        image = files.by_name(ImageReference.parse(plain).pullable)
+    if image is None:
+        raise NotFound(
+            f"the image store {root} holds no image '{plain}'", hint="List it with 'podman images'"
+        )
+    return image
