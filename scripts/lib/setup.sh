@@ -9,7 +9,8 @@
 # shellcheck disable=SC2034  # its callers use the variables that it sets
 
 CACHE="${PVECRI_CACHE:-/var/cache/pvecri}"
-PYTHON=/usr/bin/python3
+PYTHON=/usr/bin/python3   # not the first in PATH: a pyenv or a venv of the caller may stand there
+OS_RELEASE=/etc/os-release
 LOGS="$CACHE/logs"
 SECONDS=0
 
@@ -53,11 +54,10 @@ require_root() {
 }
 
 require_debian() {
-    local file=/etc/os-release id='' like='' version='' name=''
-    [[ -r "$file" ]] || fail "$file is missing, so the distribution is unknown" \
+    local id='' like='' version='' name=''
+    [[ -r "$OS_RELEASE" ]] || fail "$OS_RELEASE is missing, so the distribution is unknown" \
         "Supported: Debian 12 and 13, and Proxmox VE 8 and 9 that stand on them."
-    id=$(os_release "$file" ID) like=$(os_release "$file" ID_LIKE)
-    version=$(os_release "$file" VERSION_ID) name=$(os_release "$file" PRETTY_NAME)
+    id=$(os_release ID) like=$(os_release ID_LIKE) version=$(os_release VERSION_ID) name=$(os_release PRETTY_NAME)
     if [[ "$id" != debian || ! "$version" =~ ^(12|13)$ ]]; then
         fail "${name:-$id $version} is not supported${like:+ (it is like: $like)}" \
             "Supported: Debian 12 and 13, and Proxmox VE 8 and 9 that stand on them."
@@ -65,9 +65,9 @@ require_debian() {
     command -v apt-get >/dev/null || fail "apt-get is missing" "Install the package 'apt'."
 }
 
-# Print one value of an os-release file, unquoted, without executing the file.
+# Print one value of the os-release file, unquoted, without executing the file.
 os_release() {
-    sed -n "s/^$2=[\"']\\{0,1\\}\\([^\"']*\\)[\"']\\{0,1\\}\$/\\1/p" "$1" | tail -n 1
+    sed -n "s/^$1=[\"']\\{0,1\\}\\([^\"']*\\)[\"']\\{0,1\\}\$/\\1/p" "$OS_RELEASE" | tail -n 1
 }
 
 require_cache() {
@@ -200,10 +200,8 @@ ensure_venv() {
         build="$link.$$"
         logged "venv-$name" "$PYTHON" -m venv "$build" ||
             fail "the virtual environment could not be made" "Is the Debian package python3-venv installed?"
-        logged "pip-$name" "$build/bin/python" -m pip install --disable-pip-version-check --no-input \
-            --retries 2 --timeout 60 -c "$pins" "$@" ||
-            fail "pip could not install the Python tools (log: $LOGS/pip-$name.log)" \
-                "$(pip_advice "$LOGS/pip-$name.log")"
+        "$build/bin/python" -m pip install --disable-pip-version-check --no-input --retries 2 --timeout 60 \
+            -c "$pins" "$@" >"$LOGS/pip-$name.log" 2>&1 </dev/null || pip_failed "$LOGS/pip-$name.log"
         ln -sfn "${build##*/}" "$link.new"
         mv -T "$link.new" "$link"
     fi
@@ -221,17 +219,20 @@ remove_unused_venvs() {
     done
 }
 
-# Say what to do about a failed pip, from what it printed.
-pip_advice() {
+# End with the reason why pip failed.  Without a network pip's own last words speak of conflicting
+# versions, which would lead astray, so its log is shown only when the reason is not known.
+pip_failed() {
+    local what="pip could not install the Python tools"
     if grep -qE 'NewConnectionError|NameResolutionError|ConnectTimeout|Temporary failure|ProxyError' "$1"; then
-        echo "PyPI could not be reached: check the network, or set PIP_INDEX_URL (a mirror) or PIP_PROXY."
+        fail "$what: PyPI could not be reached (log: $1)" \
+            "Check the network, or set PIP_INDEX_URL (a mirror) or PIP_PROXY."
     elif grep -q 'CERTIFICATE_VERIFY_FAILED' "$1"; then
-        echo "The index's certificate is not trusted: set PIP_CERT to the file of your CA."
+        fail "$what: the index's certificate is not trusted (log: $1)" "Set PIP_CERT to the file of your CA."
     elif grep -q 'No space left' "$1"; then
-        echo "The disk is full: free some, or set PVECRI_CACHE to a folder elsewhere."
-    else
-        echo "The lines above say why; running the command again starts afresh."
+        fail "$what: the disk is full (log: $1)" "Free some, or set PVECRI_CACHE to a folder elsewhere."
     fi
+    tail -n 25 "$1" | sed 's/^/    /' >&2
+    fail "$what (log: $1)" "The lines above say why; running the command again starts afresh."
 }
 
 # ------------------------------------------------------------- the collection
