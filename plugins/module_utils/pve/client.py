@@ -239,7 +239,7 @@ class PveClient:
         if connection.fingerprint and "ingerprint" in str(exc):
             message = f"{where} shows another certificate than the one pinned by 'fingerprint'"
             hint = "If it was renewed on purpose, pin the new one; if not, somebody is in between"
-        elif connection.ca_path and isinstance(exc, OSError) and "CA" in _cause(exc):
+        elif connection.ca_path and _is_tls_setup(exc):
             message, hint = f"ca_path '{connection.ca_path}' cannot be read", "Give a PEM file or directory"
         else:
             message = f"TLS with {where} failed: {_cause(exc)}"
