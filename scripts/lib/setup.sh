@@ -119,7 +119,7 @@ apt_get() {
 apt_update() {
     local try
     for try in $(seq 60); do
-        logged apt-update apt_get update && return 0
+        apt_get update >"$LOGS/apt-update.log" 2>&1 </dev/null && return 0
         grep -qi 'could not get lock\|Unable to lock' "$LOGS/apt-update.log" || break
         ((try > 1)) || say "apt: waiting for another package manager to finish"
         sleep 5
@@ -134,6 +134,16 @@ unknown_packages() {
         policy=$(LC_ALL=C apt-cache policy "$package" 2>/dev/null)
         [[ "$policy" == *'  Candidate: '[^\(]* ]] || printf '%s\n' "$package"
     done
+}
+
+apt_install() {
+    apt_get install --no-install-recommends "$@" >"$LOGS/apt-install.log" 2>&1 </dev/null
+}
+
+# End when apt's log says that the servers cannot be reached: a second try would only take as long again.
+apt_unreachable() {
+    ! grep -qE 'Temporary failure resolving|Could not resolve|Could not connect|Unable to connect|unreachable' "$1" ||
+        fail "apt cannot reach its package servers (log: $1)" "Check the network, or set a proxy or mirror for apt."
 }
 
 # Install what is missing of the given packages, in one apt call.
@@ -152,18 +162,22 @@ ensure_packages() {
         apt_update
         mapfile -t unknown < <(unknown_packages "${missing[@]}")
         if ((${#unknown[@]})); then
+            apt_unreachable "$LOGS/apt-update.log"
             fail "apt does not know these packages: ${unknown[*]}" \
-                "Is the network there (see $LOGS/apt-update.log), and is 'main' of Debian among apt's sources?"
+                "Is 'main' of Debian among apt's sources? What the update said: $LOGS/apt-update.log"
         fi
     fi
     keep_services_down
     # A stale list names package files that have been replaced since: refresh it once, then give up.
-    if ! logged apt-install apt_get install --no-install-recommends "${missing[@]}"; then
+    if ! apt_install "${missing[@]}"; then
+        apt_unreachable "$LOGS/apt-install.log"
         say "apt: trying once more with fresh package lists"
         apt_update
-        logged apt-install apt_get install --no-install-recommends "${missing[@]}" ||
+        if ! apt_install "${missing[@]}"; then
+            tail -n 25 "$LOGS/apt-install.log" | sed 's/^/    /' >&2
             fail "apt could not install: ${missing[*]}" \
-                "The lines above say why (whole log: $LOGS/apt-install.log). No network? Set apt's proxy or mirror."
+                "The lines above say why (whole log: $LOGS/apt-install.log); running the command again goes on."
+        fi
     fi
     release_services
 }

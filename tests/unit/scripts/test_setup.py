@@ -148,7 +148,7 @@ def test_ensure_packages_names_what_apt_does_not_know(shell: Shell) -> None:
     done = shell.run("ensure_packages crun conmon")
     assert done.returncode == 1
     assert "apt does not know these packages: crun conmon" in done.stderr
-    assert "Is the network there" in done.stderr
+    assert "among apt's sources" in done.stderr
     assert calls(shell) == ["update"]
 
 
@@ -166,6 +166,20 @@ def test_ensure_packages_refreshes_a_stale_list_once(
     if rc:
         assert "apt could not install: crun" in done.stderr
         assert "E: no route" in done.stderr
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_ensure_packages_does_not_try_twice_without_a_network(shell: Shell, known: bool) -> None:
+    dpkg(shell, {})
+    shell.program("apt-cache", "echo '  Candidate: 1.0'" if known else "exit 0")
+    count = shell.tmp_path / "count"
+    shell.program(
+        "apt-get", f"echo x >>{count}; echo \"Temporary failure resolving 'deb.debian.org'\"; exit 100"
+    )
+    done = shell.run("ensure_packages crun")
+    assert done.returncode == 1
+    assert "apt cannot reach its package servers" in done.stderr
+    assert count.read_text() == "x\n"
 
 
 def fake_python(shell: Shell, pip: str = "exit 0") -> str:
