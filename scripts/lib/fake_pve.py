@@ -26,7 +26,7 @@ from fakepve.certs import make_cert
 
 HOST = "127.0.0.1"
 USER = "root@pam"
-TOKEN_ID = "demo"
+TOKEN_ID = "demo"  # noqa: S105 - its name, not its secret
 TEMPLATE = "vztmpl/debian-13-standard_13.1-2_amd64.tar.zst"
 _PR_SET_PDEATHSIG = 1
 
@@ -55,8 +55,8 @@ async def serve(folder: pathlib.Path) -> None:
     pve.apitokens[f"{USER}!{TOKEN_ID}"] = secret
     pve.store_file("local", TEMPLATE.removeprefix("vztmpl/"), 0, "vztmpl")
     await pve.start(certificate, key)
-    variables = {"HOST": HOST, "PORT": str(pve.port), "USER": USER, "TOKEN_ID": TOKEN_ID, "TOKEN_SECRET": secret}
-    variables |= {"CA_PATH": certificate, "TEMPLATE": f"local:{TEMPLATE}"}
+    variables = {"HOST": HOST, "PORT": str(pve.port), "CA_PATH": certificate, "USER": USER}
+    variables |= {"TOKEN_ID": TOKEN_ID, "TOKEN_SECRET": secret, "TEMPLATE": f"local:{TEMPLATE}"}
     write_login(folder, {f"PVE_{name}": value for name, value in variables.items()})
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
