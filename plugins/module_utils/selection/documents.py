@@ -97,11 +97,10 @@ def _refuse_double_keys(node: t.Any, seen: set[int]) -> None:
         return
     keys = set()
     for key, value in node.value:
-        if key.value in keys and isinstance(key, yaml.ScalarNode):
-            raise ValueError(
-                f"the key {quoted(key.value)} stands twice in one mapping (line {key.start_mark.line + 1})"
-            )
         if isinstance(key, yaml.ScalarNode):
+            if key.value in keys:
+                line = key.start_mark.line + 1
+                raise ValueError(f"the key {quoted(key.value)} stands twice in one mapping (line {line})")
             keys.add(key.value)
         _refuse_double_keys(value, seen)
 

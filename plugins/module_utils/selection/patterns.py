@@ -221,7 +221,7 @@ class _Regex(_Reader):
         self._skip("^")
         node = self._alternatives(0)
         if self._at < len(self._text):
-            raise self._refuse("unexpected ')'", "Write '\\\\)' for a parenthesis")
+            raise self._refuse("unexpected ')'", "Write '\\)' for a parenthesis")
         return node
 
     def _alternatives(self, depth: int) -> Node:

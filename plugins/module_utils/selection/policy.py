@@ -69,6 +69,8 @@ class Request:
                 "image", "an image reference is needed", hint="For example 'docker.io/library/nginx:1'"
             )
         for key in ("labels", "annotations"):
+            if not isinstance(data.get(key), t.Mapping | None):
+                raise InvalidSpec(key, f"{data[key]!r} is not a mapping", hint="Give text for text")
             for name, value in (data.get(key) or _NOTHING).items():
                 if not isinstance(value, str):
                     raise InvalidSpec(f"{key}.{name}", f"{value!r} is not text", hint="Put it in quotes")
@@ -186,7 +188,8 @@ class Policy:
                 reasons.append(f"there is no {subject}")
             else:
                 pattern = self._indexes[subject].matching(condition, value)
-                reasons.append(f"{subject} {quoted(value)} matches {pattern}")
+                what = f"value {quoted(value)} of {subject}" if subject.key else f"{subject} {quoted(value)}"
+                reasons.append(f"{what} matches {pattern}")
         if rule.digest is not None:
             reasons.append("image is pinned by digest" if rule.digest else "image is not pinned by digest")
         return " and ".join(reasons)
