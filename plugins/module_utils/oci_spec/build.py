@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec, ImageConfig, Mount
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec, ImageConfig
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.annotations import build_annotations
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.capabilities import (
     effective_capabilities,
@@ -25,7 +25,10 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.capabiliti
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.hooks import build_hooks
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.linux import build_linux
-from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.mounts import build_mounts
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.mounts import (
+    ResolvedMount,
+    build_mounts,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.process import (
     build_process,
     hostname_of,
@@ -39,14 +42,14 @@ def build_config(  # noqa: PLR0917 - in the order in which they come to be
     user: ResolvedUser,
     host: HostFacts,
     rootfs: str = "rootfs",
-    mounts: t.Sequence[Mount] = (),
+    mounts: t.Sequence[ResolvedMount] = (),
     *,
     warnings: list[str] | None = None,
 ) -> dict[str, t.Any]:
     """Return ``config.json`` as plain data.
 
     ``user`` is ``spec.user``, else the image's, looked up in the rootfs.  ``mounts``
-    are ``spec.mounts`` in their order, all but tmpfs made binds of host paths, then
+    are ``spec.mounts`` in their order with the host path that each one shows, then
     those of the image's volumes.  Where the host forces something smaller than what
     was asked (a limit above its own), a sentence is appended to ``warnings``.
 

@@ -9,7 +9,7 @@ import re
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec, Mount
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.devices import build_devices
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.mounts import rootfs_propagation
@@ -38,7 +38,7 @@ def build_linux(
     spec: ContainerSpec,
     host: HostFacts,
     granted: frozenset[str],
-    mounts: t.Sequence[Mount],
+    mounts: t.Sequence[ResolvedMount],
 ) -> Json:
     """Return ``linux``; ``granted`` is the container's capability set."""
     devices, device_rules = build_devices(spec, host)

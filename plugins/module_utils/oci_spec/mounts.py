@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import posixpath
 import typing as t
 
@@ -22,25 +23,37 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.paths impo
 Json = dict[str, t.Any]
 
 
-def build_mounts(spec: ContainerSpec, host: HostFacts, mounts: t.Sequence[Mount]) -> list[Json]:
+#: Kinds that bring their own content: what is below their destination is theirs, too.
+_WHOLE_TREES: t.Final = (MountKind.BIND, MountKind.VOLUME, MountKind.IMAGE)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedMount:
+    """A mount that was asked for and the absolute host path that it shows; None for a tmpfs."""
+
+    mount: Mount
+    source: str | None = None
+
+
+def build_mounts(spec: ContainerSpec, host: HostFacts, mounts: t.Sequence[ResolvedMount]) -> list[Json]:
     """Return ``mounts``, parents before what lies below them.
 
-    ``mounts`` stands for ``spec.mounts``, in the same order, with everything but tmpfs
-    made a bind of an absolute host path; what follows beyond them (an image's volumes,
-    files for a name service) is mounted as well, unless the request has its own mount
-    there.  A mount that is asked for takes the place of the usual one at the same
-    destination, and of those below if it is a bind, which brings its own content.
+    ``mounts`` stands for ``spec.mounts``, in the same order; what follows beyond
+    them (an image's volumes, files for a name service) is mounted as well, unless the
+    request has its own mount there.  A mount that is asked for takes the place of the
+    usual one at the same destination, and of those below if it brings its own content.
     """
     asked: dict[str, Json] = {}
-    for i, mount in enumerate(mounts):
+    trees: list[str] = []
+    for i, item in enumerate(mounts):
         is_own = i < len(spec.mounts)
-        field = f"mounts[{i}]" if is_own else f"mounts ({mount.destination})"
-        destination = check_destination(mount.destination, f"{field}.destination")
+        field = f"mounts[{i}]" if is_own else f"mounts ({item.mount.destination})"
+        destination = check_destination(item.mount.destination, f"{field}.destination")
         if destination not in asked:
-            asked[destination] = _build_mount(mount, destination, field)
+            asked[destination] = _build_mount(item, destination, field)
+            trees += [destination] if item.mount.kind in _WHOLE_TREES else []
         elif is_own:
             raise InvalidSpec(f"{field}.destination", f"'{destination}' has a mount already")
-    trees = [path for path, mount in asked.items() if mount["type"] == "bind"]
     usual = [
         mount
         for mount in default_mounts(spec, host)
@@ -49,9 +62,9 @@ def build_mounts(spec: ContainerSpec, host: HostFacts, mounts: t.Sequence[Mount]
     return sorted([*usual, *asked.values()], key=lambda mount: _depth(mount["destination"]))
 
 
-def rootfs_propagation(mounts: t.Sequence[Mount]) -> str | None:
+def rootfs_propagation(mounts: t.Sequence[ResolvedMount]) -> str | None:
     """Return ``linux.rootfsPropagation``: a mount can only propagate where the rootfs does."""
-    modes = {mount.propagation.removeprefix("r") for mount in mounts}
+    modes = {item.mount.propagation.removeprefix("r") for item in mounts}
     if "shared" in modes:
         return "shared"
     return "slave" if "slave" in modes else None
@@ -73,10 +86,11 @@ def _is_below_any(destination: str, trees: t.Sequence[str]) -> bool:
     return any(posixpath.commonpath((destination, tree)) == tree for tree in trees)
 
 
-def _build_mount(mount: Mount, destination: str, field: str) -> Json:
+def _build_mount(item: ResolvedMount, destination: str, field: str) -> Json:
+    mount = item.mount
     if mount.kind == MountKind.TMPFS:
         return _build_tmpfs(mount, destination, field)
-    if not mount.source:
+    if not item.source:
         raise InvalidSpec(f"{field}.source", f"a {mount.kind} mount needs a source")
     if mount.size_bytes is not None:
         raise InvalidSpec(f"{field}.size", "only a tmpfs has a size")
@@ -100,7 +114,7 @@ def _build_mount(mount: Mount, destination: str, field: str) -> Json:
     result: Json = {
         "destination": destination,
         "type": "bind",
-        "source": check_absolute(mount.source, f"{field}.source"),
+        "source": check_absolute(item.source, f"{field}.source"),
         "options": options,
     }
     if mount.uid_maps or mount.gid_maps:
