@@ -12,7 +12,10 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Inval
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.devices import build_devices
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
-from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.mounts import rootfs_propagation
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.mounts import (
+    ResolvedMount,
+    rootfs_propagation,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.namespaces import (
     build_id_maps,
     build_namespaces,
