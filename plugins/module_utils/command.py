@@ -86,7 +86,8 @@ def built_environment(extra: t.Mapping[str, str] | None = None) -> dict[str, str
     return env
 
 
-def _missing(program: str) -> MissingDependency:
+def missing_program(program: str) -> MissingDependency:
+    """Return the error for a program that does not exist, with the package that has it."""
     name = os.path.basename(program)
     package = _PACKAGES.get(name)
     hint = f"Install the Debian package '{package}'" if package else f"Install '{name}' or give its full path"
@@ -133,7 +134,7 @@ class SubprocessRunner:
         except FileNotFoundError as exc:
             if cwd is not None and not os.path.isdir(cwd):
                 raise
-            raise _missing(args[0]) from exc
+            raise missing_program(args[0]) from exc
         try:
             out, err = child.communicate(stdin, timeout=timeout_s)
         except subprocess.TimeoutExpired as exc:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout, sockets
 
@@ -26,6 +25,8 @@ class CreateOptions:
     log_path: str
     #: Bytes after which conmon begins a new log file; None never.
     log_size_max: int | None = None
+    #: Bytes of log after which nothing more is written, all files together; None never.
+    log_total_max: int | None = None
     #: Log files kept in all, the one being written included.
     log_max_files: int = 1
     terminal: bool = False
@@ -36,6 +37,11 @@ class CreateOptions:
     #: Let systemd make the cgroup (``cgroupsPath`` is then ``slice:prefix:name``).
     systemd_cgroup: bool = False
     no_pivot: bool = False
+
+    @property
+    def has_rotation(self) -> bool:
+        """Say whether older log files are kept."""
+        return self.log_size_max is not None and self.log_max_files > 1
 
 
 def _crun_argv(programs: Programs, root: str, command: str, *rest: str) -> list[str]:
@@ -68,6 +74,8 @@ def create_argv(programs: Programs, layout: Layout, bundle: str, options: Create
     ]
     if options.log_size_max is not None:
         argv.append(f"--log-size-max={options.log_size_max}")
+    if options.log_total_max is not None:
+        argv.append(f"--log-global-size-max={options.log_total_max}")
     argv += [
         flag
         for flag, is_set in (
@@ -129,17 +137,15 @@ def exec_argv(
     name: str,
     *,
     process_path: str,
-    pid_file: str | None = None,
+    pid_file: str,
+    log_path: str,
     console_socket: str | None = None,
-    detach: bool = False,
-    extra: t.Sequence[str] = (),
 ) -> list[str]:
-    """Return the command that runs the OCI process of a file in a running container."""
-    options = ["--process", process_path]
-    if pid_file is not None:
-        options += ["--pid-file", pid_file]
+    """Return the command that runs the OCI process of a file in a running container.
+
+    crun's own complaints go to ``log_path`` too, to tell them from the command's.
+    """
+    options = ["--process", process_path, "--pid-file", pid_file]
     if console_socket is not None:
         options += ["--console-socket", console_socket]
-    if detach:
-        options.append("--detach")
-    return _crun_argv(programs, root, "exec", *options, *extra, name)
+    return [programs.crun, "--root", root, f"--log=file:{log_path}", "exec", *options, name]

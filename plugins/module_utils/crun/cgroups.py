@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import time
 import typing as t
@@ -14,7 +15,7 @@ import typing as t
 #: Where conmon processes live, so that the end of a login session or service spares them.
 MONITOR_GROUP = "pvecri-conmon"
 
-_THAW_POLL_S = 0.002
+_EMPTY_POLL_S = 0.002
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,10 +57,10 @@ class CgroupTree:
                 found += [int(pid) for pid in _read(os.path.join(directory, "cgroup.procs")).split()]
         return found
 
-    def set_pids_unlimited(self, group: str) -> None:
-        """Lift the limit on processes, which crun 1.8 cannot do on cgroup v1."""
-        with open(self.path(group, "pids", "pids.max"), "w", encoding="ascii") as stream:
-            stream.write("max")
+    def write(self, group: str, controller: str, name: str, value: str) -> None:
+        """Write one file of a group."""
+        with open(self.path(group, controller, name), "w", encoding="ascii") as stream:
+            stream.write(value)
 
     def adopt(self, pid: int, group: str = MONITOR_GROUP) -> bool:
         """Move a process into a group of its own, out of the reach of its session's end.
@@ -80,40 +81,47 @@ class CgroupTree:
     def remove(self, group: str, *, timeout_s: float = 2.0) -> None:
         """Remove an emptied group from every hierarchy; one that is gone already is fine.
 
-        Waits for processes that were killed to leave it, since the kernel refuses until then.
+        Waits for processes that were killed to leave it, since the kernel refuses until
+        then.  Groups below it are left, and keep it.
         """
         tops = [self.root] if self.is_v2 else [os.path.join(self.root, name) for name in _names(self.root)]
         deadline = time.monotonic() + timeout_s
         for top in tops:
-            _remove_tree(os.path.join(top, group.lstrip("/")), deadline)
+            _remove(os.path.join(top, group.lstrip("/")), deadline)
 
 
-def _names(root: str) -> list[str]:
+def _names(directory: str) -> list[str]:
     with contextlib.suppress(FileNotFoundError):
-        return os.listdir(root)
+        return os.listdir(directory)
     return []
 
 
-def _remove_tree(directory: str, deadline: float) -> None:
-    for below, _subdirectories, _files in os.walk(directory, topdown=False):
-        while True:
-            try:
-                os.rmdir(below)
-            except FileNotFoundError:
-                pass
-            except OSError:
-                if time.monotonic() < deadline:
-                    time.sleep(_THAW_POLL_S)
-                    continue
+def _remove(directory: str, deadline: float) -> None:
+    while True:
+        try:
+            os.rmdir(directory)
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            if exc.errno != errno.EBUSY or time.monotonic() >= deadline or _has_groups(directory):
                 raise
-            break
+            time.sleep(_EMPTY_POLL_S)
+        else:
+            return
+
+
+def _has_groups(directory: str) -> bool:
+    with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
+        return any(entry.is_dir(follow_symlinks=False) for entry in entries)
+    return False
 
 
 def _read(path: str) -> str:
     try:
         with open(path, encoding="ascii") as stream:
             return stream.read()
-    except (FileNotFoundError, OSError):
+    except OSError:
+        # Gone with its group, or a controller that this host lacks.
         return ""
 
 

@@ -32,6 +32,11 @@ class Record:
     #: False while the create is under way; a record that stays so is that of a create that was cut short.
     is_complete: bool = False
 
+    @property
+    def has_rotation(self) -> bool:
+        """Say whether older log files are kept."""
+        return self.log_size_max is not None and self.log_max_files > 1
+
 
 def save(layout: Layout, record: Record) -> None:
     """Write the record of a container."""

@@ -1,0 +1,82 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Attach to a container's standard streams through conmon's socket.
+
+The socket keeps packets apart (SOCK_SEQPACKET).  What comes from conmon has the
+stream in its first byte, what goes to it is plain input; the end of writing
+closes the container's input unless it was created to stay open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import select
+import socket
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandTimeout, WrongState
+
+#: conmon reads packets into a buffer of 32 KiB and loses what does not fit.
+PACKET_MAX = 8192
+
+
+class Stream(enum.IntEnum):
+    """First byte of a packet from conmon."""
+
+    STDOUT = 2
+    STDERR = 3
+
+
+def connect(layout: Layout) -> socket.socket:
+    """Return a socket that is attached to the container; the caller closes it.
+
+    Raises WrongState when no conmon listens.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    try:
+        connection.connect(layout.attach_socket)
+    except OSError as exc:
+        connection.close()
+        if exc.errno in {errno.ENOENT, errno.ECONNREFUSED}:
+            raise WrongState(
+                f"no conmon listens for container '{layout.name}'", hint="Is it created or running?"
+            ) from exc
+        raise
+    return connection
+
+
+def feed(connection: socket.socket, data: bytes, *, timeout_s: float | None = None) -> None:
+    """Write ``data`` to the container's input and close that, reading and dropping its output meanwhile.
+
+    Reading is needed: conmon waits for a slow reader, and the container for conmon.
+    A container that ends without reading everything is fine.
+    """
+    time_left = procfs.monotonic_deadline(timeout_s)
+    rest = memoryview(data)
+    connection.setblocking(False)
+    poller = select.poll()
+    poller.register(connection, select.POLLIN | select.POLLOUT)
+    while rest:
+        left = time_left()
+        events = poller.poll(None if left is None else left * 1000)
+        if not events:
+            raise CommandTimeout(f"the container did not read its input within {timeout_s:g} s")
+        _handle, event = events[0]
+        if event & select.POLLIN:
+            with contextlib.suppress(BlockingIOError, ConnectionResetError):
+                if not connection.recv(PACKET_MAX * 4):
+                    return
+        if event & select.POLLOUT:
+            with contextlib.suppress(BlockingIOError):
+                try:
+                    rest = rest[connection.send(rest[:PACKET_MAX]) :]
+                except (BrokenPipeError, ConnectionResetError):
+                    return
+        elif event & (select.POLLHUP | select.POLLERR):
+            return
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)

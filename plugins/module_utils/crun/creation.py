@@ -1,0 +1,111 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Create a container under conmon, so that a kill at any point leaves something that `removal` knows."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import time
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import argv as argvs
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import (
+    conmon,
+    errors,
+    keeper,
+    procfs,
+    removal,
+    rotation,
+)
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import layout as layouts
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import record as records
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.argv import CreateOptions
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.host import CrunHost
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import conmon_pid, read_state
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    CommandError,
+    Conflict,
+    InvalidSpec,
+    NotFound,
+)
+
+
+def create(host: CrunHost, layout: Layout, bundle_path: str, options: CreateOptions, timeout_s: float) -> int:
+    """Create the container and return its process id; see `CrunRuntime.create`."""
+    bundle = os.path.abspath(bundle_path)
+    _check(options)
+    if not os.path.exists(os.path.join(bundle, "config.json")):
+        raise NotFound(f"'{bundle}' is no bundle: it has no config.json", hint="Make the bundle first")
+    if read_state(layout, host.cgroups) is not None:
+        raise Conflict(f"container '{layout.name}' exists", hint="Delete it first, or choose another name")
+    _prepare(layout, bundle, options)
+    try:
+        pid = _launch(host, layout, bundle, options, timeout_s)
+    except BaseException:
+        removal.clear_away(host, layout)
+        raise
+    if options.has_rotation:
+        rotation.settle(options.log_path, options.log_max_files)
+        keeper.ensure(host, layout)
+    return pid
+
+
+def _check(options: CreateOptions) -> None:
+    conmon.check_log_path(options.log_path)
+    if options.log_max_files < 1:
+        raise InvalidSpec("log_max_files", f"{options.log_max_files} is not at least 1")
+    if options.log_size_max is not None and options.log_size_max < rotation.SIZE_MIN:
+        raise InvalidSpec(
+            "log_size_max",
+            f"{options.log_size_max} bytes are too few",
+            hint=f"Give at least {rotation.SIZE_MIN} bytes, which holds the longest record",
+        )
+
+
+def _prepare(layout: Layout, bundle: str, options: CreateOptions) -> None:
+    layouts.prepare(layout.paths)
+    os.makedirs(os.path.dirname(options.log_path), mode=0o755, exist_ok=True)
+    records.save(
+        layout,
+        records.Record(
+            name=layout.name,
+            bundle=bundle,
+            log_path=options.log_path,
+            log_size_max=options.log_size_max,
+            log_max_files=options.log_max_files,
+            boot_id=procfs.boot_id(),
+            created_at=time.time(),
+        ),
+    )
+    shutil.rmtree(layout.monitor_dir, ignore_errors=True)
+    os.mkdir(layout.monitor_dir, mode=0o700)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(layout.exit_file)
+    if options.has_rotation:
+        rotation.begin(options.log_path, options.log_max_files)
+
+
+def _launch(host: CrunHost, layout: Layout, bundle: str, options: CreateOptions, timeout_s: float) -> int:
+    argv = argvs.create_argv(host.programs, layout, bundle, options)
+    with host.place():
+        answer = conmon.launch(host.runner, argv, cwd=layout.monitor_dir, timeout_s=timeout_s)
+    if answer.pid is None:
+        failure = CommandError("crun create failed", argv=argv, rc=1, stderr=answer.message)
+        raise errors.translate(failure, name=layout.name)
+    watcher = conmon_pid(layout)
+    if watcher is not None:
+        host.cgroups.adopt(watcher)
+    amend(layout, is_complete=True)
+    return answer.pid
+
+
+def amend(layout: Layout, **changes: t.Any) -> None:
+    """Change fields of a container's record, where it has one."""
+    record = records.load(layout)
+    if record is not None:
+        records.save(layout, dataclasses.replace(record, **changes))

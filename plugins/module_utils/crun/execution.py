@@ -1,0 +1,256 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run commands in a running container, to their end or the end of their time."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import secrets
+import signal
+import subprocess
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils import streams, syscalls
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import argv as argvs
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import console, errors, procfs
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.host import CrunHost
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.processes import ExecRequest, exec_process
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
+    ContainerState,
+    Status,
+    read_state,
+)
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    CommandError,
+    CommandTimeout,
+    NotFound,
+    WrongState,
+)
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.users import (
+    MAX_TEXT,
+    ResolvedUser,
+    resolve_user,
+)
+
+#: Rounds in which the processes of a command that ran out of time are looked up and killed.
+_KILL_ROUNDS = 5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ExecResult:
+    """How a command in a container ended; with a terminal, stderr is part of stdout."""
+
+    argv: list[str]
+    #: 128 + number for a command that a signal killed.
+    rc: int
+    stdout_bytes: bytes
+    stderr_bytes: bytes
+    #: There was more output than asked for.
+    is_truncated: bool = False
+
+    @property
+    def stdout(self) -> str:
+        """Standard output as text; what is no UTF-8 is replaced."""
+        return self.stdout_bytes.decode("utf-8", "replace")
+
+    @property
+    def stderr(self) -> str:
+        """Standard error as text; what is no UTF-8 is replaced."""
+        return self.stderr_bytes.decode("utf-8", "replace")
+
+
+class ExecSession:
+    """A command that runs in a container; `open_session` makes it, `close` must be called."""
+
+    def __init__(self, child: subprocess.Popen[bytes], pid_file: str, log: int, terminal: int | None) -> None:
+        self.child = child
+        #: Controlling side of the terminal, or None without one.
+        self.terminal = terminal
+        self._pid_file = pid_file
+        self._log = log
+
+    def inner_pid(self) -> int | None:
+        """Return the command's process id on the host once crun has told it."""
+        with contextlib.suppress(FileNotFoundError, ValueError), open(self._pid_file, "rb") as stream:
+            return int(stream.read())
+        return None
+
+    def runtime_error(self) -> str:
+        """Return what crun itself complained of, as opposed to the command."""
+        return os.pread(self._log, 65536, 0).decode("utf-8", "replace").strip()
+
+    def kill(self) -> None:
+        """Kill the command with everything it started, in the container and without."""
+        pid = self.inner_pid()
+        if pid is not None:
+            _kill_family(pid)
+
+    def close(self) -> int:
+        """End crun if it still runs, reap it, drop what the session held, and return the exit code."""
+        rc = streams.end(self.child)
+        for handle in (self._log, self.terminal):
+            if handle is not None:
+                os.close(handle)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._pid_file)
+        return rc if rc >= 0 else 128 - rc
+
+
+def open_session(
+    host: CrunHost,
+    layout: Layout,
+    request: ExecRequest,
+    *,
+    stdin: int = subprocess.PIPE,
+    stdout: int = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
+    timeout_s: float = 60.0,
+) -> ExecSession:
+    """Start a command in a running container.
+
+    The process object goes to crun by a file in memory: it may hold secrets.
+    With ``request.terminal`` the streams are the session's terminal.  Raises
+    NotFound, WrongState for a container that does not run, InvalidSpec for an
+    unknown user.
+    """
+    state = _running(host, layout)
+    process = exec_process(_config(layout), request, _user(state, request))
+    spec = _memory_file("process", json.dumps(process).encode())
+    log = _memory_file("log", b"")
+    pid_file = os.path.join(layout.monitor_dir, f"exec.{secrets.token_hex(8)}")
+    try:
+        with console.receiver(layout) if request.terminal else contextlib.nullcontext() as receiver:
+            child = streams.spawn(
+                argvs.exec_argv(
+                    host.programs,
+                    host.root,
+                    layout.name,
+                    process_path=f"/proc/self/fd/{spec}",
+                    pid_file=pid_file,
+                    log_path=f"/proc/self/fd/{log}",
+                    console_socket=receiver.path if receiver else None,
+                ),
+                stdin=subprocess.DEVNULL if receiver else stdin,
+                stdout=subprocess.PIPE if receiver else stdout,
+                stderr=subprocess.PIPE if receiver else stderr,
+                pass_fds=(spec, log),
+            )
+            try:
+                terminal = receiver.accept(child, timeout_s) if receiver else None
+            except BaseException:
+                streams.end(child)
+                raise
+    except BaseException:
+        os.close(log)
+        raise
+    finally:
+        os.close(spec)
+    return ExecSession(child, pid_file, log, terminal)
+
+
+def run(
+    host: CrunHost,
+    layout: Layout,
+    request: ExecRequest,
+    *,
+    stdin: bytes = b"",
+    timeout_s: float | None = None,
+    limit_bytes: int | None = None,
+) -> ExecResult:
+    """Run a command in a container to its end; see `CrunRuntime.exec`."""
+    with host.place():
+        session = open_session(host, layout, request)
+        rc: int | None = None
+        try:
+            collected = _collect(session, stdin, timeout_s, limit_bytes)
+            complaint = session.runtime_error()
+            rc = collected.rc
+            if rc is None:
+                session.kill()
+        finally:
+            ended = session.close()
+    argv = list(request.args)
+    if rc is None:
+        raise CommandTimeout(
+            f"{argv[0]} in container '{layout.name}' did not end within {timeout_s:g} s and was killed",
+            argv=argv,
+            stdout=collected.stdout.decode("utf-8", "replace"),
+            stderr=collected.stderr.decode("utf-8", "replace"),
+            hint="Raise the time-out, or look at what it waits for",
+        )
+    if complaint and ended != 0:
+        failure = CommandError("crun exec failed", argv=argv, rc=ended, stderr=complaint)
+        raise errors.translate(failure, name=layout.name)
+    return ExecResult(argv, ended, collected.stdout, collected.stderr, collected.is_truncated)
+
+
+def _collect(
+    session: ExecSession, stdin: bytes, timeout_s: float | None, limit_bytes: int | None
+) -> streams.Collected:
+    if session.terminal is None:
+        return streams.collect(session.child, stdin=stdin, timeout_s=timeout_s, limit_bytes=limit_bytes)
+    return console.collect(
+        session.child, session.terminal, stdin=stdin, timeout_s=timeout_s, limit_bytes=limit_bytes
+    )
+
+
+def _running(host: CrunHost, layout: Layout) -> ContainerState:
+    state = read_state(layout, host.cgroups)
+    if state is None:
+        raise NotFound(f"there is no container '{layout.name}'")
+    if state.status is not Status.RUNNING:
+        raise WrongState(f"container '{layout.name}' is {state.status}, not running")
+    return state
+
+
+def _config(layout: Layout) -> dict[str, t.Any]:
+    """Return the configuration that crun keeps of the running container, not the bundle's of today."""
+    with open(os.path.join(layout.runtime_dir, "config.json"), "rb") as stream:
+        config: dict[str, t.Any] = json.load(stream)
+    return config
+
+
+def _user(state: ContainerState, request: ExecRequest) -> ResolvedUser | None:
+    if request.user is None:
+        return None
+    root = f"/proc/{state.pid}/root"
+    return resolve_user(_text(root, "etc/passwd"), _text(root, "etc/group"), request.user)
+
+
+def _text(root: str, path: str) -> str:
+    """Read a file of the container, following its links within it only."""
+    try:
+        handle = syscalls.open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    with open(handle, "rb") as stream:
+        return stream.read(MAX_TEXT).decode("utf-8", "replace")
+
+
+def _memory_file(name: str, content: bytes) -> int:
+    handle = os.memfd_create(f"pvecri-{name}")
+    os.write(handle, content)
+    return handle
+
+
+def _kill_family(pid: int) -> None:
+    """Kill a process and all that descend from it or share its session.
+
+    Looked up anew until nobody is found, since they go on forking meanwhile.
+    """
+    first = procfs.read_stat(pid)
+    family = {pid: first.start_time if first else 0}
+    for _round in range(_KILL_ROUNDS):
+        # Looked up before anyone is killed: children of the dead are handed to another parent.
+        for stat in procfs.descendants(pid):
+            family[stat.pid] = stat.start_time
+        alive = [p for p, start in family.items() if procfs.is_same_process(p, start)]
+        if not alive:
+            return
+        for member in alive:
+            procfs.send_signal(member, family[member], signal.SIGKILL)

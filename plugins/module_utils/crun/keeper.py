@@ -1,0 +1,65 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""See to it that a log keeper runs: one small process for all containers of an owner.
+
+It sleeps until conmon replaces a log file, gives the old one its number (see
+`rotation`), and ends with the last container.  Without it nothing breaks: a
+log then keeps within its bound by losing its older part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs, rotation
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.host import CrunHost
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout, records
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
+
+#: Shown by ps(1).
+_TITLE = "pvecri-log-keeper"
+
+
+def lock_path(layout: Layout) -> str:
+    """Return the file whose lock the keeper of this owner holds."""
+    return os.path.join(layout.paths.run_dir, "s", f"{layout.paths.owner.value}.keeper")
+
+
+def is_running(path: str) -> bool:
+    """Say whether some process holds the lock."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def ensure(host: CrunHost, layout: Layout) -> None:
+    """Start the keeper unless it runs; a failure costs older log files and no container."""
+    path = lock_path(layout)
+    if is_running(path):
+        return
+    program = _program()
+    arguments = [records(layout.paths), layout.paths.exits, path, procfs.boot_id(), _TITLE]
+    with contextlib.suppress(CoreError, ValueError):
+        started = host.runner.run(
+            [sys.executable, "-I", "-S", "-", *arguments], stdin=program, timeout_s=host.command_timeout_s
+        )
+        host.cgroups.adopt(int(started.stdout))
+
+
+def _program() -> bytes:
+    """Return the keeper's text through the import system, since modules may come out of a zip file."""
+    loader: t.Any = rotation.__spec__.loader if rotation.__spec__ else None
+    return str(loader.get_source(rotation.__name__)).encode()
