@@ -138,7 +138,10 @@ def write_rootfs(path: str | os.PathLike[str]) -> str:
     """Write `busybox_files` to a directory and return its path."""
     os.makedirs(path, exist_ok=True)
     with tarfile.open(fileobj=io.BytesIO(busybox_layer())) as archive:
-        archive.extractall(path, filter="fully_trusted")
+        # Debian 12's Python has no filters yet, later ones want to be told.
+        if hasattr(tarfile, "fully_trusted_filter"):
+            archive.extraction_filter = tarfile.fully_trusted_filter
+        archive.extractall(path)
     return str(path)
 
 
