@@ -4,14 +4,16 @@
 """Give a fake cluster what fakepve only answers but does not do: backups, pruning, features.
 
 fakepve ends a vzdump task with OK and stores nothing, marks invented volumes for
-pruning, says that every container can be snapshotted, and asks no privilege for
-any of it.  These routes keep state and check privileges as Proxmox VE documents them.
-Pruning knows ``keep-last`` and ``keep-daily`` only and refuses other rules.
+pruning, says that every container can be snapshotted and that it is always the same
+moment, and asks no privilege for most of it.  These routes keep state and check
+privileges as Proxmox VE documents them.  Pruning knows
+``keep-last`` and ``keep-daily`` only and refuses other rules.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 import typing as t
 
@@ -49,6 +51,7 @@ class BackupDouble:
             ("GET", prune, self._prune_plan),
             ("DELETE", prune, self._prune),
             ("GET", "/nodes/{node}/lxc/{vmid}/feature", self._feature),
+            ("GET", "/nodes/{node}/time", self._time),
         ]
 
     def add(self, storage: str, vmid: int, *, age_s: int = 0, **fields: t.Any) -> str:
@@ -83,7 +86,7 @@ class BackupDouble:
             made = "INFO: nothing was made"
             if not self.lose_archive:
                 notes = values.get("notes-template")
-                text = notes.replace("\\n", "\n").replace("\\\\", "\\") if notes else None
+                text = re.sub(r"\\(.)", lambda found: found[1].replace("n", "\n"), notes) if notes else None
                 volid = self.add(storage, vmid, notes=text, protected=bool(values.get("protected")))
                 made = f"INFO: creating vzdump archive '/mnt/{volid.partition('/')[2]}'"
                 if self.rival:
@@ -137,6 +140,9 @@ class BackupDouble:
                     del self.pve.storages[storage]["volumes"][mark["volid"].partition(":")[2]]
 
         return str(await self.pve.task(values["node"], "prunebackups", "", user, body, lock=False))
+
+    async def _time(self, values: Values, user: str) -> dict[str, t.Any]:
+        return {"time": self.clock_s, "localtime": self.clock_s, "timezone": "UTC"}
 
     async def _feature(self, values: Values, user: str) -> dict[str, int]:
         container = self.pve.ct(values["vmid"])
