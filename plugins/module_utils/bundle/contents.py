@@ -19,7 +19,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreE
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 
-SECRET_MODE = 0o600
+SECRET_MODE = 0o400
 FILE_MODE = 0o644
 
 _SIZE = "size=10%"

@@ -1,0 +1,37 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Turn the options ``state_dir`` and ``run_dir`` into `Paths`."""
+
+from __future__ import annotations
+
+import os
+import re
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import RUN_DIR, STATE_DIR, Owner, Paths
+
+#: What skopeo would read as syntax in the name of a store.
+_SYNTAX: t.Final = re.compile(r"[\[\]@+:,\s]")
+
+
+def paths_argument_spec() -> dict[str, dict[str, t.Any]]:
+    """Return the options that `paths_from_options` reads."""
+    return {
+        "state_dir": {"type": "path", "default": STATE_DIR},
+        "run_dir": {"type": "path", "default": RUN_DIR},
+    }
+
+
+def paths_from_options(params: t.Mapping[str, t.Any]) -> Paths:
+    """Return where a play's objects are kept; raises InvalidSpec for a path that cannot be used."""
+    for option in ("state_dir", "run_dir"):
+        path = params[option]
+        if not path.startswith("/") or os.path.normpath(path) == "/" or _SYNTAX.search(path):
+            raise InvalidSpec(
+                option,
+                f"'{path}' cannot be used",
+                hint="Use an absolute path without blanks and without any of []@+:,",
+            )
+    return Paths(os.path.normpath(params["state_dir"]), os.path.normpath(params["run_dir"]), Owner.PLAY)
