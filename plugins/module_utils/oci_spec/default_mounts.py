@@ -37,9 +37,9 @@ def default_mounts(spec: ContainerSpec, host: HostFacts) -> list[Json]:
         _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
         _devpts(spec),
         _shm(spec),
-        _mqueue(bind=foreign and namespaces.ipc == "host"),
+        *_mqueue(bind=foreign and namespaces.ipc == "host", host=host),
         _sysfs(bind=foreign and namespaces.network != "private", writable=privileged),
-        _cgroup(spec, host, writable=privileged),
+        _cgroup(writable=privileged),
     ]
 
 
@@ -88,9 +88,11 @@ def _shm(spec: ContainerSpec) -> Json:
     )
 
 
-def _mqueue(*, bind: bool) -> Json:
+def _mqueue(*, bind: bool, host: HostFacts) -> list[Json]:
     options = ("nosuid", "noexec", "nodev")
-    return _bind("/dev/mqueue", *options) if bind else _mount("/dev/mqueue", "mqueue", "mqueue", *options)
+    if not bind:
+        return [_mount("/dev/mqueue", "mqueue", "mqueue", *options)]
+    return [_bind("/dev/mqueue", *options)] if host.has_mqueue else []
 
 
 def _sysfs(*, bind: bool, writable: bool) -> Json:
@@ -98,6 +100,6 @@ def _sysfs(*, bind: bool, writable: bool) -> Json:
     return _bind("/sys", *options) if bind else _mount("/sys", "sysfs", "sysfs", *options)
 
 
-def _cgroup(spec: ContainerSpec, host: HostFacts, *, writable: bool) -> Json:
+def _cgroup(*, writable: bool) -> Json:
     options = ("nosuid", "noexec", "nodev", "relatime", "rw" if writable else "ro")
     return _mount("/sys/fs/cgroup", "cgroup", "cgroup", *options)

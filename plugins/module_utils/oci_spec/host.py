@@ -72,6 +72,8 @@ class HostFacts:
     has_io_weight: bool = True
     #: Whether systemd is the init and crun can ask it for scopes.
     has_systemd: bool = False
+    #: Whether the host has /dev/mqueue mounted.
+    has_mqueue: bool = True
     kernel: tuple[int, int] = (6, 1)
     #: As ``uname -m`` says.
     machine: str = "x86_64"
@@ -121,6 +123,7 @@ def gather_host_facts(runner: Runner, *, crun: str = "crun", root: str = "/") ->
     return HostFacts(
         **_cgroup_facts(reader),
         has_systemd="+SYSTEMD" in version_text and reader.exists("run/systemd/system"),
+        has_mqueue=reader.exists("dev/mqueue"),
         kernel=parse_kernel(os.uname().release),
         machine=os.uname().machine,
         capabilities=_capability_set(status.get("CapBnd", "")),
