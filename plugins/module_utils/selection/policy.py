@@ -62,23 +62,18 @@ class Request:
     def from_mapping(cls, data: t.Mapping[str, t.Any]) -> t.Self:
         """Read a request from plain data; raise InvalidSpec for what is missing or of a wrong type."""
         for key in ("image", "namespace", "runtime_handler"):
-            if not isinstance(data.get(key), str | None):
-                raise InvalidSpec(key, f"{data[key]!r} is not text", hint="Put it in quotes")
+            value = data.get(key)
+            if value is not None and not isinstance(value, str):
+                raise InvalidSpec(key, f"{value!r} is not text", hint="Put it in quotes")
         if not data.get("image"):
             raise InvalidSpec(
                 "image", "an image reference is needed", hint="For example 'docker.io/library/nginx:1'"
             )
-        for key in ("labels", "annotations"):
-            if not isinstance(data.get(key), t.Mapping | None):
-                raise InvalidSpec(key, f"{data[key]!r} is not a mapping", hint="Give text for text")
-            for name, value in (data.get(key) or _NOTHING).items():
-                if not isinstance(value, str):
-                    raise InvalidSpec(f"{key}.{name}", f"{value!r} is not text", hint="Put it in quotes")
         return cls(
             data["image"],
             data.get("namespace"),
-            data.get("labels") or _NOTHING,
-            data.get("annotations") or _NOTHING,
+            _texts(data.get("labels"), "labels"),
+            _texts(data.get("annotations"), "annotations"),
             data.get("runtime_handler"),
         )
 
@@ -219,6 +214,18 @@ def load_policy(path: str, *, field: str = "policy_file") -> Policy:
 @functools.cache
 def _default_policy() -> Policy:
     return Policy(read_policy(DEFAULT_POLICY, "policy"))
+
+
+def _texts(value: t.Any, field: str) -> t.Mapping[str, str]:
+    """Return a mapping of text to text, or refuse it."""
+    if not value:
+        return _NOTHING
+    if not isinstance(value, dict):
+        raise InvalidSpec(field, f"{value!r} is not a mapping", hint="Give text for text")
+    for name, text in value.items():
+        if not isinstance(text, str):
+            raise InvalidSpec(f"{field}.{name}", f"{text!r} is not text", hint="Put it in quotes")
+    return value
 
 
 def _mask(flags: t.Iterable[bool]) -> int:

@@ -249,5 +249,11 @@ def _example(field: str, pattern: Pattern) -> str | _Impossible | None:
     return found
 
 
+def forget_proofs() -> None:
+    """Drop what earlier policies left in the caches, to free memory or to take times."""
+    _included.cache_clear()
+    _example.cache_clear()
+
+
 def _mask(start: int, count: int) -> int:
     return ((1 << count) - 1) << start

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection import automaton
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy import Request, compile_policy
-from ansible_collections.pvecri.runtime.plugins.module_utils.selection.proofs import _included
+from ansible_collections.pvecri.runtime.plugins.module_utils.selection.proofs import forget_proofs
 
 CRUN, LXC = "crun", "pve-lxc"
 
@@ -217,13 +217,13 @@ def test_check_accepts_rules_that_still_get_requests(first, second):
 
 def test_check_gives_up_rather_than_guess(monkeypatch):
     monkeypatch.setattr(automaton, "_SEARCH_LIMIT", 3)
-    _included.cache_clear()
+    forget_proofs()
     hard = {"tag": {"regex": "[a-z]{3,60}x"}}
     try:
         assert len(compile_policy(policy_of(hard, {"tag": {"regex": "[a-y]{3,60}x"}})).rules) == 2
         assert compile_policy(policy_of({"registry": "docker.io", "repository": {"regex": "a{9}b{9}c{9}"}}))
     finally:
-        _included.cache_clear()
+        forget_proofs()
 
 
 # A small world for brute force: every request that can be made of these values.
