@@ -76,10 +76,16 @@ class FakeCluster:
         if not self._thread.is_alive():
             return
         with contextlib.suppress(Exception):
-            self.call(self.pve.stop())
+            self.call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_START_S)
         self._loop.close()
+
+    async def _end(self) -> None:
+        # Requests and tasks that were told to hang would be waited for.
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await self.pve.stop()
 
     def call(self, coroutine: t.Coroutine[t.Any, t.Any, t.Any]) -> t.Any:
         """Run a coroutine of the fake, such as ``pve.hold_config_lock(100, None)``."""
