@@ -197,7 +197,7 @@ class Comparer:
     def _home_storage(self) -> str | None:
         """Return the storage that the container's rootfs is on."""
         volume = props.actual(self.config.get("rootfs"), props.ROOTFS).get("volume", "")
-        return volume.partition(":")[0] or None
+        return volume.partition(":")[0] if ":" in volume and not volume.startswith("/") else None
 
     def _storage_and_size(self, name: str, entry: str, wanted: Disk, present: props.Props) -> None:
         storage = present["volume"].partition(":")[0]

@@ -13,6 +13,7 @@ import enum
 import re
 import typing as t
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.props import as_bool, format_number, words
 
 #: Indexed keys with the number of entries that Proxmox VE knows of each.
@@ -111,7 +112,7 @@ def typed(key: str, value: t.Any) -> t.Any:
             return int(float(value))
         if kind is Type.NUMBER:
             return float(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, InvalidSpec):
         return value
     if kind is Type.LIST:
         return " ".join(words(value))

@@ -235,7 +235,8 @@ def _for_pool(values: t.Mapping[str, t.Any], vm: tuple[str, ...]) -> list[Requir
 
 
 def _guest_paths(vmid: int, pool: str | None = None) -> tuple[str, ...]:
-    return (f"/vms/{vmid}", f"/pool/{pool}") if pool else (f"/vms/{vmid}",)
+    # Which pool an existing container is in is not always known: any pool's privilege counts.
+    return (f"/vms/{vmid}", f"/pool/{pool}" if pool else "/pool/*")
 
 
 Permissions = t.Mapping[str, t.Container[str]]

@@ -125,6 +125,8 @@ def _by_name(session: Session, spec: LxcSpec) -> Found | None:
     found = _read(session, spec, guest) if guest else None
     # The cluster's names are up to 10 s old: neither a hit nor a miss is certain without the nodes.
     if found is None or found.actual.hostname != hostname:
+        if not session.view().containers():
+            return None
         guest = _only(hostname, session.view(current=True).named(hostname))
         found = _read(session, spec, guest) if guest else None
     return found
