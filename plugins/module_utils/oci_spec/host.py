@@ -239,8 +239,8 @@ def _cgroup_facts(reader: _Reader) -> dict[str, t.Any]:
         "cgroup_version": 1,
         "controllers": frozenset(options & _V1_CONTROLLERS),
         "has_swap_accounting": reader.exists(f"{base}/memory/memory.memsw.limit_in_bytes"),
-        "has_io_weight": bool(reader.glob(f"{base}/blkio/blkio.weight"))
-        or bool(reader.glob(f"{base}/blkio/blkio.bfq.*")),
+        # crun does not know BFQ's own file on v1.
+        "has_io_weight": reader.exists(f"{base}/blkio/blkio.weight"),
     }
 
 

@@ -94,23 +94,24 @@ def _build_mount(item: ResolvedMount, destination: str, field: str) -> Json:
         raise InvalidSpec(f"{field}.source", f"a {mount.kind} mount needs a source")
     if mount.size_bytes is not None:
         raise InvalidSpec(f"{field}.size", "only a tmpfs has a size")
-    options = ["rbind", _propagation(mount, field)]
+    access = ["rw"]
     if mount.recursive_read_only:
         if mount.propagation not in ("private", "rprivate"):
             raise InvalidSpec(
                 f"{field}.recursive_read_only", f"does not go with propagation '{mount.propagation}'"
             )
         # "ro" stays for readers that do not know the newer word.
-        options += ["ro", "rro"]
+        access = ["ro", "rro"]
     elif mount.read_only:
-        options.append("ro")
-    else:
-        options.append("rw")
-    extra = check_options(mount.options, f"{field}.options", set(options))
+        access = ["ro"]
+    propagation = _propagation(mount, field)
+    extra = check_options(mount.options, f"{field}.options", {"rbind", *access})
     if "bind" in extra:
-        # Without what is mounted below the source; together, the two words would mean "rbind".
-        options.remove("rbind")
-    options += extra
+        # Without what is mounted below the source; any other word with an "r" would mean "rbind" again.
+        extra.remove("bind")
+        options = ["bind", propagation.removeprefix("r"), *access, *extra]
+    else:
+        options = ["rbind", propagation, *access, *extra]
     result: Json = {
         "destination": destination,
         "type": "bind",

@@ -26,6 +26,8 @@ MIN_CPU_SHARES: t.Final = 2
 MAX_CPU_SHARES: t.Final = 262144
 #: Bounds of the CPU bandwidth controller in µs (sched-bwc).
 MIN_CPU_QUOTA_US: t.Final = 1000
+#: Bound of v1 (MAX_BW); nobody has so many CPUs that it would limit them.
+MAX_CPU_QUOTA_US: t.Final = (1 << 44) - 1
 MIN_CPU_PERIOD_US: t.Final = 1000
 MAX_CPU_PERIOD_US: t.Final = 1_000_000
 DEFAULT_CPU_PERIOD_US: t.Final = 100_000
@@ -87,11 +89,10 @@ def _cpu(resources: Resources, host: HostFacts) -> Json:
     if period is not None:
         need_controller(host, "cpu_period", "cpu")
         cpu["period"] = check_range(period, MIN_CPU_PERIOD_US, MAX_CPU_PERIOD_US, "cpu_period")
-    if quota is not None:
+    # Old versions of crun write -1 as a huge number that cgroup v1 refuses: no key means the same.
+    if quota is not None and quota not in (0, UNLIMITED):
         need_controller(host, "cpu_quota", "cpu")
-        if quota not in (0, UNLIMITED):
-            check_range(quota, MIN_CPU_QUOTA_US, None, "cpu_quota")
-        cpu["quota"] = quota or UNLIMITED
+        cpu["quota"] = check_range(quota, MIN_CPU_QUOTA_US, MAX_CPU_QUOTA_US, "cpu_quota")
         cpu.setdefault("period", DEFAULT_CPU_PERIOD_US)
     for key, field, online in (
         ("cpus", "cpuset_cpus", host.cpus),

@@ -16,6 +16,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import IoLimi
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.resources import (
     DEFAULT_CPU_PERIOD_US,
+    MAX_CPU_QUOTA_US,
     MAX_PIDS,
     UNLIMITED,
     build_resources,
@@ -55,10 +56,8 @@ def live_resources(old: Resources, new: Resources, host: HostFacts) -> Json | No
     names = changed.union(*(pair for pair in _PAIRED if pair & changed))
     result = build_resources(_only(new, names), host)
     for name in sorted(names):
-        if getattr(new, name) is None:
+        if _meaning(new, name) is None:
             _lift(name, host, result)
-    if "pids_limit" in names and "pids" not in result:
-        result["pids"] = {"limit": MAX_PIDS}
     return result
 
 
@@ -105,8 +104,11 @@ def _lift(name: str, host: HostFacts, result: Json) -> None:
         else:
             result.setdefault("cpu", {})["shares"] = _DEFAULT_CPU_SHARES
     elif name == "cpu_quota_us":
-        result.setdefault("cpu", {})["quota"] = UNLIMITED
+        # Old versions of crun cannot write -1 on cgroup v1.
+        result.setdefault("cpu", {})["quota"] = UNLIMITED if host.cgroup_version == 2 else MAX_CPU_QUOTA_US
         result["cpu"].setdefault("period", DEFAULT_CPU_PERIOD_US)
+    elif name == "pids_limit":
+        result["pids"] = {"limit": MAX_PIDS}
     elif name == "cpuset_cpus" and host.cpus:
         result.setdefault("cpu", {})["cpus"] = _number_list(host.cpus)
     elif name == "cpuset_mems" and host.memory_nodes:

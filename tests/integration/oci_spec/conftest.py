@@ -13,6 +13,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+import time
 import typing as t
 
 import pytest
@@ -59,9 +60,20 @@ class Box:
         self.top, self.rootfs, self.host = top, rootfs, host
         self.names: list[str] = []
 
+    def argv(self, *args: str) -> list[str]:
+        return [CRUN, "--root", str(self.top / "r"), *args]
+
+    @staticmethod
+    def wait_for(path: pathlib.Path, timeout_s: float = 20) -> None:
+        """Return when a file exists; a container makes it to say that it is there."""
+        deadline = time.monotonic() + timeout_s
+        while not path.exists():
+            assert time.monotonic() < deadline, f"{path} was not made"
+            time.sleep(0.01)
+
     def crun(self, *args: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [CRUN, "--root", str(self.top / "r"), *args],
+            self.argv(*args),
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -70,7 +82,12 @@ class Box:
         )
 
     def bundle(
-        self, script: str, *, image: ImageConfig, mounts: t.Sequence[ResolvedMount], **asked: t.Any
+        self,
+        script: str,
+        *,
+        image: ImageConfig = NO_IMAGE,
+        mounts: t.Sequence[ResolvedMount] = (),
+        **asked: t.Any,
     ) -> tuple[str, str, dict[str, t.Any], list[str]]:
         """Write a bundle that runs a shell script; return name, path, configuration and warnings."""
         name = f"t{secrets.token_hex(4)}"
@@ -106,11 +123,11 @@ class Box:
 
     def start(self, **asked: t.Any) -> tuple[str, dict[str, t.Any]]:
         """Start a container that sleeps; return its name and crun's state."""
-        name, path, _config, _warnings = self.bundle("sleep 300", image=NO_IMAGE, mounts=(), **asked)
+        name, path, _config, _warnings = self.bundle("sleep 300", **asked)
         # Not captured: the container would hold the pipes open.
         log = str(self.top / f"{name}.log")
         done = subprocess.run(
-            [CRUN, "--root", str(self.top / "r"), "--log", log, "run", "--detach", "--bundle", path, name],
+            self.argv("--log", log, "run", "--detach", "--bundle", path, name),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -151,4 +168,8 @@ def box(host: HostFacts, rootfs: str) -> t.Iterator[Box]:
     yield made
     for name in made.names:
         made.crun("delete", "--force", name)
+        # Where crun gave up half-way, its groups are left.
+        for pattern in (f"*/pvecri/{name}", f"pvecri/{name}"):
+            for group in pathlib.Path("/sys/fs/cgroup").glob(pattern):
+                group.rmdir()
     shutil.rmtree(top)

@@ -114,7 +114,7 @@ class TestProcess:
         assert box.run("cat /proc/self/oom_score_adj", oom_score_adj=321).out == "321\n"
 
     def test_run_with_terminal_is_built_for_a_console(self, box):
-        _name, _path, config, _warnings = box.bundle("true", image=ImageConfig(), mounts=(), terminal=True)
+        _name, _path, config, _warnings = box.bundle("true", terminal=True)
         assert config["process"]["terminal"] is True
         assert "TERM=xterm" in config["process"]["env"]
 
