@@ -69,6 +69,8 @@ def make_rootfs(path: str) -> str:
     with open(os.path.join(path, "etc/group"), "w", encoding="ascii") as stream:
         stream.write("root:x:0:\nusers:x:1001:\nwheel:x:10:alice\n")
     os.chmod(os.path.join(path, "tmp"), 0o1777)
+    # Users of the container other than root must be able to enter it.
+    os.chmod(path, 0o755)
     return path
 
 

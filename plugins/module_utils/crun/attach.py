@@ -50,33 +50,40 @@ def connect(layout: Layout) -> socket.socket:
 
 
 def feed(connection: socket.socket, data: bytes, *, timeout_s: float | None = None) -> None:
-    """Write ``data`` to the container's input and close that, reading and dropping its output meanwhile.
+    """Write ``data`` to the container's input, close that, and stay attached until conmon leaves.
 
-    Reading is needed: conmon waits for a slow reader, and the container for conmon.
-    A container that ends without reading everything is fine.
+    Output is read and dropped: conmon waits for a slow reader, and the container for
+    conmon.  Staying is needed as well: a conmon that sees both directions closed at once may
+    forget to close the container's input.  A container that ends without having
+    read everything is fine.  Raises CommandTimeout.
     """
     time_left = procfs.monotonic_deadline(timeout_s)
     rest = memoryview(data)
     connection.setblocking(False)
     poller = select.poll()
     poller.register(connection, select.POLLIN | select.POLLOUT)
-    while rest:
+    while True:
         left = time_left()
         events = poller.poll(None if left is None else left * 1000)
         if not events:
-            raise CommandTimeout(f"the container did not read its input within {timeout_s:g} s")
+            raise CommandTimeout(f"the container did not end within {timeout_s:g} s")
         _handle, event = events[0]
-        if event & select.POLLIN:
-            with contextlib.suppress(BlockingIOError, ConnectionResetError):
-                if not connection.recv(PACKET_MAX * 4):
-                    return
-        if event & select.POLLOUT:
-            with contextlib.suppress(BlockingIOError):
-                try:
-                    rest = rest[connection.send(rest[:PACKET_MAX]) :]
-                except (BrokenPipeError, ConnectionResetError):
-                    return
-        elif event & (select.POLLHUP | select.POLLERR):
+        if event & ~select.POLLOUT and _has_left(connection):
             return
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_WR)
+        if event & select.POLLOUT:
+            with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+                rest = rest[connection.send(rest[:PACKET_MAX]) :]
+            if not rest:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_WR)
+                poller.modify(connection, select.POLLIN)
+
+
+def _has_left(connection: socket.socket) -> bool:
+    """Read one packet, if there is one; return whether the other side has closed."""
+    try:
+        return not connection.recv(PACKET_MAX * 4)
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True

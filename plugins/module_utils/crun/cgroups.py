@@ -48,15 +48,6 @@ class CgroupTree:
             values = _keyed(self.path(group, "memory", "memory.oom_control"))
         return values.get("oom_kill", 0)
 
-    def processes(self, group: str) -> list[int]:
-        """Return the processes of the group and of all groups below it."""
-        top = self.path(group, "pids")
-        found: list[int] = []
-        for directory, _subdirectories, files in os.walk(top):
-            if "cgroup.procs" in files:
-                found += [int(pid) for pid in _read(os.path.join(directory, "cgroup.procs")).split()]
-        return found
-
     def write(self, group: str, controller: str, name: str, value: str) -> None:
         """Write one file of a group."""
         with open(self.path(group, controller, name), "w", encoding="ascii") as stream:

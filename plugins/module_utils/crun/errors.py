@@ -81,6 +81,12 @@ RULES: tuple[Rule, ...] = (
         field="process.args",
     ),
     Rule(
+        r"^exec: (.+)",
+        "the program cannot be executed: {0}",
+        "Name a program for this architecture that the user may read and execute",
+        field="process.args",
+    ),
+    Rule(
         r"executable path not specified", "there is no program to run", "Give a command", field="process.args"
     ),
     Rule(
@@ -357,7 +363,7 @@ RULES: tuple[Rule, ...] = (
     ),
 )
 
-_COMPILED = tuple((re.compile(rule.pattern, re.IGNORECASE), rule) for rule in RULES)
+_COMPILED = tuple((re.compile(rule.pattern, re.IGNORECASE | re.MULTILINE), rule) for rule in RULES)
 
 
 def translate(failure: CommandError, *, name: str) -> CoreError:

@@ -18,7 +18,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils import streams, sys
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import argv as argvs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import console, errors, procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.host import CrunHost
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout, prepare, sockets
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.processes import ExecRequest, exec_process
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
     ContainerState,
@@ -120,9 +120,11 @@ def open_session(
     """
     state = _running(host, layout)
     process = exec_process(_config(layout), request, _user(state, request))
+    prepare(layout.paths)
     spec = _memory_file("process", json.dumps(process).encode())
     log = _memory_file("log", b"")
-    pid_file = os.path.join(layout.monitor_dir, f"exec.{secrets.token_hex(8)}")
+    # Not in the monitor directory: a container made by somebody else has none.
+    pid_file = os.path.join(sockets(layout.paths), secrets.token_hex(8) + ".pid")
     try:
         with console.receiver(layout) if request.terminal else contextlib.nullcontext() as receiver:
             child = streams.spawn(

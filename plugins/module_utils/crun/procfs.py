@@ -117,6 +117,16 @@ def descendants(pid: int) -> list[ProcessStat]:
     return [stat for stat in everyone if stat.pid in family and stat.pid != pid]
 
 
+def cgroups(pid: int) -> set[str]:
+    """Return the paths of a process's cgroups, of all hierarchies."""
+    with (
+        contextlib.suppress(FileNotFoundError, ProcessLookupError),
+        open(f"/proc/{pid}/cgroup", "rb") as stream,
+    ):
+        return {os.fsdecode(line.rstrip(b"\n").split(b":", 2)[2]) for line in stream}
+    return set()
+
+
 def monotonic_deadline(timeout_s: float | None) -> t.Callable[[], float | None]:
     """Return a function that says how many seconds are left; None is for ever."""
     if timeout_s is None:

@@ -36,13 +36,31 @@ _HOPELESS = frozenset({Problem.HALF_CREATED, Problem.RUNTIME_STATE_BROKEN})
 def clear_away(host: CrunHost, layout: Layout) -> None:
     """Remove all traces of a container but its log; can be repeated, and ends what is still alive."""
     state = read_state(layout, host.cgroups)
-    is_ending = state is not None and not state.is_alive and Problem.HALF_CREATED not in state.problems
-    _end_monitor(layout, grace_s=_MONITOR_GRACE_S if is_ending else 0.0)
+    is_hopeless = state is not None and not _HOPELESS.isdisjoint(state.problems)
+    # crun cannot kill what it does not know of; looked up while conmon still is their parent.
+    strays = _strays(layout, state) if state is not None and is_hopeless else []
+    is_alive = state is not None and state.is_alive
+    _end_monitor(layout, grace_s=0.0 if is_hopeless or is_alive else _MONITOR_GRACE_S)
+    for stray in strays:
+        procfs.send_signal(stray.pid, stray.start_time, signal.SIGKILL)
     if os.path.isdir(layout.runtime_dir):
         host.run(layout.name, argvs.delete_argv(host.programs, host.root, layout.name, force=True))
     if state is not None:
         _remove_cgroup(host, state)
     forget(layout)
+
+
+def _strays(layout: Layout, state: ContainerState) -> list[procfs.ProcessStat]:
+    """Return the processes of a container of which crun has no usable state."""
+    watcher = conmon_pid(layout)
+    found = procfs.descendants(watcher) if watcher is not None else []
+    with contextlib.suppress(FileNotFoundError, ValueError), open(layout.init_pid_file, "rb") as stream:
+        first = procfs.read_stat(int(stream.read()))
+        group = _cgroup(state)
+        # The id in the file may long be another's: only a process in the container's cgroup counts.
+        if first is not None and group is not None and group in procfs.cgroups(first.pid):
+            found.append(first)
+    return found
 
 
 def _end_monitor(layout: Layout, *, grace_s: float) -> None:
@@ -60,22 +78,27 @@ def _end_monitor(layout: Layout, *, grace_s: float) -> None:
 
 def _remove_cgroup(host: CrunHost, state: ContainerState) -> None:
     """Remove a cgroup that crun left: it only warns when a dying process still held it."""
-    group = state.cgroup or _configured_cgroup(state)
-    if group is not None and group.strip("/"):
+    group = _cgroup(state)
+    if group is not None:
         with contextlib.suppress(OSError):
             host.cgroups.remove(group, timeout_s=_MONITOR_GRACE_S)
 
 
-def _configured_cgroup(state: ContainerState) -> str | None:
-    """Return the cgroup that a create which was cut short may have made."""
-    try:
-        with open(os.path.join(state.bundle or "", "config.json"), "rb") as stream:
-            path = json.load(stream).get("linux", {}).get("cgroupsPath")
-    except (OSError, ValueError, AttributeError):
+def _cgroup(state: ContainerState) -> str | None:
+    """Return the container's cgroup: what crun says, else what it was told to make; never the root."""
+    group = state.cgroup
+    if group is None and state.bundle is not None:
+        try:
+            with open(os.path.join(state.bundle, "config.json"), "rb") as stream:
+                path = json.load(stream).get("linux", {}).get("cgroupsPath")
+        except (OSError, ValueError, AttributeError):
+            return None
+        # crun's own choice without a path; systemd removes the groups it made by itself.
+        group = "/" + state.name if path is None else str(path)
+    if group is None or not group.startswith("/"):
         return None
-    # crun's own choice without a path; systemd removes the groups it made by itself.
-    group = "/" + state.name if path is None else str(path)
-    return group if group.startswith("/") else None
+    parts = [part for part in group.split("/") if part not in {"", "."}]
+    return "/" + "/".join(parts) if parts and ".." not in parts else None
 
 
 def forget(layout: Layout) -> None:
