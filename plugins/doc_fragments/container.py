@@ -194,7 +194,8 @@ options:
       propagation:
         description:
           - Whether mounts that are made below it later are seen on the other side. V(rslave) shows those of
-            the host in the container, V(rshared) does so in both directions.
+            the host in the container, V(rshared) does so in both directions if the source lies on a shared
+            mount.
         type: str
         choices: [rprivate, private, rslave, slave, rshared, shared]
         default: rprivate

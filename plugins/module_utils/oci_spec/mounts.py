@@ -9,7 +9,7 @@ import dataclasses
 import posixpath
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, Unsupported
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec, Mount, MountKind
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.default_mounts import default_mounts
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
@@ -22,6 +22,9 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.paths impo
 
 Json = dict[str, t.Any]
 
+
+#: Linux with mount_setattr(2), which changes whole trees of mounts and maps ids.
+_MOUNT_SETATTR: t.Final = (5, 12)
 
 #: Kinds that bring their own content: what is below their destination is theirs, too.
 _WHOLE_TREES: t.Final = (MountKind.BIND, MountKind.VOLUME, MountKind.IMAGE)
@@ -50,7 +53,7 @@ def build_mounts(spec: ContainerSpec, host: HostFacts, mounts: t.Sequence[Resolv
         field = f"mounts[{i}]" if is_own else f"mounts ({item.mount.destination})"
         destination = check_destination(item.mount.destination, f"{field}.destination")
         if destination not in asked:
-            asked[destination] = _build_mount(item, destination, field)
+            asked[destination] = _build_mount(item, destination, field, host)
             trees += [destination] if item.mount.kind in _WHOLE_TREES else []
         elif is_own:
             raise InvalidSpec(f"{field}.destination", f"'{destination}' has a mount already")
@@ -86,7 +89,7 @@ def _is_below_any(destination: str, trees: t.Sequence[str]) -> bool:
     return any(posixpath.commonpath((destination, tree)) == tree for tree in trees)
 
 
-def _build_mount(item: ResolvedMount, destination: str, field: str) -> Json:
+def _build_mount(item: ResolvedMount, destination: str, field: str, host: HostFacts) -> Json:
     mount = item.mount
     if mount.kind == MountKind.TMPFS:
         return _build_tmpfs(mount, destination, field)
@@ -101,6 +104,7 @@ def _build_mount(item: ResolvedMount, destination: str, field: str) -> Json:
                 f"{field}.recursive_read_only", f"does not go with propagation '{mount.propagation}'"
             )
         # "ro" stays for readers that do not know the newer word.
+        _need_mount_setattr(host, f"{field}.recursive_read_only")
         access = ["ro", "rro"]
     elif mount.read_only:
         access = ["ro"]
@@ -119,10 +123,19 @@ def _build_mount(item: ResolvedMount, destination: str, field: str) -> Json:
         "options": options,
     }
     if mount.uid_maps or mount.gid_maps:
+        _need_mount_setattr(host, f"{field}.uid_maps")
         result["uidMappings"] = check_id_maps(mount.uid_maps, f"{field}.uid_maps", need_root=False)
         result["gidMappings"] = check_id_maps(mount.gid_maps, f"{field}.gid_maps", need_root=False)
         options.append("idmap")
     return result
+
+
+def _need_mount_setattr(host: HostFacts, field: str) -> None:
+    if host.kernel < _MOUNT_SETATTR:
+        raise Unsupported(
+            f"{field}: needs Linux 5.12, and this host has {'.'.join(map(str, host.kernel))}",
+            hint="Leave the option out",
+        )
 
 
 def _propagation(mount: Mount, field: str) -> str:
@@ -153,10 +166,11 @@ def _build_tmpfs(mount: Mount, destination: str, field: str) -> Json:
         if mount.size_bytes < 1:
             raise InvalidSpec(f"{field}.size", "must be at least 1 byte")
         options.append(f"size={mount.size_bytes}")
-    if mount.mode is not None:
-        if not 0 <= mount.mode <= 0o7777:
-            raise InvalidSpec(f"{field}.mode", "must be 0 to 07777")
-        options.append(f"mode={mount.mode:o}")
+    # The kernel's own default, said aloud: newer versions of crun take that of the directory below.
+    mode = 0o1777 if mount.mode is None else mount.mode
+    if not 0 <= mode <= 0o7777:
+        raise InvalidSpec(f"{field}.mode", "must be 0 to 07777")
+    options.append(f"mode={mode:o}")
     for key in ("uid", "gid"):
         if getattr(mount, key) is not None:
             options.append(f"{key}={getattr(mount, key)}")

@@ -24,6 +24,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.names impo
     RLIM_INFINITY,
     normalise_rlimit,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.namespaces import is_mapped
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.paths import check_absolute, check_text
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.security import (
     apparmor_profile,
@@ -52,6 +53,7 @@ def build_process(
     warnings: list[str],
 ) -> dict[str, t.Any]:
     """Return ``process``; ``granted`` is the container's capability set."""
+    _check_mapped(spec, user)
     process: dict[str, t.Any] = {
         "terminal": spec.terminal,
         "user": {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.additional_gids)},
@@ -71,6 +73,24 @@ def build_process(
     if label:
         process["selinuxLabel"] = label
     return process
+
+
+def _check_mapped(spec: ContainerSpec, user: ResolvedUser) -> None:
+    """Refuse ids that the container's own user namespace does not have: setgroups(2) and its like would fail."""
+    if spec.namespaces.user != "private":
+        return
+    for maps, field, what, ids in (
+        (spec.uid_maps, "user", "user", (user.uid,)),
+        (spec.gid_maps, "user", "group", (user.gid,)),
+        (spec.gid_maps, "supplementary_groups", "group", user.additional_gids),
+    ):
+        for number in ids:
+            if not is_mapped(number, maps):
+                raise InvalidSpec(
+                    field,
+                    f"{what} id {number} does not exist in the container's user namespace",
+                    hint="Choose another, or extend uid_maps and gid_maps",
+                )
 
 
 def merge_args(spec: ContainerSpec, image: ImageConfig) -> list[str]:
