@@ -76,7 +76,7 @@ def build_process(
 
 
 def _check_mapped(spec: ContainerSpec, user: ResolvedUser) -> None:
-    """Refuse ids that the container's own user namespace does not have: setgroups(2) and its like would fail."""
+    """Refuse ids that the user namespace does not have: setgroups(2) and its like would fail."""
     if spec.namespaces.user != "private":
         return
     for maps, field, what, ids in (

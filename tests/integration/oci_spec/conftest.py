@@ -150,13 +150,15 @@ def host() -> HostFacts:
 
 
 @pytest.fixture(scope="session")
-def rootfs(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A root directory with busybox and a few users, shared by all tests."""
-    path = tmp_path_factory.mktemp("rootfs")
-    # Processes in user namespaces must reach it, too.
-    for parent in (path, *path.parents[:3]):
-        parent.chmod(parent.stat().st_mode | 0o555)
-    return write_rootfs(path)
+def rootfs() -> t.Iterator[str]:
+    """A root directory with busybox and a few users, shared by all tests.
+
+    Not below pytest's own directories, which processes in user namespaces cannot enter.
+    """
+    top = pathlib.Path(tempfile.mkdtemp(prefix="pvecri-"))
+    top.chmod(0o755)
+    yield write_rootfs(top / "rootfs")
+    shutil.rmtree(top)
 
 
 @pytest.fixture
