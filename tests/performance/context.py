@@ -96,8 +96,7 @@ class ModuleProcess:
             check=False,
         )
         if done.returncode != 0:
-            output = (done.stdout + done.stderr).decode(errors="replace")
-            raise RuntimeError(f"{self._module} failed: {output[-2000:]}")
+            raise RuntimeError(f"{self._module} failed: {_message(done)}")
         return done.stdout
 
     def __call__(self, parameters: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -113,3 +112,10 @@ class ModuleProcess:
                 f"{self._module} says changed={result['changed']} instead of {changed}: {result}"
             )
         return result
+
+
+def _message(done: subprocess.CompletedProcess[bytes]) -> str:
+    try:
+        return str(json.loads(done.stdout)["msg"])
+    except (ValueError, KeyError):
+        return (done.stdout + done.stderr).decode(errors="replace")[-2000:]
