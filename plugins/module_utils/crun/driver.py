@@ -263,10 +263,7 @@ class CrunRuntime:
 
         The bundle's ``config.json`` stays as it was.  Raises WrongState for one that has ended.
         """
-        state = self._known(name)
-        if not state.is_alive:
-            raise WrongState(f"container '{name}' is {state.status}", hint="Start it first")
-        resources.update(self._host, state, changes)
+        resources.update(self._host, self._living(name), changes)
 
     def repair(self, name: str) -> tuple[Problem, ...]:
         """Mend what `state` lists as problems, as far as nothing that works is ended; return what was."""
@@ -340,12 +337,12 @@ class CrunRuntime:
 
     def attach(self, name: str) -> socket.socket:
         """Return a socket attached to the container's streams; see `attach` for its packets."""
-        self._known(name)
+        self._living(name)
         return attach.connect(self._layout(name))
 
     def reopen_log(self, name: str) -> None:
         """Make conmon go on in a new file, after somebody renamed the log."""
-        self._known(name)
+        self._living(name)
         conmon.reopen_log(self._layout(name).control_fifo)
 
     def settle_log(self, name: str) -> None:
@@ -356,13 +353,19 @@ class CrunRuntime:
 
     def resize_terminal(self, name: str, width: int, height: int) -> None:
         """Set the size of a container's terminal in characters."""
-        self._known(name)
+        self._living(name)
         conmon.resize_terminal(self._layout(name).control_fifo, width, height)
 
     # ---- helpers --------------------------------------------------------------------------------------
 
     def _layout(self, name: str) -> Layout:
         return Layout(self._host.paths, name)
+
+    def _living(self, name: str) -> ContainerState:
+        state = self._known(name)
+        if not state.is_alive:
+            raise WrongState(f"container '{name}' is {state.status}", hint="Start it first")
+        return state
 
     def _known(self, name: str) -> ContainerState:
         state = self.state(name)

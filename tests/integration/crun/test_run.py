@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import typing as t
 
 import pytest
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.attach import Stream
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import Status
@@ -103,10 +105,22 @@ def test_attach_after_the_end(runtime: CrunRuntime, bundle: Bundle) -> None:
     runtime.create(bundle("true"), "one")
     runtime.start("one")
     runtime.wait("one", 20)
-    with pytest.raises(WrongState, match="no conmon"):
-        runtime.attach("one")
-    with pytest.raises(WrongState, match="no conmon"):
-        runtime.reopen_log("one")
+    for verb in (runtime.attach, runtime.reopen_log):
+        with pytest.raises(WrongState, match="stopped"):
+            verb("one")
+
+
+def test_attach_without_conmon(runtime: CrunRuntime, bundle: Bundle) -> None:
+    runtime.create(bundle(), "one")
+    state = runtime.state("one")
+    assert state is not None
+    with procfs.held(state.conmon_pid or 0) as pidfd:
+        assert pidfd is not None
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        assert procfs.await_end(pidfd, 20)
+    for verb in (runtime.attach, runtime.reopen_log):
+        with pytest.raises(WrongState, match="no conmon"):
+            verb("one")
 
 
 def test_input_that_stays_open(runtime: CrunRuntime, bundle: Bundle) -> None:
@@ -122,17 +136,16 @@ def test_terminal_of_a_container(runtime: CrunRuntime, bundle: Bundle) -> None:
     def terminal(config: t.Any) -> None:
         config["process"]["terminal"] = True
 
-    path = bundle("sh", "-c", "read x; stty size; tty", change=terminal)
-    runtime.create(path, "one", terminal=True, stdin=True)
+    script = "read x; until [ \"$(stty size)\" = '33 90' ]; do sleep 0.01; done; tty"
+    runtime.create(bundle("sh", "-c", script, change=terminal), "one", terminal=True, stdin=True)
     with runtime.attach("one") as connection:
         connection.settimeout(20)
         runtime.start("one")
-        runtime.resize_terminal("one", 90, 33)
         connection.send(b"\n")
+        runtime.resize_terminal("one", 90, 33)
         seen = b""
         while b"/dev/pts/0" not in seen:
             seen += connection.recv(8193)[1:]
-    assert b"33 90" in seen
     assert runtime.wait("one", 20) == 0
 
 
