@@ -40,6 +40,7 @@ class Shell:
             text=True,
             stdin=subprocess.DEVNULL,
             timeout=60,
+            check=False,
         )
 
 
