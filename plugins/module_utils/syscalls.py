@@ -80,6 +80,7 @@ _RAMFS_MAGIC = 0x858458F6
 
 #: How many symbolic links a path may lead through, as in path_resolution(7).
 _MAX_LINKS = 40
+_OPENAT2_TRIES = 8
 
 
 def _fail(path: str = "") -> t.NoReturn:
@@ -275,7 +276,7 @@ def open_beneath(root: int | str, path: str, flags: int = os.O_RDONLY, mode: int
         mode if flags & (os.O_CREAT | os.O_TMPFILE) else 0,
         _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS,
     )
-    while True:
+    for _attempt in range(_OPENAT2_TRIES):
         try:
             return _syscall(
                 _SYS_OPENAT2,
@@ -286,12 +287,14 @@ def open_beneath(root: int | str, path: str, flags: int = os.O_RDONLY, mode: int
                 path=path,
             )
         except BlockingIOError:
-            # A rename elsewhere on the host made the kernel unsure; openat2(2) says to repeat.
+            # A rename elsewhere on the host made the kernel unsure; openat2(2) says to repeat.  For «..»
+            # below a mount that was detached it never becomes sure.
             continue
         except OSError as exc:
             if exc.errno not in (errno.ENOSYS, errno.EPERM):
                 raise
-            return _walk_beneath(root, path, flags, mode)
+            break
+    return _walk_beneath(root, path, flags, mode)
 
 
 def _walk_beneath(root: int, path: str, flags: int, mode: int) -> int:

@@ -235,6 +235,8 @@ class ImageStore:
             problem = f"the registry sent {image.digest} in place of {wanted.digest}"
         elif platform is not None and platform.architecture != image.config.architecture:
             problem = f"it exists for {image.config.os}/{image.config.architecture} only, not for {platform}"
+        elif isinstance(source, ImageSource) and self._own.has_other_content(image):
+            problem = "its layers are not those that its configuration lists (diff_ids)"
         if problem:
             self._drop(image, wanted.name)
             raise InvalidSpec("image", f"{wanted.what}: {problem}")

@@ -70,6 +70,25 @@ class StoreFiles:
 
         return self._first(matches)
 
+    def has_other_content(self, image: Image) -> bool:
+        """Say whether the layers are not those that the image's configuration lists (``diff_ids``).
+
+        The manifest vouches for the layers that were fetched and for the configuration,
+        but nobody else compares the two (OCI image specification, config.md, «rootfs»).
+        """
+        raw = next((raw for raw in self._image_list() if raw.get("id") == image.id), None)
+        chain = self._chain((raw or {}).get("layer") or "")
+        if raw is None or chain is None:
+            return True
+        key = next(key for key in raw["big-data-names"] if _CONFIG_KEY.fullmatch(key))
+        rootfs = json.loads(self._big_data(image.id, key)).get("rootfs") or {}
+        expected = list(reversed(rootfs.get("diff_ids") or ()))
+        actual = [layer.get("diff-digest") for layer in chain]
+        if len(expected) != len(actual):
+            return True
+        # A layer that was fetched in pieces has no digest of its whole.
+        return any(one and one != other for one, other in zip(actual, expected, strict=True))
+
     def untag(self, name: str) -> None:
         """Take ``name`` from the image that bears it, under the library's own lock."""
         path = self._path("overlay-images", "images.json")
