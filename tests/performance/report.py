@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import subprocess
+import traceback
 import typing as t
 
 from ansible_collections.pvecri.runtime.tests.performance.measure import Series
@@ -58,7 +59,7 @@ class Target:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """All that one section found out; ``unavailable`` says why it found nothing."""
+    """All that one section found out; ``unavailable`` says what is missing of it, and why."""
 
     name: str
     title: str
@@ -66,6 +67,17 @@ class Section:
     tables: tuple[Table, ...] = ()
     targets: tuple[Target, ...] = ()
     unavailable: str = ""
+
+
+def attempted(part: t.Callable[[], Table]) -> tuple[list[Table], str]:
+    """Return the table of one part of a section, or none and why: the other parts still count."""
+    try:
+        return [part()], ""
+    except Unavailable as exc:
+        return [], str(exc)
+    except Exception as exc:  # a report says what it lacks rather than being lost
+        traceback.print_exc()
+        return [], f"{type(exc).__name__}: {str(exc)[:1000]}"
 
 
 def timing_table(title: str, series: t.Sequence[Series], *, baseline: str | None = None) -> Table:
