@@ -37,8 +37,7 @@ PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         ),
         (
             pct.Container(201, "web", ("sudo", "-n", "pct")),
-            ["sudo", "-n", "pct", "exec", "201", "--", "env", "-i", PATH, "LANG=C.UTF-8"]
-            + ["su", "-s", "/bin/sh", "-c", "a 'b'", "web"],
+            [*f"sudo -n pct exec 201 -- env -i {PATH} LANG=C.UTF-8 su -s /bin/sh -c".split(), "a 'b'", "web"],
         ),
     ],
 )
