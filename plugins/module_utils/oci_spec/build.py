@@ -67,7 +67,7 @@ def build_config(  # noqa: PLR0917 - in the order in which they come to be
         config["hostname"] = hostname
     config["mounts"] = build_mounts(spec, host, mounts)
     if spec.hooks:
-        config["hooks"] = build_hooks(spec.hooks)
+        config["hooks"] = build_hooks(spec.hooks, host)
     if annotations := build_annotations(spec, image):
         config["annotations"] = annotations
     config["linux"] = build_linux(spec, host, granted, mounts)

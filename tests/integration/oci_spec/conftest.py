@@ -74,6 +74,8 @@ class Box:
     def crun(self, *args: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.argv(*args),
+            # Else Python lets SIGPIPE kill crun when a hook does not read what crun tells it.
+            restore_signals=False,
             capture_output=True,
             text=True,
             timeout=timeout,

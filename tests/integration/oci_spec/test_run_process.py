@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import resource
@@ -320,13 +321,39 @@ class TestHooks:
         script.write_text(f'#!/bin/sh\necho "$1 $WHO" >> {record}\n')
         script.chmod(0o755)
         stages = ("createRuntime", "createContainer", "poststart", "poststop", "prestart")
-        hooks = tuple(
-            Hook(stage=stage, path=str(script), args=(stage,), env=("WHO=me",), timeout_s=5)
-            for stage in stages
-        )
+        hooks = tuple(Hook(stage=stage, path=str(script), args=(stage,), env=("WHO=me",)) for stage in stages)
         answer = box.run("true", hooks=hooks)
         assert answer.rc == 0, answer.err
         assert set(record.read_text().splitlines()) == {f"{stage} me" for stage in stages}
+
+    def test_hook_gets_the_state(self, box):
+        record = box.top / "record"
+        script = f"cat > {record}; echo >> {record}; echo $0 $1 '$x' >> {record}"
+        hook = Hook(stage="createRuntime", path="/bin/sh", args=("-c", script, "a", "b c"))
+        answer = box.run("true", hooks=(hook,))
+        assert answer.rc == 0, answer.err
+        state, words = record.read_text().strip().rsplit("\n", 1)
+        assert json.loads(state)["bundle"] == str(box.top / box.names[-1])
+        assert words == "a b c $x"
+
+    def test_hook_that_reads_nothing_does_not_fail(self, box):
+        hook = Hook(stage="createRuntime", path="/bin/true")
+        for _ in range(20):
+            answer = box.run("true", hooks=(hook,))
+            assert answer.rc == 0, answer.err
+
+    def test_hook_that_takes_too_long_is_killed(self, box):
+        record = box.top / "pid"
+        hook = Hook(
+            stage="createRuntime",
+            path="/bin/sh",
+            args=("-c", f"echo $$ > {record}; exec sleep 60"),
+            timeout_s=1,
+        )
+        answer = box.run("echo started", hooks=(hook,))
+        assert answer.rc != 0
+        assert "timeout" in answer.err
+        assert not pathlib.Path("/proc", record.read_text().strip(), "exe").exists()
 
     def test_start_container_hook_runs_inside(self, box):
         hook = Hook(stage="startContainer", path="/bin/touch", args=("/dev/shm/was-here",))
