@@ -30,7 +30,7 @@ class Rule(enum.StrEnum):
 WILDCARD = "*"
 
 #: Keys held as lists of pairs in a request; the order of pairs means nothing.
-_PAIRS = frozenset({"env", "labels", "annotations", "sysctls", "etc_hosts"})
+_PAIRS = frozenset({"env", "secret_env", "labels", "annotations", "sysctls", "etc_hosts"})
 #: Keys held as lists of objects, with the field that identifies one.
 _KEYED = {"mounts": "destination", "devices": "destination", "rlimits": "kind", "published_ports": "key"}
 
@@ -171,7 +171,7 @@ def secret_keys(shaped: Plain) -> set[str]:
 
     The digest of a short secret can be searched for, so it is not shown either.
     """
-    found = {f"env.{name}" for name in shaped.get("secret_env", ())}
+    found = {f"secret_env.{name}" for name in shaped.get("secret_env", ())}
     for path, mount in shaped.get("mounts", {}).items():
         if mount.get("kind") == "secret":
             found.add(f"mounts.{path}")

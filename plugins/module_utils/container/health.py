@@ -14,7 +14,11 @@ import time
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import HealthRequest
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandTimeout, WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    CommandTimeout,
+    InvalidSpec,
+    WrongState,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import HealthCheck
 
 #: Pauses between two checks while somebody waits: short at first, then at most this long.
@@ -69,6 +73,18 @@ def choose_check(asked: HealthRequest, image: HealthCheck | None) -> HealthCheck
         if (value := getattr(asked, name)) is not None
     }
     return dataclasses.replace(check, command=command, **overlay)
+
+
+def require_check(asked: HealthRequest, image: HealthCheck | None) -> HealthCheck:
+    """Return the check to run; raise InvalidSpec when there is none."""
+    check = choose_check(asked, image)
+    if check is None:
+        raise InvalidSpec(
+            "health_check",
+            "state=healthy needs a check, and neither the task nor the image has one",
+            hint="Set health_check.command, or use state=started",
+        )
+    return check
 
 
 def run_probe(execute: t.Callable[..., t.Any], check: HealthCheck) -> Probe:

@@ -12,6 +12,7 @@ container stdout/stderr streams").
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import os
 import typing as t
 
@@ -91,22 +92,29 @@ def log_files(path: str) -> list[str]:
     return found
 
 
-def read_records(path: str, *, since: str = "") -> list[Record]:
-    """Return all records of the log at ``path``, rotated files included.
-
-    ``since`` is an RFC 3339 time in the log's own form; earlier records are left out.
-    """
+def read_records(path: str, *, since: datetime.datetime | None = None) -> list[Record]:
+    """Return all records of the log at ``path``, rotated files included, but not those before ``since``."""
     records = []
     for name in log_files(path):
         with open(name, "rb") as stream:
             for line in stream:
                 record = parse_record(line.rstrip(b"\n"))
-                if record is not None and record.time >= since:
-                    records.append(record)
+                if record is None or (since is not None and _is_before(record.time, since)):
+                    continue
+                # Records are in the order of time: the rest is later, too.
+                since = None
+                records.append(record)
     return records
 
 
-def read_streams(path: str, *, since: str = "") -> dict[str, str]:
+def _is_before(text: str, moment: datetime.datetime) -> bool:
+    try:
+        return datetime.datetime.fromisoformat(text) < moment
+    except (ValueError, TypeError):
+        return False
+
+
+def read_streams(path: str, *, since: datetime.datetime | None = None) -> dict[str, str]:
     """Return ``stdout`` and ``stderr`` of the log at ``path``; undecodable bytes are replaced."""
     return {
         stream: data.decode("utf-8", "replace")

@@ -97,7 +97,7 @@ Rerun = t.Literal["always", "failed", "never"]
 
 #: Keys that shape a container's network.
 NETWORK_KEYS = frozenset({"network", "published_ports"})
-_RECORD_KEYS = frozenset({"labels", "stop_signal", "stop_timeout", "health_check", "secret_env"})
+_RECORD_KEYS = frozenset({"labels", "stop_signal", "stop_timeout", "health_check"})
 _RESTART_KEYS = frozenset(
     {"log", "published_ports", "dns_servers", "dns_search", "dns_options", "etc_hosts", "restart_policy"}
 )
@@ -134,8 +134,8 @@ class Actual:
     request: Plain = dataclasses.field(default_factory=dict)
     #: Why the bundle cannot be used as it is, if so.
     broken: str | None = None
-    #: A live update was begun and not recorded as done.
-    is_unfinished: bool = False
+    #: Limits of a live update that was begun and not recorded as done.
+    pending: Plain | None = None
     #: None when unknown or not ended.
     exit_code: int | None = None
     #: A task stopped it, it did not end by itself.
@@ -236,21 +236,26 @@ def _compare(
         tracker.add("bundle", actual.broken, "whole")
         return Effect.RECREATE, wanted
     if desired.request is None:
-        return (Effect.LIVE if actual.is_unfinished else Effect.NONE), actual.request
+        return _unfinished(actual, actual.request, tracker, can_update), actual.request
     recorded = actual.request
     if not desired.has_source:
         recorded = {key: value for key, value in recorded.items() if key in wanted}
     keys = compare(recorded, wanted, desired.rules, tracker)
     effect = max((_effect(key, recorded, wanted, can_update) for key in keys), default=Effect.NONE)
-    if actual.is_unfinished:
-        tracker.add("update", "unfinished", "finished")
-        effect = max(effect, Effect.LIVE)
+    merged = _merged(actual.request, wanted, keys, desired.rules)
+    effect = max(effect, _unfinished(actual, merged, tracker, can_update))
     if desired.recreate == "always" and desired.has_source:
         tracker.add("recreate", None, True)
         effect = Effect.RECREATE
-    if effect is Effect.RECREATE:
-        return effect, wanted
-    return effect, _merged(actual.request, wanted, keys, desired.rules)
+    return effect, wanted if effect is Effect.RECREATE else merged
+
+
+def _unfinished(actual: Actual, request: Plain, tracker: DifferenceTracker, can_update: CanUpdate) -> Effect:
+    """Return what finishing an update that was cut short needs."""
+    if actual.pending is None:
+        return Effect.NONE
+    tracker.add("update", "unfinished", "finished")
+    return Effect.LIVE if can_update(actual.pending, request.get("resources") or {}) else Effect.RECREATE
 
 
 def _effect(key: str, actual: Plain, desired: Plain, can_update: CanUpdate) -> Effect:
@@ -262,14 +267,15 @@ def _effect(key: str, actual: Plain, desired: Plain, can_update: CanUpdate) -> E
         return Effect.LIVE if is_live else Effect.RECREATE
     if key in _RESTART_KEYS:
         return Effect.RESTART
-    if key == "network" and _has_own_namespace(actual.get(key)) and _has_own_namespace(desired.get(key)):
+    if key == "network" and "bundle" not in desired and _keeps_namespace(actual, desired):
         # The path of the namespace stays, and with it config.json.
         return Effect.RESTART
     return Effect.RECREATE
 
 
-def _has_own_namespace(mode: str | None) -> bool:
-    return mode is None or not (mode == "host" or mode.startswith(("container:", "/")))
+def _keeps_namespace(actual: Plain, desired: Plain) -> bool:
+    modes = (side.get("network", "none") for side in (actual, desired))
+    return not any(mode == "host" or mode.startswith(("container:", "/")) for mode in modes)
 
 
 def _merged(recorded: Plain, wanted: Plain, keys: t.Iterable[str], rules: t.Mapping[str, Rule]) -> Plain:

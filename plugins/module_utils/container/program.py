@@ -20,10 +20,14 @@ import typing as t
 import zipfile
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_atomic
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import RUN_DIR, STATE_DIR, Paths
 
 PACKAGE = "ansible_collections.pvecri.runtime.plugins.module_utils"
 _ENTRY = f"{PACKAGE}.container.supervised"
+
+#: Variables by which a unit tells the program of unusual places.
+STATE_VARIABLE = "PVECRI_STATE_DIR"
+RUN_VARIABLE = "PVECRI_RUN_DIR"
 
 #: Only this file knows Ansible, which the host need not have.
 _LEFT_OUT = frozenset({f"{PACKAGE}.ansible_edge"})
@@ -40,6 +44,12 @@ def program_path(paths: Paths) -> str:
 def program_command(paths: Paths) -> list[str]:
     """Return the command that runs the program, by the interpreter that runs now."""
     return [sys.executable or "/usr/bin/python3", program_path(paths)]
+
+
+def environment(paths: Paths) -> dict[str, str]:
+    """Return the variables that tell the program where everything is kept, if not in the usual places."""
+    places = {STATE_VARIABLE: (paths.state_dir, STATE_DIR), RUN_VARIABLE: (paths.run_dir, RUN_DIR)}
+    return {name: path for name, (path, usual) in places.items() if path != usual}
 
 
 def install(paths: Paths) -> bool:

@@ -20,6 +20,9 @@ HOST = "host"
 NONE = "none"
 _JOIN = "container:"
 
+#: How long a container may take to end by its stop signal before it is killed.
+STOP_TIMEOUT_S = 10.0
+
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _PORT = re.compile(
     r"(?:(?P<ip>\[[0-9a-fA-F:.]+\]|[0-9.]+):)?"
@@ -121,13 +124,12 @@ class ContainerRequest:
     """Everything that a task asks of a container, except the state it shall be in."""
 
     spec: ContainerSpec
-    #: Plain description of where the rootfs comes from, comparable between runs.
-    source: t.Any = None
-    network: NetworkRequest = NetworkRequest()
+    #: None: as the bundle that was given says.
+    network: NetworkRequest | None = NetworkRequest()
     log: LogRequest = LogRequest()
     health_check: HealthRequest = HealthRequest()
     restart: RestartPolicy = RestartPolicy()
-    stop_timeout_s: float = 10.0
+    stop_timeout_s: float = STOP_TIMEOUT_S
 
 
 def parse_ports(texts: t.Iterable[str], field: str = "published_ports") -> tuple[Port, ...]:
@@ -228,18 +230,17 @@ def check_network(request: NetworkRequest, name: str) -> NetworkRequest:
 
 
 def plain_request(request: ContainerRequest) -> dict[str, t.Any]:
-    """Return ``request`` as flat JSON data, by the names that `compare` and its differences use.
+    """Return ``request`` as flat JSON data, by the names that a playbook has for its options.
 
     What equals its default is left out; secret text is there only as its digest.
     """
     plain: dict[str, t.Any] = to_plain(request.spec)
     plain.pop("name", None)
-    network: dict[str, t.Any] = to_plain(request.network)
-    ports = network.pop("ports", None)
-    if ports:
-        plain["published_ports"] = [
-            {**port, "key": p.key} for port, p in zip(ports, request.network.ports, strict=True)
-        ]
+    _name_as_options(plain)
+    asked = request.network or NetworkRequest()
+    network: dict[str, t.Any] = to_plain(asked)
+    if network.pop("ports", None):
+        plain["published_ports"] = [{**to_plain(port), "key": port.key} for port in asked.ports]
     for key, value in (
         ("network", network.pop("mode", None)),
         ("etc_hosts", network.pop("hosts", None)),
@@ -250,8 +251,29 @@ def plain_request(request: ContainerRequest) -> dict[str, t.Any]:
     ):
         if value:
             plain[key] = value
-    if request.stop_timeout_s != ContainerRequest.__dataclass_fields__["stop_timeout_s"].default:
+    if request.stop_timeout_s != STOP_TIMEOUT_S:
         plain["stop_timeout"] = request.stop_timeout_s
-    if request.source is not None:
-        plain["source"] = request.source
     return plain
+
+
+#: Names of fields of `Resources` that a playbook writes without their unit.
+RESOURCE_OPTIONS = {
+    "cpu_quota_us": "cpu_quota",
+    "cpu_period_us": "cpu_period",
+    "memory_bytes": "memory",
+    "memory_reservation_bytes": "memory_reservation",
+    "memory_swap_bytes": "memory_swap",
+}
+
+
+def _name_as_options(plain: dict[str, t.Any]) -> None:
+    secret = plain.pop("secret_env", None)
+    if secret:
+        plain["secret_env"] = [[name, value] for name, value in plain["env"] if name in secret]
+        plain["env"] = [[name, value] for name, value in plain["env"] if name not in secret]
+        if not plain["env"]:
+            del plain["env"]
+    if "resources" in plain:
+        plain["resources"] = {RESOURCE_OPTIONS.get(k, k): v for k, v in plain["resources"].items()}
+    if "shm_size_bytes" in plain:
+        plain["shm_size"] = plain.pop("shm_size_bytes")

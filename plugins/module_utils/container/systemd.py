@@ -45,10 +45,11 @@ def unit_text(
     pid_file: str,
     bundle: str,
     stop_timeout_s: float,
+    environment: t.Mapping[str, str] | None = None,
 ) -> str:
     """Return the text of the unit that keeps ``container`` running by ``policy``.
 
-    ``command`` followed by ``start`` or ``stop`` and the name does just that;
+    ``command`` with ``environment``, followed by ``start`` or ``stop`` and the name does just that;
     ``pid_file`` is where conmon writes its own process id.
     """
     limits = ["StartLimitIntervalSec=0"]
@@ -68,7 +69,8 @@ def unit_text(
             "",
             "[Service]",
             "Type=forking",
-            f"PIDFile={pid_file}",
+            f"PIDFile={_escape(pid_file)}",
+            *(f"Environment={_escape(shlex.quote(f'{k}={v}'))}" for k, v in (environment or {}).items()),
             f"ExecStart={run} start {container}",
             f"ExecStop={run} stop {container}",
             f"Restart={_RESTART[policy.name]}",

@@ -16,7 +16,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan impo
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound, WrongState
 
-REQUEST = {"source": "sha256:1", "env": {"A": "1"}, "resources": {"memory_bytes": 64}, "labels": {"l": "1"}}
+REQUEST = {"source": "sha256:1", "env": {"A": "1"}, "resources": {"memory": 64}, "labels": {"l": "1"}}
 
 RUNNING = Actual(status=Status.RUNNING, has_bundle=True, has_runtime=True, request=REQUEST)
 CREATED = Actual(status=Status.CREATED, has_bundle=True, has_runtime=True, request=REQUEST)
@@ -39,7 +39,7 @@ ORPHAN = Actual(status=Status.RUNNING, has_runtime=True)
 def can_update(actual, desired):
     """Memory can be changed live, nothing else."""
     keys = {key for key in (*actual, *desired) if actual.get(key) != desired.get(key)}
-    return keys <= {"memory_bytes"}
+    return keys <= {"memory"}
 
 
 def unit_for(request):
@@ -156,7 +156,7 @@ def test_plan_shows_the_way_from_absent(state, after):
     assert differences["after"] == {
         "source": "sha256:1",
         "env.A": "1",
-        "resources.memory_bytes": 64,
+        "resources.memory": 64,
         "labels.l": "1",
         "state": after,
     }
@@ -174,7 +174,7 @@ def test_plan_shows_the_way_from_absent(state, after):
         ({"network": "podman"}, Effect.RESTART, "STOP DELETE RECORD CREATE START"),
         ({"log": {"path": "/l"}}, Effect.RESTART, "STOP DELETE RECORD CREATE START"),
         (
-            {"log": {"path": "/l"}, "resources": {"memory_bytes": 1}},
+            {"log": {"path": "/l"}, "resources": {"memory": 1}},
             Effect.RESTART,
             "STOP DELETE LIVE_UPDATE RECORD CREATE START",
         ),
@@ -183,7 +183,7 @@ def test_plan_shows_the_way_from_absent(state, after):
             Effect.RESTART,
             "STOP DELETE RECORD WRITE_UNIT CREATE START",
         ),
-        ({"resources": {"memory_bytes": 128}}, Effect.LIVE, "MARK LIVE_UPDATE RECORD"),
+        ({"resources": {"memory": 128}}, Effect.LIVE, "MARK LIVE_UPDATE RECORD"),
         ({"labels": {"l": "2"}}, Effect.RECORD, "RECORD"),
         ({"stop_timeout": 3}, Effect.RECORD, "RECORD"),
         ({"health_check": {"retries": 1}}, Effect.RECORD, "RECORD"),
@@ -217,7 +217,7 @@ def test_plan_change_of_a_running_container(change, effect, steps):
         (
             "started",
             STOPPED,
-            {"resources": {"memory_bytes": 1}},
+            {"resources": {"memory": 1}},
             "MARK LIVE_UPDATE RECORD DELETE CREATE START",
         ),
         ("stopped", changed(RUNNING, has_network=True), {}, "STOP NETWORK_DOWN"),
@@ -308,15 +308,15 @@ def test_plan_signal_goes_to_a_container_that_ran_before(state, actual, change, 
 
 
 def test_plan_unfinished_update_is_done_again():
-    plan = make(desire("started"), changed(RUNNING, is_unfinished=True))
+    plan = make(desire("started"), changed(RUNNING, pending={"memory": 2}))
     assert steps_of(plan) == ["MARK", "LIVE_UPDATE", "RECORD"]
     assert plan.request == REQUEST
-    alone = make(desire("started", request=None, has_source=False), changed(RUNNING, is_unfinished=True))
+    alone = make(desire("started", request=None, has_source=False), changed(RUNNING, pending={"memory": 2}))
     assert steps_of(alone) == ["MARK", "LIVE_UPDATE", "RECORD"]
 
 
 def test_plan_unfinished_update_yields_to_a_recreation():
-    plan = make(desire("started", request={**REQUEST, "env": {}}), changed(RUNNING, is_unfinished=True))
+    plan = make(desire("started", request={**REQUEST, "env": {}}), changed(RUNNING, pending={"memory": 2}))
     assert "MARK" not in steps_of(plan)
     assert "COMMIT" in steps_of(plan)
 
@@ -380,7 +380,7 @@ def test_plan_recreate_never_names_the_keys(actual, change, message):
     [
         (ABSENT, {}),
         (RUNNING, {}),
-        (RUNNING, {"resources": {"memory_bytes": 1}}),
+        (RUNNING, {"resources": {"memory": 1}}),
         (STOPPED, {"log": {"path": "/l"}}),
     ],
 )
@@ -416,7 +416,7 @@ def test_plan_state_alone_of_nothing(state):
 @pytest.mark.parametrize(
     ("request_", "steps"),
     [
-        ({"resources": {"memory_bytes": 128}}, ["MARK", "LIVE_UPDATE", "RECORD"]),
+        ({"resources": {"memory": 128}}, ["MARK", "LIVE_UPDATE", "RECORD"]),
         ({"labels": {"l": "2"}}, ["RECORD"]),
         ({"stop_timeout": 1}, ["RECORD"]),
         ({"labels": {"l": "1"}}, []),
@@ -479,7 +479,7 @@ def test_plan_unit(state, request_, actual, steps):
 
 @pytest.mark.parametrize("state", [s for s in State if s is not State.RESTARTED])
 @pytest.mark.parametrize(
-    "change", [{}, {"env": {"A": "2"}}, {"log": {"path": "/l"}}, {"resources": {"memory_bytes": 1}}]
+    "change", [{}, {"env": {"A": "2"}}, {"log": {"path": "/l"}}, {"resources": {"memory": 1}}]
 )
 @pytest.mark.parametrize(
     "actual", [ABSENT, FRESH, CREATED, RUNNING, PAUSED, ENDED, STOPPED, ORPHAN, changed(RUNNING, broken="b")]
@@ -516,13 +516,13 @@ def after(step, actual, plan, desired):
             "request": plan.request,
             "broken": None,
             "status": Status.STOPPED,
-            "is_unfinished": False,
+            "pending": None,
             "was_stopped": desired.state is State.STOPPED,
         },
-        "MARK": {"is_unfinished": True},
+        "MARK": {"pending": {"memory": 2}},
         "RECORD": {
             "request": plan.request,
-            "is_unfinished": False,
+            "pending": None,
             "was_stopped": actual.was_stopped
             if plan.effect < Effect.RESTART
             else desired.state is State.STOPPED,

@@ -143,9 +143,13 @@ def test_plain_request_of_nothing_is_empty():
 def test_plain_request_holds_everything_by_its_key():
     request = ContainerRequest(
         spec=model.ContainerSpec(
-            name="web", env=(("T", "hush"), ("A", "1")), secret_env=frozenset({"T"}), labels=(("l", "1"),)
+            name="web",
+            env=(("T", "hush"), ("A", "1")),
+            secret_env=frozenset({"T"}),
+            labels=(("l", "1"),),
+            resources=model.Resources(memory_bytes=1, cpu_quota_us=2, cpu_period_us=3, cpu_shares=4),
+            shm_size_bytes=5,
         ),
-        source={"kind": "image"},
         network=NetworkRequest(
             mode="podman",
             ports=(Port(host_port=8080, container_port=80, host_ip="127.0.0.1"),),
@@ -158,10 +162,12 @@ def test_plain_request_holds_everything_by_its_key():
         stop_timeout_s=3.0,
     )
     plain = requests.plain_request(request)
-    digest = plain["env"][0][1]["sha256"]
+    digest = plain["secret_env"][0][1]["sha256"]
     assert plain == {
-        "env": [["T", {"sha256": digest, "size": 4}], ["A", "1"]],
-        "secret_env": ["T"],
+        "env": [["A", "1"]],
+        "secret_env": [["T", {"sha256": digest, "size": 4}]],
+        "resources": {"memory": 1, "cpu_quota": 2, "cpu_period": 3, "cpu_shares": 4},
+        "shm_size": 5,
         "labels": [["l", "1"]],
         "network": "podman",
         "published_ports": [
@@ -173,6 +179,11 @@ def test_plain_request_holds_everything_by_its_key():
         "health_check": {"command": ["true"], "retries": 2},
         "restart_policy": {"name": "on-failure", "max_retries": 2},
         "stop_timeout": 3.0,
-        "source": {"kind": "image"},
     }
     assert "hush" not in json.dumps(plain)
+
+
+def test_plain_request_with_secrets_alone_has_no_env():
+    spec = model.ContainerSpec(name="web", env=(("T", "hush"),), secret_env=frozenset({"T"}))
+    plain = requests.plain_request(ContainerRequest(spec=spec, network=None))
+    assert list(plain) == ["secret_env"]

@@ -1,0 +1,197 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Do one thing to one container: the verbs that plans, and units of systemd, are made of.
+
+Each verb finds out for itself what there is, so that it can be repeated after a
+crash.  Nothing here compares or decides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.manager import BundleManager
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.intent import KEY, Intent
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.network import ContainerNetwork
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.observe import (
+    Observation,
+    find_bundle,
+)
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import NetworkRequest
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.systemd import Units
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.wrapper import WrapperManager
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.cgroups import CgroupTree
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState, read_state
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    InvalidSpec,
+    NotFound,
+    WrongState,
+)
+from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
+
+if t.TYPE_CHECKING:
+    from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.bundle import Bundle
+    from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
+    from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
+
+
+class Engine:
+    """The containers of one owner on this host."""
+
+    def __init__(self, paths: Paths, runner: Runner, *, units: Units | None = None) -> None:
+        self.paths = paths
+        self.runner = runner
+        self.store = ImageStore(paths, runner)
+        self.bundles = BundleManager(paths, self.store, runner)
+        self.wrappers = WrapperManager(paths, self.store, runner)
+        self.network = ContainerNetwork(paths, runner, self.network_of)
+        self.units = units or Units(runner)
+        self._runtime: CrunRuntime | None = None
+
+    @property
+    def runtime(self) -> CrunRuntime:
+        """The driver of crun; loaded when something has to be done."""
+        if self._runtime is None:
+            from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import (  # noqa: PLC0415
+                CrunRuntime,
+            )
+
+            self._runtime = CrunRuntime(self.paths, self.runner)
+        return self._runtime
+
+    # ---- looking: no process, no write -------------------------------------------------------------------
+
+    def names(self) -> list[str]:
+        """Return the names of all containers, sorted; bundles of others are none."""
+        found = set(self.wrappers.names()) | set(self.bundles.names())
+        return sorted(name for name in found if self._find(name)[0] is not None)
+
+    def observe(self, name: str) -> Observation:
+        """Return what there is of a container."""
+        bundle, is_taken = self._find(name)
+        intent = Intent.load(bundle.record.extra) if bundle is not None and bundle.record else None
+        return Observation(
+            name=name,
+            bundle=bundle,
+            intent=intent,
+            state=self.state(name),
+            unit=self.units.text(name),
+            has_network=self.network.exists(name),
+            is_taken=is_taken,
+        )
+
+    def state(self, name: str) -> ContainerState | None:
+        """Return the runtime's state of a container, None when it knows of none."""
+        return read_state(Layout(self.paths, name), CgroupTree())
+
+    def _find(self, name: str) -> tuple[Bundle | None, bool]:
+        return find_bundle(name, self.bundles, self.wrappers)
+
+    def network_of(self, name: str) -> NetworkRequest | None:
+        """Return how a container reaches others, None when there is none of that name."""
+        bundle, _taken = self._find(name)
+        if bundle is None:
+            return None
+        request = self.known(name)[1].network
+        if request is None:
+            raise InvalidSpec(
+                "network",
+                f"the network of container '{name}' is its bundle's own and cannot be joined",
+                hint="Give the other container a network",
+            )
+        return request
+
+    def manager_of(self, bundle: Bundle) -> BundleManager:
+        """Return the manager in whose directory a bundle lies."""
+        is_wrapper = os.path.dirname(bundle.path) == self.wrappers.paths.bundles
+        return self.wrappers if is_wrapper else self.bundles
+
+    def known(self, name: str) -> tuple[Bundle, Intent]:
+        """Return bundle and intent of a container; raises NotFound, and WrongState for a damaged one."""
+        bundle, _taken = self._find(name)
+        if bundle is None:
+            raise NotFound(f"there is no container '{name}'")
+        intent = Intent.load(bundle.record.extra) if bundle.record is not None else None
+        if intent is None:
+            raise WrongState(
+                f"the bundle of container '{name}' cannot be used: {'; '.join(bundle.problems)}",
+                hint="Say what it is made from (image, rootfs or bundle) to have it made anew",
+            )
+        return bundle, intent
+
+    # ---- the record --------------------------------------------------------------------------------------
+
+    def save(self, name: str, **changes: t.Any) -> None:
+        """Change fields of a container's intent, if that changes anything."""
+        bundle, intent = self.known(name)
+        changed = dataclasses.replace(intent, **changes)
+        if changed != intent and bundle.record is not None:
+            extra = {**bundle.record.extra, KEY: changed.plain()}
+            self.manager_of(bundle).update(bundle, extra=extra)
+
+    # ---- life --------------------------------------------------------------------------------------------
+
+    def create(self, name: str) -> None:
+        """Mount the bundle, set the network up and create the container; its process waits for `start`."""
+        bundle, intent = self.known(name)
+        lost = Observation(name=name, bundle=bundle).lost_secrets
+        if lost:
+            raise WrongState(
+                f"secrets of container '{name}' are gone, as after a restart of the host",
+                hint="Run the task that holds them again",
+            )
+        self._mount(bundle)
+        config = bundle.config
+        self.network.up(name, intent.network, config.get("hostname") or name)
+        log = intent.log
+        groups = (config.get("linux") or {}).get("cgroupsPath") or ""
+        self.runtime.create(
+            bundle.path,
+            name,
+            log_path=log.path,
+            log_size_max=log.max_size_bytes,
+            log_max_files=log.max_files,
+            terminal=bool((config.get("process") or {}).get("terminal")),
+            systemd_cgroup=not groups.startswith("/") and groups.count(":") == 2,
+        )
+
+    def _mount(self, bundle: Bundle) -> None:
+        self.manager_of(bundle).mount(bundle)
+        source = bundle.record.source if bundle.record else {}
+        if source.get("kind") != "bundle":
+            return
+        # The bundle that the wrapper stands for can be one of ours, unmounted since a reboot.
+        folder, name = os.path.split(str(source.get("path")))
+        given = self.bundles.load(name) if folder == os.path.realpath(self.bundles.paths.bundles) else None
+        if given is not None and given.record is not None:
+            self.bundles.mount(given)
+
+    def start(self, name: str) -> None:
+        """Let a created container run."""
+        self.runtime.start(name)
+
+    def stop(self, name: str) -> None:
+        """Ask the container to end, and kill it when its time is up."""
+        if self.state(name) is None:
+            return
+        try:
+            _bundle, intent = self.known(name)
+        except (NotFound, WrongState):
+            # Whatever it was, nothing says how it wants to be stopped.
+            intent = Intent(request={})
+        self.runtime.stop(name, intent.stop_signal, timeout_s=intent.stop_timeout_s)
+
+    def delete(self, name: str) -> None:
+        """Make the runtime forget the container; bundle, network and log stay."""
+        self.runtime.delete(name, force=True)
+
+    def bring_up(self, name: str) -> None:
+        """Start a container from whatever state it is in but running: what its unit does."""
+        self.delete(name)
+        self.create(name)
+        self.start(name)

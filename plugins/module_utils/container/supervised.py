@@ -1,0 +1,47 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Start and stop a container for systemd: ``pvecri.pyz start NAME`` and ``pvecri.pyz stop NAME``.
+
+systemd runs one job of a unit at a time, and tasks change a container that has a
+unit only while the unit is stopped; so no lock is needed here, and none is taken,
+since the task that waits for systemd holds it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.command import SubprocessRunner
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.engine import Engine
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.program import (
+    RUN_VARIABLE,
+    STATE_VARIABLE,
+)
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import RUN_DIR, STATE_DIR, Paths
+
+_USAGE = "usage: pvecri.pyz start|stop NAME"
+
+
+def perform(engine: Engine, verb: str, name: str) -> None:
+    """Start a container that is not running, or stop one; both can be repeated."""
+    if verb == "start":
+        engine.bring_up(name)
+    else:
+        engine.stop(name)
+
+
+def main() -> t.NoReturn:
+    """Do what the command line says; the exit code tells systemd whether it worked."""
+    arguments = sys.argv[1:]
+    if len(arguments) != 2 or arguments[0] not in {"start", "stop"}:
+        sys.exit(_USAGE)
+    paths = Paths(os.environ.get(STATE_VARIABLE, STATE_DIR), os.environ.get(RUN_VARIABLE, RUN_DIR))
+    try:
+        perform(Engine(paths, SubprocessRunner()), *arguments)
+    except CoreError as exc:
+        sys.exit(f"pvecri: {exc}")
+    sys.exit(0)

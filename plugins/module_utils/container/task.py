@@ -1,0 +1,87 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Describe what one task asks, with everything that is needed to do it."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.compare import Plain, Rule
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan import Recreate, Rerun, State
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import ContainerRequest
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandError, CommandTimeout
+
+if t.TYPE_CHECKING:
+    from ansible_collections.pvecri.runtime.plugins.module_utils.container.wrapper import Given
+    from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import RootfsSource
+
+#: How long ``state=healthy`` waits unless told otherwise.
+WAIT_TIMEOUT_S = 300.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One task of a playbook for one container."""
+
+    name: str
+    state: State
+    request: ContainerRequest
+    #: The shaped request, without the source; None when only the state is asked for.
+    plain: Plain | None = None
+    #: Where the rootfs comes from: at most one of the two.
+    source: RootfsSource | None = None
+    bundle: Given | None = None
+    rules: t.Mapping[str, Rule] = dataclasses.field(default_factory=dict)
+    recreate: Recreate = "auto"
+    rerun: Rerun = "always"
+    is_attached: bool = False
+    #: Time limit of an attached container; None is none.
+    timeout_s: float | None = None
+    wait_timeout_s: float = WAIT_TIMEOUT_S
+    signal: str | None = None
+
+    @property
+    def has_source(self) -> bool:
+        """Tell whether the container can be made from what the task says."""
+        return self.source is not None or self.bundle is not None
+
+
+class JobFailed(CommandError):
+    """Report a container whose program ended badly; ``container`` is what a module would return."""
+
+    code = "container_failed"
+
+    def __init__(self, message: str, *, container: Plain, **details: t.Any) -> None:
+        super().__init__(message, **details)
+        self.container = container
+
+    def details(self) -> Plain:
+        """Return exit code and output whole: they are what the task was for."""
+        return _job_details(self, self.container)
+
+
+class JobTimeout(CommandTimeout):
+    """Report a container that was stopped because its time was up."""
+
+    def __init__(self, message: str, *, container: Plain, **details: t.Any) -> None:
+        super().__init__(message, **details)
+        self.container = container
+
+    def details(self) -> Plain:
+        """Return exit code and output whole: they are what the task was for."""
+        return _job_details(self, self.container)
+
+
+def _job_details(error: CommandError, container: Plain) -> Plain:
+    return {
+        "error": error.code,
+        "rc": error.rc,
+        "stdout": error.stdout,
+        "stderr": error.stderr,
+        "stdout_lines": error.stdout.splitlines(),
+        "stderr_lines": error.stderr.splitlines(),
+        "container": container,
+        "changed": True,
+    }
