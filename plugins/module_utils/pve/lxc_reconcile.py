@@ -166,7 +166,7 @@ class _Work:
         container, actual = found.container, found.actual
         while made:
             if actual.lock is not None:
-                container.wait_unlocked(self.spec.conduct.lock_timeout_s)
+                self._wait_unlocked(container)
                 actual, made = self._again(container, actual)
                 continue
             self._check_progress(made.steps[0], actual)
@@ -181,6 +181,15 @@ class _Work:
                 actual, made = self._again(container, actual)
         self.result.warnings += container.warnings
         self.result.actual = None if self.spec.state is State.ABSENT else actual
+
+    def _wait_unlocked(self, container: Container) -> None:
+        try:
+            container.wait_unlocked(self.spec.conduct.lock_timeout_s)
+        except ApiError as exc:
+            if _is_final(exc):
+                raise
+            # It was locked in order to be removed or moved: reading anew tells.
+            self.session.log(f"container {container.vmid} went away while it was locked: {exc.message}")
 
     def _again(self, container: Container, actual: Actual) -> tuple[Actual, Plan]:
         """Read and plan once more; the container may have been moved by somebody else."""
