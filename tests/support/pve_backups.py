@@ -6,8 +6,7 @@
 fakepve ends a vzdump task with OK and stores nothing, marks invented volumes for
 pruning, says that every container can be snapshotted and that it is always the same
 moment, and asks no privilege for most of it.  These routes keep state and check
-privileges as Proxmox VE documents them.  Pruning knows
-``keep-last`` and ``keep-daily`` only and refuses other rules.
+privileges as Proxmox VE documents them.
 """
 
 from __future__ import annotations
@@ -19,6 +18,16 @@ import typing as t
 
 #: Storage types whose container volumes can be snapshotted.
 _SNAPSHOT_TYPES = ("lvmthin", "rbd", "zfspool", "btrfs")
+
+#: Rules in the order in which they are applied, and the time stamp that backups of one period share.
+_PERIODS = {
+    "last": "",
+    "hourly": "%Y-%m-%d %H",
+    "daily": "%Y-%m-%d",
+    "weekly": "%G-%V",
+    "monthly": "%Y-%m",
+    "yearly": "%Y",
+}
 
 Values = dict[str, t.Any]
 
@@ -99,31 +108,33 @@ class BackupDouble:
 
     def _marks(self, values: Values) -> list[dict[str, t.Any]]:
         rules = dict(rule.split("=") for rule in values["prune-backups"].split(","))
-        unknown = set(rules) - {"keep-last", "keep-daily"}
-        if unknown:
-            raise NotImplementedError(f"the double does not know {unknown}")
         volumes = self.pve.storages[values["storage"]].get("volumes", {})
         mine = [
             (volume["ctime"], name, volume)
             for name, volume in volumes.items()
             if volume["content"] == "backup" and volume["vmid"] == values["vmid"]
         ]
-        kept_last, days = 0, set[str]()
-        marks = []
-        for ctime, name, volume in sorted(mine, reverse=True, key=lambda item: item[:2]):
-            mark, day = "remove", time.strftime("%Y%m%d", time.gmtime(ctime))
-            if volume.get("protected"):
-                mark = "protected"
-            elif kept_last < int(rules.get("keep-last", 0)):
-                mark, kept_last = "keep", kept_last + 1
-                days.add(day)
-            elif day not in days and len(days) < int(rules.get("keep-daily", 0)):
-                mark = "keep"
-                days.add(day)
-            marks.append(
-                {"volid": f"{values['storage']}:{name}", "mark": mark, "ctime": ctime, "type": "lxc"}
-            )
-        return marks
+        mine.sort(reverse=True, key=lambda item: item[:2])
+        kept: set[str] = set()
+        for rule, period in _PERIODS.items():
+            # A period that an earlier rule has a backup of needs none of this rule's.
+            covered = {_stamp(period, ctime, name) for ctime, name, _ in mine if name in kept}
+            left = int(rules.get(f"keep-{rule}", 0))
+            for ctime, name, volume in mine:
+                stamp = _stamp(period, ctime, name)
+                if left and stamp not in covered and not volume.get("protected"):
+                    covered.add(stamp)
+                    kept.add(name)
+                    left -= 1
+        return [
+            {
+                "volid": f"{values['storage']}:{name}",
+                "mark": "protected" if volume.get("protected") else "keep" if name in kept else "remove",
+                "ctime": ctime,
+                "type": "lxc",
+            }
+            for ctime, name, volume in mine
+        ]
 
     async def _prune_plan(self, values: Values, user: str) -> list[dict[str, t.Any]]:
         return self._marks(values)
@@ -149,6 +160,10 @@ class BackupDouble:
         storages = {mount["volume"].split(":")[0] for _, mount in container.volumes()}
         fit = all(self.pve.storages[name]["type"] in _SNAPSHOT_TYPES for name in storages)
         return {"hasFeature": int(fit)}
+
+
+def _stamp(period: str, ctime: int, name: str) -> str:
+    return time.strftime(period, time.gmtime(ctime)) if period else name
 
 
 def install(pve: t.Any) -> BackupDouble:

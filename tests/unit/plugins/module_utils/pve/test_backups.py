@@ -12,6 +12,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.pve import backups,
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.backups import Backup, BackupRequest, Place
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import ClusterView, Guest, Storage
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.restores import RestoreRequest
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve.session import Connection
 
 NOW = 10_000
 OLD = Backup("b:backup/vzdump-lxc-101-1.tar", 101, 1_000, 5)
@@ -178,3 +179,41 @@ def test_plan_restore(wanted, existing, running, restore, start):
 def test_plan_restore_does_not_overwrite_what_it_must_not(existing, running, error):
     with pytest.raises(error):
         restores.plan(RestoreRequest(101, force=True), existing, running, OLD)
+
+
+class Lying:
+    """A server whose tasks all end well and change nothing."""
+
+    connection = Connection("h", "a@pve", task_timeout_s=5)
+    upid = "UPID:n1:0:0:0:vzrestore:101:a@pve:"
+
+    def get(self, path, **_params):
+        if path[-1] == "status":
+            return {"status": "stopped", "exitstatus": "OK"}
+        if path[-1] == "log":
+            raise errors.MissingPrivilege("no")
+        return {"status": "stopped"} if path[-1] == "current" else []
+
+    def post(self, _path, **_params):
+        return self.upid
+
+    def delete(self, _path, **_params):
+        return self.upid
+
+
+def test_restore_that_leaves_no_container_is_a_failure():
+    steps = restores.Plan(restore=True)
+    with pytest.raises(errors.WrongState, match="lists no container 101"):
+        restores.apply(Lying(), "n1", RestoreRequest(101), steps, OLD)
+
+
+def test_start_that_does_not_last_is_a_failure():
+    with pytest.raises(errors.WrongState, match="stopped again"):
+        restores.apply(Lying(), "n1", RestoreRequest(101, start=True), restores.Plan(start=True), OLD)
+
+
+def test_removal_that_did_not_happen_is_a_failure_without_a_log(monkeypatch):
+    monkeypatch.setattr(backups, "read", lambda *_args, **_kwargs: [OLD])
+    with pytest.raises(errors.TaskFailed, match="still lists") as caught:
+        backups.remove(Lying(), Place("n1", "b"), backups.plan_removal([OLD.volid], [OLD]))
+    assert caught.value.log_tail == []

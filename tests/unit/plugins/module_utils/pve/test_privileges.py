@@ -12,7 +12,11 @@ import re
 import pytest
 import yaml
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import lxc_options, privileges
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import (
+    lxc_options,
+    lxc_privileges,
+    privileges,
+)
 
 ROOT = pathlib.Path(__file__).parents[5]
 PAGE = ROOT / "docs" / "pve-privileges.md"
@@ -84,3 +88,15 @@ def test_roles_of_one_module_are_smaller():
 def test_unnamed(method, path, privilege):
     found = privileges.unnamed(method, path)
     assert (found[0] if found else None) == privilege
+
+
+@pytest.mark.parametrize("key", sorted({*lxc_privileges.PRIVILEGES, *lxc_privileges.ROOT_ONLY} - {"unused"}))
+def test_checks_before_a_change_ask_for_what_the_table_says(key):
+    option = {"net": "networks", "mp": "mounts", "dev": "devices"}.get(key, key)
+    rows = [
+        need
+        for need in privileges.MATRIX
+        if need.module == "pve_lxc_container" and option in re.split(r"[,\s=]+", need.subject)
+    ]
+    wanted = privileges.ROOT_ONLY if key in lxc_privileges.ROOT_ONLY else lxc_privileges.PRIVILEGES[key]
+    assert any(wanted in need.privileges for need in rows)
