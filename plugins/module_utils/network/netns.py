@@ -1,0 +1,159 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keep network namespaces alive without a process in them: a bind mount holds each (network_namespaces(7)).
+
+Namespaces are made and entered in a thread that ends afterwards, since
+unshare(2) and setns(2) act on one thread; so no process is started, and callers
+may have as many threads as they like.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import socket
+import struct
+import threading
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils import syscalls
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    InvalidSpec,
+    MissingDependency,
+    NotFound,
+)
+
+T = t.TypeVar("T")
+
+# linux/sockios.h, linux/if.h
+_SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
+_IFF_UP = 0x1
+_IFREQ = struct.Struct("16sH22x")
+
+_SYSCTL = re.compile(r"net(\.[a-zA-Z0-9_@-]+|/[a-zA-Z0-9_.@-]+)+")
+
+
+def pin(path: str) -> bool:
+    """Make a network namespace that stays at ``path``, its loopback interface up; return whether it is new.
+
+    One that is pinned there already stays as it is; a file that an interrupted call
+    left is used.
+    """
+    if is_pinned(path):
+        return False
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o444))
+
+    def make() -> None:
+        try:
+            syscalls.unshare(syscalls.CLONE_NEWNET)
+        except PermissionError as exc:
+            raise MissingDependency(
+                "a network namespace cannot be made without CAP_SYS_ADMIN", hint="Run as root"
+            ) from exc
+        _bring_up("lo")
+        # Last, so that what is pinned is ready.
+        syscalls.mount("/proc/thread-self/ns/net", path, flags=syscalls.MS_BIND)
+
+    try:
+        _in_thread(make)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+    return True
+
+
+def unpin(path: str) -> bool:
+    """Let go of the namespace at ``path``; return whether there was anything.
+
+    It ends when its last process does.
+    """
+    try:
+        # Somebody may have mounted more than once.
+        while is_pinned(path):
+            syscalls.umount2(path, syscalls.MNT_DETACH)
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def is_pinned(path: str) -> bool:
+    """Say whether ``path`` holds a namespace: such files are all on one device of the kernel's."""
+    try:
+        return os.stat(path).st_dev == os.stat("/proc/self/ns/net").st_dev
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def run_inside(path: str, action: t.Callable[[], T]) -> T:
+    """Call ``action`` in a thread within the network namespace at ``path`` and return its value.
+
+    Sockets that it opens stay in that namespace wherever they are used.  Raises
+    NotFound when there is no namespace.
+    """
+    if not is_pinned(path):
+        raise NotFound(f"'{path}' is no network namespace", hint="Make it again")
+
+    def enter() -> T:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            syscalls.setns(handle, syscalls.CLONE_NEWNET)
+        finally:
+            os.close(handle)
+        return action()
+
+    return _in_thread(enter)
+
+
+def set_sysctls(path: str, values: t.Mapping[str, str]) -> None:
+    """Set kernel parameters ``net.…`` of the namespace at ``path``.
+
+    Raises InvalidSpec for one that is of another kind, does not exist or takes no such value.
+    """
+    for name in values:
+        if not _SYSCTL.fullmatch(name) or ".." in name:
+            raise InvalidSpec("sysctls", f"'{name}' does not belong to a network namespace")
+
+    def write() -> None:
+        for name, value in values.items():
+            file = os.path.join("/proc/sys", name if "/" in name else name.replace(".", "/"))
+            try:
+                with open(file, "w", encoding="ascii") as stream:
+                    stream.write(value)
+            except OSError as exc:
+                raise InvalidSpec("sysctls", f"'{name}' cannot be set to '{value}': {exc.strerror}") from exc
+
+    run_inside(path, write)
+
+
+def _bring_up(interface: str) -> None:
+    """Set an interface of the calling thread's namespace up (netdevice(7))."""
+    name = interface.encode()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+        answer = fcntl.ioctl(control, _SIOCGIFFLAGS, _IFREQ.pack(name, 0))
+        flags = _IFREQ.unpack(answer)[1]
+        fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ.pack(name, flags | _IFF_UP))
+
+
+def _in_thread(action: t.Callable[[], T]) -> T:
+    """Call ``action`` in a thread of its own, and return or raise what it does."""
+    values: list[T] = []
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            values.append(action())
+        except BaseException as exc:
+            failures.append(exc)
+
+    thread = threading.Thread(target=work, name="netns", daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return values[0]

@@ -1,0 +1,118 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real network namespaces."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import socket
+import subprocess
+import typing as t
+
+import pytest
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound
+from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
+
+pytestmark = pytest.mark.host
+
+Pin = t.Callable[[str], str]
+
+
+def listed(path: str) -> str:
+    return subprocess.run(
+        ["nsenter", f"--net={path}", "ip", "-o", "addr"], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_pin_makes_a_namespace_with_loopback(tmp_path: t.Any) -> None:
+    path = str(tmp_path / "deep" / "ns")
+    before = os.stat("/proc/self/ns/net").st_ino
+    assert not netns.is_pinned(path)
+    assert netns.pin(path) is True
+    assert netns.is_pinned(path)
+    assert os.stat(path).st_ino != before
+    assert os.stat("/proc/self/ns/net").st_ino == before, "the caller stays where it is"
+    assert "127.0.0.1" in listed(path)
+    inode = os.stat(path).st_ino
+    assert netns.pin(path) is False
+    assert os.stat(path).st_ino == inode
+    assert netns.unpin(path) is True
+    assert netns.unpin(path) is False
+    assert not os.path.exists(path)
+
+
+def test_pin_uses_the_file_that_a_kill_left(tmp_path: t.Any) -> None:
+    path = tmp_path / "ns"
+    path.write_bytes(b"")
+    assert netns.pin(str(path)) is True
+    assert netns.is_pinned(str(path))
+    netns.unpin(str(path))
+
+
+def test_unpin_of_a_plain_file(tmp_path: t.Any) -> None:
+    path = tmp_path / "ns"
+    path.write_bytes(b"")
+    assert netns.unpin(str(path)) is True
+    assert not path.exists()
+
+
+def test_pin_by_many_threads(tmp_path: t.Any) -> None:
+    paths = [str(tmp_path / f"ns{number}") for number in range(32)]
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(netns.pin, paths))
+    assert len({os.stat(path).st_ino for path in paths}) == len(paths)
+    for path in paths:
+        netns.unpin(path)
+
+
+def test_run_inside_returns_and_raises(pinned: Pin) -> None:
+    path = pinned("ns")
+
+    def names() -> list[str]:
+        return [name for _number, name in socket.if_nameindex()]
+
+    assert "lo" in netns.run_inside(path, names)
+    assert netns.run_inside(path, lambda: os.stat("/proc/thread-self/ns/net").st_ino) == os.stat(path).st_ino
+    with pytest.raises(ZeroDivisionError):
+        netns.run_inside(path, lambda: 1 // 0)
+    with pytest.raises(NotFound):
+        netns.run_inside(path + "x", names)
+
+
+def test_sockets_stay_where_they_were_opened(pinned: Pin) -> None:
+    path = pinned("ns")
+    with netns.run_inside(path, lambda: socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+        with (
+            pytest.raises(OSError, match="refused"),
+            socket.create_connection(("127.0.0.1", port), timeout=5),
+        ):
+            pass
+        client = netns.run_inside(path, lambda: socket.create_connection(("127.0.0.1", port), timeout=5))
+        client.close()
+
+
+def test_sysctls_of_the_namespace_only(pinned: Pin) -> None:
+    path = pinned("ns")
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as stream:
+        before = stream.read()
+    netns.set_sysctls(
+        path, {"net.ipv4.ip_local_port_range": "40000 40010", "net/ipv4/conf/lo/forwarding": "1"}
+    )
+
+    def read() -> str:
+        with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as stream:
+            return stream.read()
+
+    assert netns.run_inside(path, read).split() == ["40000", "40010"]
+    assert read() == before
+
+
+@pytest.mark.parametrize("name", ["kernel.hostname", "net.ipv4.nope", "net/../kernel/hostname", "net"])
+def test_sysctls_of_another_kind(pinned: Pin, name: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        netns.set_sysctls(pinned("ns"), {name: "1"})
+    assert caught.value.field == "sysctls"
