@@ -9,11 +9,13 @@ on this host is looked for when the document itself is right.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.bundle import CONFIG_FILE
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.problem import Problem
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.validate import validate
 
@@ -43,6 +45,27 @@ def verify_bundle(path: str) -> list[Problem]:
     except (ValueError, RecursionError) as exc:
         return [Problem("$", "bundle/config", f"{config_path} is no JSON: {exc}")]
     return validate(config) or list(_host_side(path, config))
+
+
+class InvalidBundle(InvalidSpec):
+    """Report a bundle that is not valid, with all that is wrong with it."""
+
+    def __init__(self, path: str, problems: list[Problem]) -> None:
+        first = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(first.path, f"{first.message} [{first.rule}]{more}", hint=f"Bundle: {path}")
+        self.problems = problems
+
+    def details(self) -> dict[str, t.Any]:
+        """Return ``error``, ``field`` and ``problems`` as plain data."""
+        return {**super().details(), "problems": [dataclasses.asdict(item) for item in self.problems]}
+
+
+def require_valid(path: str) -> None:
+    """Raise InvalidBundle unless the bundle at ``path`` is valid."""
+    problems = verify_bundle(path)
+    if problems:
+        raise InvalidBundle(path, problems)
 
 
 def _host_side(path: str, config: dict[str, t.Any]) -> t.Iterator[Problem]:
