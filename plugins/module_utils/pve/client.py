@@ -13,6 +13,7 @@ A client may be used by several threads.  Nothing is sent before the first call.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 import time
 import typing as t
@@ -36,7 +37,7 @@ if t.TYPE_CHECKING:
     from requests import Response
 
 #: ``/nodes/pve1/lxc``, or its segments; a segment may hold a slash, as volume ids do.
-Path = str | t.Sequence[str | int]
+Path: t.TypeAlias = "str | t.Sequence[str | int]"
 
 #: Waits before the second and third try of a GET whose connection broke.
 _RETRY_WAITS_S = (0.1, 0.5)
@@ -158,8 +159,10 @@ class PveClient:
         in_query = method in ("GET", "DELETE")
         with self._count_lock:
             self._requests += 1
+        # proxmoxer's session takes every body for a dictionary that may hold files.
+        send = functools.partial(requests.Session.request, self._session) if body else self._session.request
         try:
-            answer = self._session.request(
+            answer = send(
                 method,
                 connection.base_url + route,
                 params=dict(values) if in_query else None,
@@ -280,7 +283,7 @@ def _encode(value: t.Any) -> str:
 def _cause(exc: BaseException) -> str:
     """Return the innermost reason in a few words, without requests' nested representations."""
     seen = exc
-    for _ in range(8):
+    for _depth in range(8):
         inner = getattr(seen, "reason", None)
         if not isinstance(inner, BaseException):
             inner = next((arg for arg in seen.args if isinstance(arg, BaseException)), None)

@@ -67,7 +67,7 @@ class Connection:
         """Return this connection with its token split from the user; raise InvalidSpec."""
         user, token_id = self.user, self.token_id
         if token_id and "!" in token_id:
-            owner, _, token_id = token_id.partition("!")
+            owner, token_id = token_id.split("!", 1)
             if user and user != owner:
                 raise InvalidSpec("api_token_id", f"belongs to '{owner}', but api_user is '{user}'")
             user = owner
