@@ -28,7 +28,7 @@ from ansible_collections.pvecri.runtime.tests.performance.report import (
 )
 
 #: Sections in the order they run; each is a module of this package with TITLE and measure().
-SECTIONS = ("selection", "bundle", "crun", "pve")
+SECTIONS = ("selection", "bundle", "crun", "podman", "pve")
 
 _PACKAGE = "ansible_collections.pvecri.runtime.tests.performance"
 
@@ -57,10 +57,13 @@ def _parser() -> argparse.ArgumentParser:
         "--runs", type=_positive, default=7, metavar="N", help="counted runs of every case (default: 7)"
     )
     parser.add_argument(
-        "--markdown", metavar="FILE", help="write the report to FILE (default: to standard output)"
+        "--markdown",
+        type=_file,
+        metavar="FILE",
+        help="write the report to FILE (default: to standard output)",
     )
     parser.add_argument(
-        "--json", metavar="FILE", help="write all figures, every single run included, to FILE"
+        "--json", type=_file, metavar="FILE", help="write all figures, every single run included, to FILE"
     )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument(
@@ -73,6 +76,13 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of runs")
     return int(text)
+
+
+def _file(text: str) -> str:
+    # Known at once, not after half an hour of measuring.
+    if not os.path.isdir(os.path.dirname(text) or ".") or os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written")
+    return text
 
 
 def measure_section(name: str, context: Context) -> Section:

@@ -69,12 +69,12 @@ class ModuleProcess:
         python = sys.executable if own else t.cast("str", context.peers_python)
         self._module = f"ansible_collections.{namespace}.{collection}.plugins.modules.{name}"
         self._argv = [python, "-m", self._module]
-        path = {"PYTHONPATH": os.environ["PYTHONPATH"]} if own and "PYTHONPATH" in os.environ else {}
+        passed_on = ["PYTHONPYCACHEPREFIX", *(["PYTHONPATH"] if own else [])]
         self._environment = {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": os.environ.get("HOME", "/root"),
             "LC_ALL": "C.UTF-8",
-            **path,
+            **{variable: os.environ[variable] for variable in passed_on if variable in os.environ},
             **(environment or {}),
         }
         self._arguments = os.path.join(context.work_dir, f"{name}-arguments.json")

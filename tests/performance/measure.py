@@ -10,6 +10,8 @@ import statistics
 import time
 import typing as t
 
+T = t.TypeVar("T")
+
 
 @dataclasses.dataclass(frozen=True)
 class Case:
@@ -57,12 +59,12 @@ def interleaved(
         raise ValueError("two cases have the same name")
     for number in range(-warm_ups, runs):
         for case in cases:
-            seconds = timed(case)
+            duration = timed(case)
             if number >= 0:
-                taken[case.name].append(seconds)
+                taken[case.name].append(duration)
         if progress is not None and number >= 0:
             progress(f"run {number + 1} of {runs}")
-    return [Series(name, tuple(seconds)) for name, seconds in taken.items()]
+    return [Series(name, tuple(durations)) for name, durations in taken.items()]
 
 
 def timed(case: Case) -> float:
@@ -70,9 +72,34 @@ def timed(case: Case) -> float:
     if case.before is not None:
         case.before()
     try:
-        start = time.perf_counter()
-        case.action()
-        return time.perf_counter() - start
+        return seconds(case.action)
     finally:
         if case.after is not None:
             case.after()
+
+
+def in_turn(
+    lives: t.Mapping[str, t.Sequence[t.Callable[[], T]]],
+    runs: int,
+    *,
+    warm_ups: int = 1,
+    progress: t.Callable[[str], None] | None = None,
+) -> dict[str, list[list[T]]]:
+    """Run whole sequences of steps in turn, ``runs`` times over; return what the steps of each returned."""
+    taken: dict[str, list[list[T]]] = {name: [[] for _ in steps] for name, steps in lives.items()}
+    for number in range(-warm_ups, runs):
+        for name, steps in lives.items():
+            for results, step in zip(taken[name], steps, strict=True):
+                result = step()
+                if number >= 0:
+                    results.append(result)
+        if progress is not None and number >= 0:
+            progress(f"run {number + 1} of {runs}")
+    return taken
+
+
+def seconds(action: t.Callable[[], object]) -> float:
+    """Run ``action`` and return the seconds that it took."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start

@@ -10,12 +10,12 @@ would see.
 
 from __future__ import annotations
 
+import functools
 import os
-import time
 import typing as t
 
 from ansible_collections.pvecri.runtime.tests.performance.context import Context, ModuleProcess
-from ansible_collections.pvecri.runtime.tests.performance.measure import Series
+from ansible_collections.pvecri.runtime.tests.performance.measure import Series, in_turn, seconds
 from ansible_collections.pvecri.runtime.tests.performance.report import (
     Cell,
     Section,
@@ -31,6 +31,7 @@ NODES = ("pve1", "pve2", "pve3")
 SIZES = (10, 100, 1000)
 LOOPED = 10
 TEMPLATE = "debian-12-standard_12.7-1_amd64.tar.zst"
+PEER = "community.proxmox"
 OSTEMPLATE = f"local:vztmpl/{TEMPLATE}"
 NET0 = "name=eth0,bridge=vmbr0,ip=dhcp"
 CONCURRENCY = 8
@@ -68,9 +69,8 @@ def measure(context: Context) -> Section:
 
 def _counted(cluster: t.Any, action: t.Callable[[], object]) -> _Counted:
     cluster.forget_requests()
-    start = time.perf_counter()
-    action()
-    return _Counted(time.perf_counter() - start, len(cluster.requests_seen()))
+    duration = seconds(action)
+    return _Counted(duration, len(cluster.requests_seen()))
 
 
 def _own_steps(cluster: t.Any) -> list[dict[str, t.Any]]:
@@ -112,26 +112,28 @@ def _single(
     context: Context, cluster: t.Any, ours: ModuleProcess, theirs: ModuleProcess
 ) -> tuple[list[Table], list[Target]]:
     """Take one container through its life with either module, in turn, and compare step by step."""
-    lives = {"ours": (ours, _own_steps(cluster)), "community.proxmox": (theirs, _peer_steps(cluster))}
-    taken: dict[tuple[str, str], list[_Counted]] = {}
-    for number in range(-1, context.runs):
-        for who, (module, steps) in lives.items():
-            for (step, changed), parameters in zip(STEPS, steps, strict=True):
-                counted = _counted(cluster, lambda m=module, p=parameters, c=changed: m.expect(p, changed=c))
-                if number >= 0:
-                    taken.setdefault((step, who), []).append(counted)
-        if number >= 0:
-            context.progress(f"one container: run {number + 1} of {context.runs}")
+    lives = {"ours": (ours, _own_steps(cluster)), PEER: (theirs, _peer_steps(cluster))}
+    taken = in_turn(
+        {
+            who: [
+                functools.partial(
+                    _counted, cluster, functools.partial(module.expect, parameters, changed=changed)
+                )
+                for (_, changed), parameters in zip(STEPS, steps, strict=True)
+            ]
+            for who, (module, steps) in lives.items()
+        },
+        context.runs,
+        progress=lambda text: context.progress(f"one container: {text}"),
+    )
     tables, targets = [], []
     requests: list[tuple[Cell, ...]] = []
-    for step, _ in STEPS:
-        series = [Series(who, tuple(item.seconds for item in taken[step, who])) for who in lives]
-        tables.append(timing_table(f"One container: {step}", series, baseline="community.proxmox"))
-        counts = [max(item.requests for item in taken[step, who]) for who in lives]
+    for index, (step, _) in enumerate(STEPS):
+        series = [Series(who, tuple(item.seconds for item in taken[who][index])) for who in lives]
+        tables.append(timing_table(f"One container: {step}", series, baseline=PEER))
+        counts = [max(item.requests for item in taken[who][index]) for who in lives]
         requests.append((step, *counts))
-        targets.append(
-            Target(f"{step}: no more requests than community.proxmox", counts[0], counts[1], "requests")
-        )
+        targets.append(Target(f"{step}: no more requests than {PEER}", counts[0], counts[1], "requests"))
     tables.append(Table("One container: requests", ("step", *lives), tuple(requests)))
     return tables, targets
 
