@@ -29,6 +29,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan impo
     State,
     Step,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import without_defaults
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.task import Task
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound, WrongState
@@ -212,15 +213,27 @@ class _Application:
 
     def _stop(self) -> None:
         engine = self.engine
-        if self.task.state is State.STOPPED:
-            with contextlib.suppress(NotFound, WrongState):
-                engine.save(self.name, was_stopped=True)
+        # Before anything ends: whoever looks after a crash knows that it was meant to.
+        with contextlib.suppress(NotFound, WrongState):
+            self._note_stop()
         if self.has_unit:
             intent = self.observation.intent or Intent(request={})
             engine.units.stop(self.name, intent.stop_timeout_s)
             if self.task.state is State.STOPPED and intent.restart.name == "unless-stopped":
                 engine.units.enable(self.name, False)
         engine.stop(self.name)
+
+    def _note_stop(self) -> None:
+        _bundle, intent = self.engine.known(self.name)
+        request = dict(intent.request)
+        if self.task.stop_timeout_s is not None:
+            request["stop_timeout"] = self.task.stop_timeout_s
+        if self.task.stop_signal is not None:
+            request["stop_signal"] = self.task.request.spec.stop_signal
+        is_meant = self.task.state is State.STOPPED
+        self.engine.save(
+            self.name, request=without_defaults(request), was_stopped=intent.was_stopped or is_meant
+        )
 
     def _create(self) -> None:
         if self.has_unit and Step.START in self.plan.steps:

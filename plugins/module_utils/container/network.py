@@ -20,23 +20,17 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.request i
     HOST,
     NetworkRequest,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound, WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    InvalidSpec,
+    NotFound,
+    Unsupported,
+    WrongState,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_atomic
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
-from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni import (
-    CniNetworks,
-    CniResult,
-    parse_result,
-)
-from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_config import (
-    CONF_DIR,
-    DEFAULT_NETWORK,
-    NetworkConfig,
-    PortMapping,
-    default_config,
-    find_config,
-)
+from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni import Cni, CniResult
+from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_config import find_config
 
 if t.TYPE_CHECKING:
     from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
@@ -54,7 +48,7 @@ class ContainerNetwork:
     def __init__(self, paths: Paths, runner: Runner, request_of: RequestOf) -> None:
         self._paths = paths
         self._request_of = request_of
-        self._cni = CniNetworks(paths, runner)
+        self._cni = Cni(paths, runner)
 
     # ---- looking -----------------------------------------------------------------------------------------
 
@@ -95,17 +89,20 @@ class ContainerNetwork:
 
     def addresses(self, name: str) -> list[str]:
         """Return the container's own addresses."""
-        result = self._result(name)
+        result = self._cni.result(name)
         return list(result.addresses) if result is not None else []
 
-    def _result(self, name: str) -> CniResult | None:
-        attachment = self._cni.cached(name)
-        return None if attachment is None or attachment.result is None else parse_result(attachment.result)
-
     def require(self, request: NetworkRequest | None) -> None:
-        """Raise NotFound or InvalidSpec when there is no such network; starts no process."""
-        if request is not None and request.cni_name is not None:
-            _config(request.cni_name)
+        """Raise NotFound or Unsupported when no host network is what is asked for; starts no process."""
+        if request is None or request.cni_name is None:
+            return
+        config = find_config(request.cni_name)
+        can_publish = any((plugin.get("capabilities") or {}).get("portMappings") for plugin in config.plugins)
+        if request.ports and not can_publish:
+            raise Unsupported(
+                f"published_ports: the network '{request.cni_name}' publishes no ports",
+                hint="Add the plugin 'portmap' with its capability portMappings to the network",
+            )
 
     # ---- changing ----------------------------------------------------------------------------------------
 
@@ -140,15 +137,15 @@ class ContainerNetwork:
         if request.cni_name is None:
             return None
         ports = [
-            PortMapping(
-                host_port=port.host_port,
-                container_port=port.container_port,
-                protocol=port.protocol,
-                host_ip=port.host_ip,
-            )
+            {
+                "hostPort": port.host_port,
+                "containerPort": port.container_port,
+                "protocol": port.protocol,
+                "hostIP": port.host_ip,
+            }
             for port in request.ports
         ]
-        return self._cni.add(_config(request.cni_name), name, self.pinned(name), port_mappings=ports)
+        return self._cni.add(name, self.pinned(name), request.cni_name, ports=ports)
 
     def down(self, name: str) -> None:
         """Give addresses and ports back and remove the namespace; can be repeated."""
@@ -201,15 +198,6 @@ class ContainerNetwork:
         }
         for file, text in texts.items():
             write_atomic(os.path.join(self._folder(name), file), text.encode())
-
-
-def _config(name: str) -> NetworkConfig:
-    try:
-        return find_config(name, CONF_DIR)
-    except NotFound:
-        if name == DEFAULT_NETWORK:
-            return default_config()
-        raise
 
 
 def _host_resolv(request: NetworkRequest) -> str:

@@ -156,6 +156,8 @@ def task_from_options(params: Params) -> Task:
         timeout_s=_timeout(params),
         wait_timeout_s=_duration(params, "wait_timeout", WAIT_TIMEOUT_S),
         signal=_signal(params),
+        stop_signal=params.get("stop_signal"),
+        stop_timeout_s=_duration(params, "stop_timeout", None),
     )
     if params.get("bundle") is not None:
         _check_bundle(params)

@@ -21,6 +21,10 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.compare i
     compare,
     rule_of,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import (
+    DEFAULTS,
+    without_defaults,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.diff import DifferenceTracker
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound, WrongState
 
@@ -91,6 +95,8 @@ class Step(enum.StrEnum):
 
 #: Steps that only look: a plan without others changes nothing.
 WAITING = frozenset({Step.WAIT_EXIT, Step.WAIT_HEALTHY})
+
+_NO = DEFAULTS["restart_policy"]
 
 Recreate = t.Literal["auto", "always", "never"]
 Rerun = t.Literal["always", "failed", "never"]
@@ -239,7 +245,7 @@ def _compare(
         return _unfinished(actual, actual.request, tracker, can_update), actual.request
     recorded = actual.request
     if not desired.has_source:
-        recorded = {key: value for key, value in recorded.items() if key in wanted}
+        recorded = {key: recorded.get(key, DEFAULTS.get(key)) for key in wanted}
     keys = compare(recorded, wanted, desired.rules, tracker)
     effect = max((_effect(key, recorded, wanted, can_update) for key in keys), default=Effect.NONE)
     merged = _merged(actual.request, wanted, keys, desired.rules)
@@ -260,7 +266,7 @@ def _unfinished(actual: Actual, request: Plain, tracker: DifferenceTracker, can_
 
 def _effect(key: str, actual: Plain, desired: Plain, can_update: CanUpdate) -> Effect:
     # From no policy to one the container has to move into a unit; later its unit changes around it.
-    if key in _RECORD_KEYS or (key == "restart_policy" and actual.get(key) is not None):
+    if key in _RECORD_KEYS or (key == "restart_policy" and (actual.get(key) or _NO) != _NO):
         return Effect.RECORD
     if key == "resources":
         is_live = can_update(actual.get(key) or {}, desired.get(key) or {})
@@ -289,7 +295,7 @@ def _merged(recorded: Plain, wanted: Plain, keys: t.Iterable[str], rules: t.Mapp
             merged.pop(key, None)
         else:
             merged[key] = value
-    return merged
+    return without_defaults(merged)
 
 
 def _check_allowed(desired: Desired, actual: Actual, effect: Effect, tracker: DifferenceTracker) -> None:

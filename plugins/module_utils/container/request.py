@@ -256,6 +256,19 @@ def plain_request(request: ContainerRequest) -> dict[str, t.Any]:
     return plain
 
 
+#: What a missing key of a shaped request means, for keys that a task can say without a source.
+DEFAULTS: dict[str, t.Any] = {
+    "network": NONE,
+    "restart_policy": {"name": "no"},
+    "stop_timeout": STOP_TIMEOUT_S,
+}
+
+
+def without_defaults(request: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Return a shaped request without keys that say nothing."""
+    return {key: value for key, value in request.items() if value not in ({}, [], DEFAULTS.get(key))}
+
+
 #: Names of fields of `Resources` that a playbook writes without their unit.
 RESOURCE_OPTIONS = {
     "cpu_quota_us": "cpu_quota",

@@ -61,7 +61,7 @@ class ContainerService:
         """
         if check:
             return self._plan(task)
-        self._fetch(task)
+        task = self._fetch(task)
         with self._locked(task):
             result = self._plan(task)
             if result.plan.is_changed:
@@ -82,17 +82,27 @@ class ContainerService:
         timeout_s = _LOCK_MARGIN_S + task.request.stop_timeout_s
         return locked(path, timeout_s=timeout_s, what=f"container '{task.name}'")
 
-    def _fetch(self, task: Task) -> None:
-        """Fetch the image before the lock is taken: a slow registry holds up nobody else."""
+    def _fetch(self, task: Task) -> Task:
+        """Fetch the image before the lock is taken, so that a slow registry holds up nobody else.
+
+        Returns the task with a source that need not be asked again.
+        """
         if task.source is None or task.state is State.ABSENT:
-            return
+            return task
         if not self._identify(task, self.engine.observe(task.name)).must_fetch:
-            return
+            return task
         from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.desired import (  # noqa: PLC0415
             fetch_rootfs,
         )
+        from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import (  # noqa: PLC0415
+            ImageSource,
+            PullPolicy,
+        )
 
         fetch_rootfs(task.source, self.engine.store, self.engine.paths)
+        if not isinstance(task.source, ImageSource):
+            return task
+        return dataclasses.replace(task, source=dataclasses.replace(task.source, policy=PullPolicy.MISSING))
 
     def _identify(self, task: Task, observation: Observation) -> Identity:
         if task.bundle is not None:
@@ -108,6 +118,8 @@ class ContainerService:
                 f"the bundle '{task.name}' was made by another task, not for a container",
                 hint=f"Run it with bundle: {path}, or choose another name",
             )
+        if task.state is State.HEALTHY:
+            self._require_check(task, observation)
         desired = plans.Desired(
             name=task.name,
             state=task.state,
@@ -127,13 +139,25 @@ class ContainerService:
         )
         return Result(plan=plan, observation=observation)
 
+    def _require_check(self, task: Task, observation: Observation) -> None:
+        """Raise InvalidSpec before anything is done when it is known that there is no health check."""
+        asked, image = task.request.health_check, None
+        intent = observation.intent
+        if task.source is not None:
+            rootfs = self._identify(task, observation).rootfs
+            if rootfs is None:
+                return
+            image = rootfs.config.health_check
+        elif task.bundle is None and intent is not None:
+            recorded, image = intent.health_check
+            asked = asked if "health_check" in (task.plain or {}) else recorded
+        require_check(asked, image)
+
     def _request(self, task: Task, observation: Observation) -> Plain | None:
-        """Return the request to compare; raises InvalidSpec when it cannot be fulfilled in principle."""
+        """Return the request to compare, with what the source is right now."""
         if task.state is State.ABSENT or task.plain is None or not task.has_source:
             return task.plain
         identity = self._identify(task, observation)
-        if task.state is State.HEALTHY and identity.rootfs is not None:
-            require_check(task.request.health_check, identity.rootfs.config.health_check)
         return {**identity.request, **task.plain}
 
     def _can_update(self, actual: Plain, desired: Plain) -> bool:

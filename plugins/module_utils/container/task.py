@@ -41,6 +41,9 @@ class Task:
     timeout_s: float | None = None
     wait_timeout_s: float = WAIT_TIMEOUT_S
     signal: str | None = None
+    #: How to stop, where the task says so; None: as recorded.
+    stop_signal: str | None = None
+    stop_timeout_s: float | None = None
 
     @property
     def has_source(self) -> bool:
@@ -49,32 +52,32 @@ class Task:
 
 
 class JobFailed(CommandError):
-    """Report a container whose program ended badly; ``container`` is what a module would return."""
+    """Report a container whose program ended badly; ``values`` are what a module would return."""
 
     code = "container_failed"
 
-    def __init__(self, message: str, *, container: Plain, **details: t.Any) -> None:
+    def __init__(self, message: str, *, values: Plain, **details: t.Any) -> None:
         super().__init__(message, **details)
-        self.container = container
+        self.values = values
 
     def details(self) -> Plain:
         """Return exit code and output whole: they are what the task was for."""
-        return _job_details(self, self.container)
+        return _job_details(self, self.values)
 
 
 class JobTimeout(CommandTimeout):
     """Report a container that was stopped because its time was up."""
 
-    def __init__(self, message: str, *, container: Plain, **details: t.Any) -> None:
+    def __init__(self, message: str, *, values: Plain, **details: t.Any) -> None:
         super().__init__(message, **details)
-        self.container = container
+        self.values = values
 
     def details(self) -> Plain:
         """Return exit code and output whole: they are what the task was for."""
-        return _job_details(self, self.container)
+        return _job_details(self, self.values)
 
 
-def _job_details(error: CommandError, container: Plain) -> Plain:
+def _job_details(error: CommandError, values: Plain) -> Plain:
     return {
         "error": error.code,
         "rc": error.rc,
@@ -82,6 +85,5 @@ def _job_details(error: CommandError, container: Plain) -> Plain:
         "stderr": error.stderr,
         "stdout_lines": error.stdout.splitlines(),
         "stderr_lines": error.stderr.splitlines(),
-        "container": container,
-        "changed": True,
+        **values,
     }

@@ -49,7 +49,8 @@ def _wait_exit(engine: Engine, task: Task, result: Result) -> None:
         "stdout": streams.get("stdout", ""),
         "stderr": streams.get("stderr", ""),
     }
-    details = {**result.answers, "container": describe(engine, result.observation)}
+    values = {"container": describe(engine, result.observation), "changed": result.plan.is_changed}
+    details = {**result.answers, "values": values}
     if late is not None:
         raise JobTimeout(
             f"container '{task.name}' did not end within {task.timeout_s:g} s and was stopped",

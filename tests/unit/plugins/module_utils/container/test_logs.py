@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import datetime
+
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.container import logs
@@ -55,10 +57,26 @@ def test_read_streams_replaces_what_is_no_text(tmp_path):
     assert logs.read_streams(str(path))["stdout"] == "\N{REPLACEMENT CHARACTER}\n"
 
 
-def test_read_records_since(tmp_path):
+@pytest.mark.parametrize(
+    ("since", "texts"),
+    [
+        (None, [b"old", b"new", b"odd", b"later"]),
+        ("2026-01-01T12:00:00+00:00", [b"new", b"odd", b"later"]),
+        # The same moment in another time zone.
+        ("2026-01-02T01:00:00+01:00", [b"new", b"odd", b"later"]),
+        ("2026-01-02T00:00:01+00:00", [b"odd", b"later"]),
+    ],
+)
+def test_read_records_since(tmp_path, since, texts):
     path = tmp_path / "log"
-    path.write_bytes(line("old", when="2026-01-01T00:00:00Z") + line("new", when="2026-01-02T00:00:00Z"))
-    assert [r.text for r in logs.read_records(str(path), since="2026-01-01T12")] == [b"new"]
+    path.write_bytes(
+        line("old", when="2026-01-01T00:00:00.123456789Z")
+        + line("new", when="2026-01-02T00:00:00.123456789+00:00")
+        + line("odd", when="sometime")
+        + line("later", when="2026-01-03T00:00:00.123456789+00:00")
+    )
+    moment = datetime.datetime.fromisoformat(since) if since else None
+    assert [r.text for r in logs.read_records(str(path), since=moment)] == texts
 
 
 def test_read_records_of_rotated_files_are_in_order(tmp_path):

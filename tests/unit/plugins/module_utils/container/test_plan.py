@@ -451,7 +451,7 @@ UNIT = changed(RUNNING, request=ALWAYS, unit="unit always None")
         ("started", ALWAYS, changed(UNIT, unit=None), "WRITE_UNIT"),
         ("started", REQUEST, UNIT, "RECORD REMOVE_UNIT"),
         ("started", {**ALWAYS, "stop_timeout": 5}, UNIT, "RECORD WRITE_UNIT"),
-        ("started", {**REQUEST, "restart_policy": {"name": "no"}}, UNIT, "RECORD WRITE_UNIT"),
+        ("started", {**REQUEST, "restart_policy": {"name": "no"}}, UNIT, "RECORD REMOVE_UNIT"),
         ("started", ALWAYS, ABSENT, "STAGE COMMIT WRITE_UNIT CREATE START"),
         ("stopped", ALWAYS, UNIT, "STOP"),
         # It ended by itself, and systemd may start it at any moment.
