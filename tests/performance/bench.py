@@ -108,7 +108,7 @@ def main() -> int:
         if not options.quiet:
             print(f"[{time.monotonic() - started:5.0f}s] {text}", file=sys.stderr, flush=True)
 
-    facts = machine()
+    facts = machine(options.peers_python or None)
     sections = []
     for name in dict.fromkeys(options.only or SECTIONS):
         with tempfile.TemporaryDirectory(prefix="pvecri-bench.") as work_dir:
@@ -118,7 +118,7 @@ def main() -> int:
                     Context(
                         options.runs,
                         work_dir,
-                        options.peers_python,
+                        options.peers_python or None,
                         lambda text, name=name: progress(f"{name}: {text}"),
                     ),
                 )

@@ -114,6 +114,22 @@ class ModuleProcess:
         return result
 
 
+_BARE = """
+from ansible.module_utils.basic import AnsibleModule
+AnsibleModule(argument_spec={"name": {"type": "str"}}, supports_check_mode=True).exit_json(changed=False)
+"""
+
+
+class BareModule(ModuleProcess):
+    """Run a module that does nothing, to know what starting any module costs."""
+
+    def __init__(self, context: Context) -> None:
+        """Set up with one argument."""
+        super().__init__(context, f"{OWN_COLLECTION}.nothing")
+        self._argv = [sys.executable, "-c", _BARE]
+        self.arguments({"name": "bench"})
+
+
 def _message(done: subprocess.CompletedProcess[bytes]) -> str:
     try:
         return str(json.loads(done.stdout)["msg"])

@@ -15,6 +15,7 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import rootfs
 from ansible_collections.pvecri.runtime.tests.performance.context import (
+    BareModule,
     Context,
     ModuleProcess,
     need_programs,
@@ -26,6 +27,7 @@ from ansible_collections.pvecri.runtime.tests.performance.report import Section,
 TITLE = "crun_container: against containers.podman"
 
 PEER = "containers.podman"
+NOTHING = "a module that does nothing"
 #: One container's life; each step says whether it must change something.
 STEPS = (("create and start", True), ("unchanged rerun", False), ("absent", True))
 #: PID 1 must heed TERM, or removing would be waiting.
@@ -58,7 +60,8 @@ def measure(context: Context) -> Section:
                     for (_, changed), parameters in zip(STEPS, steps, strict=True)
                 ]
                 for who, (module, steps) in lives.items()
-            },
+            }
+            | {NOTHING: [functools.partial(seconds, BareModule(context).run)]},
             context.runs,
             progress=context.progress,
         )
@@ -73,6 +76,7 @@ def measure(context: Context) -> Section:
         for index, (step, _) in enumerate(STEPS)
     }
     rerun = series["unchanged rerun"]
+    rerun.append(Series(NOTHING, tuple(taken[NOTHING][0])))
     return Section(
         "podman",
         TITLE,

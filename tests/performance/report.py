@@ -98,8 +98,20 @@ def timing_table(title: str, series: t.Sequence[Series], *, baseline: str | None
     return Table(title, columns, tuple(rows), tuple(series))
 
 
-def machine() -> dict[str, Cell]:
-    """Describe where the figures were taken."""
+#: Collections that are measured beside ours.
+_PEERS = ("containers.podman", "community.proxmox")
+
+_PRINT_VERSIONS = """
+import importlib.util, json, os, sys
+for name in sys.argv[1:]:
+    folder = importlib.util.find_spec(f"ansible_collections.{name}").submodule_search_locations[0]
+    with open(os.path.join(folder, "MANIFEST.json"), encoding="utf-8") as stream:
+        print(json.load(stream)["collection_info"]["version"])
+"""
+
+
+def machine(peers_python: str | None = None) -> dict[str, Cell]:
+    """Describe where, and against which versions, the figures were taken."""
     facts: dict[str, Cell] = {
         "system": platform.freedesktop_os_release().get("PRETTY_NAME", "unknown"),
         "kernel": platform.release(),
@@ -112,6 +124,11 @@ def machine() -> dict[str, Cell]:
         if shutil.which(program):
             done = subprocess.run([program, argument], capture_output=True, text=True, check=False)
             facts[program] = (done.stdout or done.stderr).strip().partition("\n")[0]
+    if peers_python is not None:
+        done = subprocess.run(
+            [peers_python, "-c", _PRINT_VERSIONS, *_PEERS], capture_output=True, text=True, check=True
+        )
+        facts.update(zip(_PEERS, done.stdout.split(), strict=True))
     return facts
 
 
