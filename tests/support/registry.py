@@ -106,8 +106,11 @@ class Registry:
                 self._process.wait()
             self._process = None
 
-    def push(self, source: str, name: str, *, everything: bool = False) -> str:
-        """Copy ``source`` (with transport) to ``name`` and return the digest it has there."""
+    def push(self, source: str, name: str, *, everything: bool = False, docker: bool = False) -> str:
+        """Copy ``source`` (with transport) to ``name`` and return the digest it has there.
+
+        ``everything`` copies an index with all its images, ``docker`` turns it into Docker's formats.
+        """
         user = next(iter(self.users.items()), None)
         digest_file = self.root / "digest"
         subprocess.run(
@@ -116,7 +119,8 @@ class Registry:
                 "copy",
                 "--insecure-policy",
                 "--dest-tls-verify=false",
-                *(["--all", "--preserve-digests"] if everything else []),
+                *(["--all"] if everything else []),
+                *(["--format=v2s2"] if docker else ["--preserve-digests"] if everything else []),
                 *([f"--dest-creds={user[0]}:{user[1]}"] if user else []),
                 f"--digestfile={digest_file}",
                 source,

@@ -180,13 +180,13 @@ class ImageStore:
         )
 
     def _fetch(self, source: ImageSource | TarballSource, wanted: _Wanted) -> Image:
-        target = self._target(wanted.name)
-        with self._temporary(wanted.name) as temporary:
-            if isinstance(source, TarballSource):
-                self._import_tarball(wanted, target, temporary)
-            else:
-                self._copy(source, t.cast("Location", wanted.location), target, temporary)
+        self._bring(source, wanted)
         image = self._own.by_name(wanted.name)
+        if image is None:
+            # skopeo goes by the store's lists, which may name layers that somebody removed.
+            self._delete_broken(wanted.what)
+            self._bring(source, wanted)
+            image = self._own.by_name(wanted.name)
         if image is None:
             raise WrongState(
                 f"{wanted.what} was fetched, but is not whole in the image store",
@@ -196,12 +196,30 @@ class ImageStore:
         self._forget_older(wanted.name)
         return image
 
+    def _bring(self, source: ImageSource | TarballSource, wanted: _Wanted) -> None:
+        target = self._target(wanted.name)
+        with self._temporary(wanted.name) as temporary:
+            if isinstance(source, TarballSource):
+                argv = skopeo.copy_tarball_argv(wanted.what, target, temporary=temporary)
+                self._run(argv, _IMPORT_TIMEOUT_S, wanted.what)
+            else:
+                self._copy(source, t.cast("Location", wanted.location), target, temporary)
+
+    def _delete_broken(self, what: str) -> None:
+        """Delete every image of which layers are missing; raises Conflict while a bundle needs one."""
+        with self._removing():
+            broken = self._own.broken_ids()
+            users = sorted({user for image_id in broken for user in image_users(self.paths, image_id)})
+            if users:
+                raise Conflict(
+                    f"{what} cannot be completed: layers that {', '.join(users)} need are missing",
+                    hint="Remove these bundles first",
+                )
+            for image_id in broken:
+                self._delete(image_id)
+
     def _target(self, name: str) -> str:
         return skopeo.store_specifier(self.paths.storage, self.paths.storage_run, self.additional) + name
-
-    def _import_tarball(self, wanted: _Wanted, target: str, temporary: str) -> None:
-        argv = skopeo.copy_tarball_argv(wanted.what, target, temporary=temporary)
-        self._run(argv, _IMPORT_TIMEOUT_S, wanted.what)
 
     def _copy(self, source: ImageSource, location: Location, target: str, temporary: str) -> None:
         with self._connection(source, location) as connection:
@@ -306,7 +324,7 @@ class ImageStore:
             name = None if _ID.fullmatch(reference) else self._name_of(image, reference)
             if name is None or image.names == (name,):
                 self._refuse_in_use(image)
-                self._delete(image)
+                self._delete(image.id)
             else:
                 self._own.untag(name)
         return True
@@ -326,15 +344,15 @@ class ImageStore:
                 hint="Remove these bundles first",
             )
 
-    def _delete(self, image: Image) -> None:
-        self._run(skopeo.delete_argv(self._target(f"@{image.id}")), _DELETE_TIMEOUT_S, f"image {image.id}")
+    def _delete(self, image_id: str) -> None:
+        self._run(skopeo.delete_argv(self._target(f"@{image_id}")), _DELETE_TIMEOUT_S, f"image {image_id}")
 
     def _drop(self, image: Image, name: str) -> None:
         """Take a name back, and with the last one the image, unless a bundle needs it."""
         with contextlib.suppress(CoreError), self._removing():
             self._own.untag(name)
             if not set(image.names) - {name} and not self.users(image):
-                self._delete(image)
+                self._delete(image.id)
 
     def _forget_older(self, name: str) -> None:
         """Remove what the same path held before, unless something still needs it."""

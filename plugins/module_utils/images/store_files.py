@@ -70,6 +70,10 @@ class StoreFiles:
 
         return self._first(matches)
 
+    def broken_ids(self) -> list[str]:
+        """Return the ids of images that the store lists, but of which a part is missing."""
+        return [raw["id"] for raw in self._image_list() if self._whole(raw) is None]
+
     def has_other_content(self, image: Image) -> bool:
         """Say whether the layers are not those that the image's configuration lists (``diff_ids``).
 
