@@ -232,27 +232,6 @@ def is_wanted(guest: Guest, params: t.Mapping[str, t.Any]) -> bool:
     return all(checks)
 
 
-def shown(guest: Guest) -> dict[str, t.Any]:
-    """Return what is said of a container."""
-    return {
-        "vmid": guest.vmid,
-        "name": guest.name,
-        "node": guest.node,
-        "status": guest.status,
-        "tags": list(guest.tags),
-        "pool": guest.pool,
-        "lock": guest.lock,
-        "template": guest.is_template,
-        "ha_state": guest.ha_state,
-        "cpus": guest.cpus,
-        "memory": guest.memory_bytes,
-        "memory_used": guest.memory_used_bytes,
-        "disk": guest.disk_bytes,
-        "disk_used": guest.disk_used_bytes,
-        "uptime": guest.uptime_s,
-    }
-
-
 def perform(params: dict[str, t.Any], _context: Context) -> Outcome:
     limit = params["concurrency"]
     if limit < 1:
@@ -263,7 +242,7 @@ def perform(params: dict[str, t.Any], _context: Context) -> Outcome:
     configs = cluster.read_configs(client, wanted, limit=limit) if params["config"] else {}
     containers, warnings = [], []
     for guest in wanted:
-        entry = shown(guest)
+        entry = guest.as_dict()
         config = configs.get(guest.vmid)
         if isinstance(config, CoreError):
             warnings.append(f"the configuration of container {guest.vmid} could not be read: {config}")

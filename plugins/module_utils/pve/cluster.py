@@ -59,6 +59,26 @@ class Guest:
         """Return the guest's API path as segments, to be extended: ``(*guest.path, "config")``."""
         return ("nodes", self.node, self.type, self.vmid)
 
+    def as_dict(self) -> dict[str, t.Any]:
+        """Return what is shown of a container; sizes in bytes, uptime in seconds."""
+        return {
+            "vmid": self.vmid,
+            "name": self.name,
+            "node": self.node,
+            "status": self.status,
+            "tags": list(self.tags),
+            "pool": self.pool,
+            "lock": self.lock,
+            "template": self.is_template,
+            "ha_state": self.ha_state,
+            "cpus": self.cpus,
+            "memory": self.memory_bytes,
+            "memory_used": self.memory_used_bytes,
+            "disk": self.disk_bytes,
+            "disk_used": self.disk_used_bytes,
+            "uptime": self.uptime_s,
+        }
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Node:
