@@ -133,7 +133,7 @@ def _memory(resources: Resources, host: HostFacts) -> Json:
         need_controller(host, "memory_reservation", "memory")
         if reservation != UNLIMITED:
             check_range(reservation, 1, None, "memory_reservation")
-        if limit is not None and limit != UNLIMITED and not 0 < reservation <= limit:
+        if limit is not None and UNLIMITED < limit < reservation:
             raise InvalidSpec(
                 "resources.memory_reservation", f"{reservation} is above resources.memory ({limit})"
             )

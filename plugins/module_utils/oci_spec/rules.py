@@ -92,10 +92,8 @@ def _capabilities(config: Config) -> t.Iterator[Problem]:
                 yield Problem(path, "capability-name", f"'{name}' is not a capability (CAP_…)")
             elif key == "effective" and name not in sets.get("permitted", ()):
                 yield Problem(path, "capability-effective", f"{name} is not permitted")
-            elif key == "ambient" and not all(
-                name in sets.get(other, ()) for other in ("permitted", "inheritable")
-            ):
-                yield Problem(path, "capability-ambient", f"{name} is not both permitted and inheritable")
+            elif key == "ambient" and name not in sets.get("permitted", ()):
+                yield Problem(path, "capability-ambient", f"{name} is not permitted")
 
 
 def _hooks(config: Config) -> t.Iterator[Problem]:

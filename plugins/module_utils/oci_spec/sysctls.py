@@ -35,8 +35,8 @@ def build_sysctls(sysctls: t.Sequence[tuple[str, str]], namespaces: Namespaces) 
         if getattr(namespaces, needed) == "host":
             raise InvalidSpec(
                 field,
-                f"would change the host: it needs a {needed} namespace of the container's own, "
-                f"but namespaces.{needed} is 'host'",
+                f"would change the host, because namespaces.{needed} is 'host'",
+                hint="Give the container a namespace of its own, or set it with ansible.posix.sysctl",
             )
         if name in result and result[name] != value:
             raise InvalidSpec(field, "is set twice")

@@ -110,7 +110,7 @@ def test_build_config_with_a_user_namespace():
     assert {"type": "user"} in linux["namespaces"]
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(request=specs.requests(), host=specs.hosts(), image=specs.images())
 def test_build_config_is_valid_pure_and_json(request, host, image):
     spec, mounts = request
@@ -122,7 +122,7 @@ def test_build_config_is_valid_pure_and_json(request, host, image):
     assert all(isinstance(warning, str) for warning in warnings)
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(request=specs.requests(), host=specs.hosts())
 def test_build_config_mounts_parents_first(request, host):
     spec, mounts = request
