@@ -56,7 +56,7 @@ def cluster(pve_cluster):
         status="running",
         pool="prod",
         config={
-            "tags": "web;prod",
+            "tags": "prod;web",
             "net0": "name=eth0,bridge=vmbr0,hwaddr=BC:24:11:00:00:01,ip=192.0.2.7/24",
         },
     )
