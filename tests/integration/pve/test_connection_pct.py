@@ -25,7 +25,7 @@ from ansible.playbook.play_context import PlayContext
 from ansible.plugins.doc_fragments import connection_pipelining
 
 from ansible_collections.pvecri.runtime.plugins.connection import pct as plugin
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import pct
+from ansible_collections.pvecri.runtime.plugins.module_utils import remote_shell
 from ansible_collections.pvecri.runtime.tests.support import pct_node
 
 NAME = "pvecri.runtime.pct"
@@ -226,7 +226,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("size", [1, 2 * 65536, 2 * 65536 + 1, 6 * 65536])
     def test_files_larger_than_a_chunk(self, connect, container, tmp_path, monkeypatch, size):
-        monkeypatch.setattr(pct, "CHUNK_BYTES", 2 * 65536)
+        monkeypatch.setattr(remote_shell, "CHUNK_BYTES", 2 * 65536)
         content = os.urandom(size)
         source, back = tmp_path / "source", tmp_path / "back"
         source.write_bytes(content)
