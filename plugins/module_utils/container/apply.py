@@ -42,6 +42,11 @@ if t.TYPE_CHECKING:
 def apply_plan(engine: Engine, task: Task, plan: Plan, observation: Observation) -> list[str]:
     """Carry out ``plan`` and return what the user should be told."""
     application = _Application(engine, task, plan, observation)
+    if plan.request is not None:
+        # Before anything is ended for a network that there is not.
+        network = Intent(request=plan.request).network
+        engine.network.require(network)
+        engine.network.namespace(task.name, network)
     try:
         for step in plan.steps:
             if step not in WAITING:
@@ -100,7 +105,6 @@ class _Application:
         intent = Intent(request=request, was_stopped=task.state is State.STOPPED)
         network = intent.network
         namespace = engine.network.namespace(self.name, network)
-        engine.network.require(network)
         files = engine.network.files(self.name, network)
         if task.bundle is not None:
             self.staged = engine.wrappers.stage_wrapper(

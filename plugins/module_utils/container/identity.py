@@ -56,7 +56,9 @@ def identify(source: RootfsSource, store: ImageStore, paths: Paths, observation:
     recorded = observation.intent.request.get(key) if observation.intent else None
     if record is not None and recorded is not None:
         if rootfs is None:
-            is_same = record.source == source.as_plain() and observation.broken is None
+            # What is read from a path has another name in the store as soon as it changes.
+            is_remote = isinstance(source, ImageSource) and not source.location().is_local
+            is_same = is_remote and record.source == source.as_plain() and observation.broken is None
         else:
             is_same = _content(record.identity) == _content(rootfs.identity)
         if is_same:

@@ -15,7 +15,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan impo
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.result import describe
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.task import JobFailed, JobTimeout, Task
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState, Status
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandTimeout, WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandTimeout, NotFound, WrongState
 
 if t.TYPE_CHECKING:
     from ansible_collections.pvecri.runtime.plugins.module_utils.container.service import Result
@@ -80,7 +80,12 @@ def _wait_healthy(engine: Engine, task: Task, result: Result) -> None:
             raise _ended(task.name, state)
 
     def execute(argv: list[str], *, timeout_s: float) -> t.Any:
-        return engine.runtime.exec(task.name, argv, timeout_s=timeout_s, limit_bytes=health.OUTPUT_LIMIT)
+        try:
+            return engine.runtime.exec(task.name, argv, timeout_s=timeout_s, limit_bytes=health.OUTPUT_LIMIT)
+        except (NotFound, WrongState):
+            # It may have ended a moment ago, which says more.
+            assert_running()
+            raise
 
     state = engine.state(task.name)
     begun = state.started_at if state is not None else None
