@@ -17,8 +17,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Inval
 #: The kernel counts bytes in signed 64 bits.
 MAX_BYTES: t.Final = (1 << 63) - 1
 
-_SIZE: t.Final = re.compile(r"(?P<number>\d+(?:\.\d+)?|\.\d+)\s*(?P<unit>[A-Za-z]*)")
-_DURATION_PART: t.Final = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*(h|ms|us|µs|m|s|d)")
+_SIZE: t.Final = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*(?P<unit>[A-Za-z]*)")
+_DURATION_PART: t.Final = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)(h|ms|us|µs|m|s|d)")
 _SECONDS: t.Final = {
     "d": decimal.Decimal(86400),
     "h": decimal.Decimal(3600),
@@ -83,9 +83,9 @@ def parse_duration(value: t.Any, field: str) -> float:
 
     Raises InvalidSpec for ``field``.
     """
-    text = "" if isinstance(value, bool) else str(value).strip()
+    text = "" if isinstance(value, bool) else re.sub(r"\s+", "", str(value))
     total = decimal.Decimal(0)
-    if len(text) <= _MAX_LENGTH and re.fullmatch(r"\d+(\.\d+)?|\.\d+", text):
+    if len(text) <= _MAX_LENGTH and re.fullmatch(r"[0-9]+(\.[0-9]+)?|\.[0-9]+", text):
         total = decimal.Decimal(text)
     elif text and len(text) <= _MAX_LENGTH and re.fullmatch(f"(?:{_DURATION_PART.pattern})+", text):
         for number, unit in _DURATION_PART.findall(text):
@@ -105,7 +105,7 @@ def parse_cpus(value: t.Any, field: str) -> tuple[int, int]:
     Raises InvalidSpec for ``field``, also below a hundredth of a CPU, which the kernel refuses.
     """
     text = "" if isinstance(value, bool) else str(value).strip()
-    if len(text) > _MAX_LENGTH or not re.fullmatch(r"\d+(\.\d+)?|\.\d+", text):
+    if len(text) > _MAX_LENGTH or not re.fullmatch(r"[0-9]+(\.[0-9]+)?|\.[0-9]+", text):
         raise InvalidSpec(field, f"'{text[:_MAX_LENGTH]}' is not a number of CPUs", hint="Write '0.5' or '2'")
     quota = int(decimal.Decimal(text) * CPU_PERIOD_US)
     if not _MIN_CPU_QUOTA_US <= quota <= MAX_BYTES // 1000:

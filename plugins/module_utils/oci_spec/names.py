@@ -48,7 +48,7 @@ def parse_number_list(text: str, *, highest: int = 1 << 16) -> frozenset[int] | 
     """Return the numbers of a list such as ``0-3,7`` (cpuset(7), list format); None if it is none."""
     numbers: set[int] = set()
     for part in text.split(","):
-        found = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", part)
+        found = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", part)
         if not found:
             return None
         first, last = int(found[1]), int(found[2] or found[1])

@@ -177,7 +177,7 @@ def _limit(value: str, field: str) -> int:
     text = value.strip().lower()
     if text in _UNLIMITED:
         return -1
-    if not re.fullmatch(r"\d{1,20}", text):
+    if not re.fullmatch(r"[0-9]{1,20}", text):
         raise InvalidSpec(field, f"'{value}' is not a limit", hint="Use a whole number or 'unlimited'")
     return int(text)
 
