@@ -17,7 +17,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.diff import Differe
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     ApiError,
     Conflict,
-    NotFound,
     TaskFailed,
     WrongState,
 )
@@ -105,7 +104,7 @@ class _Work:
         self.result.differences = made.differences
         if self.session.check_mode:
             self.result.actual = found.actual
-            self.result.actions = made.verbs()
+            self.result.actions = made.verbs() if made.differences else []
             return self.result
         self._converge(found, made)
         return self.result
@@ -329,7 +328,8 @@ class _Work:
         """Read and plan anew where the state explains the failure; else raise ``exc``.
 
         It is explained when the step is not needed any more, when there is a lock that
-        was not there, when somebody else wrote the config, and when the answer was lost.
+        was not there, when somebody else wrote the config or moved the container, and
+        when the answer was lost.
         """
         maybe_done = isinstance(exc, ApiError) and exc.maybe_done
         if not maybe_done and _is_final(exc):
@@ -345,7 +345,8 @@ class _Work:
         fresh, made = self._again(container, planned)
         is_needed = _key(self.current) in {_key(step) for step in made.steps}
         rewritten = fresh.digest != planned.digest and not own_writes
-        if is_needed and not (maybe_done or fresh.lock or rewritten):
+        moved = fresh.node != planned.node and Verb.MIGRATE not in self.done
+        if is_needed and not (maybe_done or fresh.lock or rewritten or moved):
             raise exc
         self.executed.clear()
         return fresh, made
@@ -372,9 +373,3 @@ def _key(step: Step) -> str:
 def _shown(step: Step) -> str:
     return ", ".join(f"{name}={value}" for name, value in sorted(step.values.items()))
 
-
-def require(result: Result) -> Actual:
-    """Return the container of a result; raises NotFound when there is none."""
-    if result.actual is None:
-        raise NotFound(f"{result.spec.label} does not exist")
-    return result.actual

@@ -121,6 +121,8 @@ def test_batch_full_sees_everything(cluster, run):
 
 def test_remembering_the_intent_is_no_change(cluster, run):
     cluster.pve.add_ct(300, "a", config={"tags": "pvecri", "memory": 256})
+    result = run(check=True, containers=[{"hostname": "a"}], memory=256)
+    assert (result["changed"], result["containers"][0]["actions"]) == (False, [])
     result = run(containers=[{"hostname": "a"}], memory=256)
     assert not result["changed"]
     assert result["containers"][0]["actions"] == []
