@@ -9,6 +9,7 @@ import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import errors
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import snapshots
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import Guest
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.snapshots import Request, Snapshot
 
 OLD = Snapshot("nightly-1", "first", 100)
@@ -113,3 +114,12 @@ def test_request_takes_names_that_proxmox_takes(name):
 def test_request_refuses_negative_retention():
     with pytest.raises(errors.InvalidSpec, match="retention"):
         Request("ab", "present", retention=-1)
+
+
+def test_failure_keeps_its_own_words_when_the_feature_cannot_be_asked_for():
+    class Refusing:
+        def get(self, *_args, **_params):
+            raise errors.MissingPrivilege("no")
+
+    failure = errors.CommandError("it broke")
+    assert snapshots._explained(Refusing(), Guest(101, "pve1"), failure) is failure
