@@ -129,10 +129,10 @@ def _memory(resources: Resources, host: HostFacts) -> Json:
         if limit != UNLIMITED:
             check_range(limit, MIN_MEMORY_BYTES, None, "memory")
         memory["limit"] = limit
-    if reservation is not None:
+    # crun writes -1 as a huge number, which cgroup v2 takes for «protect everything».
+    if reservation is not None and reservation != UNLIMITED:
         need_controller(host, "memory_reservation", "memory")
-        if reservation != UNLIMITED:
-            check_range(reservation, 1, None, "memory_reservation")
+        check_range(reservation, 1, None, "memory_reservation")
         if limit is not None and UNLIMITED < limit < reservation:
             raise InvalidSpec(
                 "resources.memory_reservation", f"{reservation} is above resources.memory ({limit})"

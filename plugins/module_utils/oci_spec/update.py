@@ -117,9 +117,12 @@ def _lift(name: str, host: HostFacts, result: Json) -> None:
         # Without swap accounting there is no such file, and no limit that could be lifted.
         if host.has_swap_accounting:
             result.setdefault("memory", {})["swap"] = UNLIMITED
-    elif name in ("memory_bytes", "memory_reservation_bytes"):
-        key = "limit" if name == "memory_bytes" else "reservation"
-        result.setdefault("memory", {})[key] = UNLIMITED
+    elif name == "memory_bytes":
+        result.setdefault("memory", {})["limit"] = UNLIMITED
+    elif name == "memory_reservation_bytes":
+        # v1's soft limit is one from above, v2's protection one from below.
+        lifted = 0 if host.cgroup_version == 2 else UNLIMITED
+        result.setdefault("memory", {})["reservation"] = lifted
 
 
 def _number_list(numbers: t.Collection[int]) -> str:

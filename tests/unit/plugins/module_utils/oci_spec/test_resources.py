@@ -57,7 +57,7 @@ BARE = HostFacts(controllers=frozenset(), devices=(DISK,))
         ({"memory_bytes": MIN_MEMORY_BYTES}, {"memory": {"limit": MIN_MEMORY_BYTES}}),
         (
             {"memory_bytes": -1, "memory_swap_bytes": -1, "memory_reservation_bytes": -1},
-            {"memory": {"limit": -1, "swap": -1, "reservation": -1}},
+            {"memory": {"limit": -1, "swap": -1}},
         ),
         (
             {"memory_bytes": 4 * MIB, "memory_swap_bytes": 4 * MIB, "memory_reservation_bytes": MIB},
@@ -67,7 +67,7 @@ BARE = HostFacts(controllers=frozenset(), devices=(DISK,))
         ({"memory_reservation_bytes": MIB}, {"memory": {"reservation": MIB}}),
         (
             {"memory_bytes": MIB, "memory_reservation_bytes": -1},
-            {"memory": {"limit": MIB, "reservation": -1}},
+            {"memory": {"limit": MIB}},
         ),
         ({"pids_limit": 1}, {"pids": {"limit": 1}}),
         ({"pids_limit": 0}, {}),
@@ -227,7 +227,7 @@ def test_build_resources_unsupported(asked, host, message):
             {"memory_reservation_bytes": MIB},
             {},
             {"memory": {"reservation": -1}},
-            {"memory": {"reservation": -1}},
+            {"memory": {"reservation": 0}},
         ),
         ({"cpu_shares": 5}, {"cpu_shares": 9}, {"cpu": {"shares": 9}}, {"cpu": {"shares": 9}}),
         ({"cpu_shares": 5}, {}, {"cpu": {"shares": 1024}}, {"unified": {"cpu.weight": "100"}}),
