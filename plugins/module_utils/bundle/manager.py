@@ -153,6 +153,7 @@ class BundleManager:
         with contextlib.ExitStack() as held:
             held.enter_context(self._locked(spec.name))
             self._clear(spec.name)
+            self.sweep()
             work = staging.Staging(
                 paths=self.paths,
                 host=self._host_facts(),

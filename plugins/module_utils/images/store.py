@@ -49,6 +49,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image,
 _ID = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 _DELETE_TIMEOUT_S = 120.0
 _IMPORT_TIMEOUT_S = 3600.0
+#: Begins the names of directories that fetches work in.
+_FETCH = "fetch-"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -162,9 +164,13 @@ class ImageStore:
 
     @contextlib.contextmanager
     def _fetching(self, name: str, timeout_s: float, what: str) -> t.Iterator[_FetchLock]:
-        lock = _FetchLock(os.path.join(self._locks, f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.lock"))
+        lock = _FetchLock(os.path.join(self._locks, f"{self._lock_name(name)}.lock"))
         with locked(lock.path, timeout_s=timeout_s, what=f"the image {what}"):
             yield lock
+
+    @staticmethod
+    def _lock_name(name: str) -> str:
+        return hashlib.sha256(name.encode()).hexdigest()[:32]
 
     @property
     def _locks(self) -> str:
@@ -295,11 +301,17 @@ class ImageStore:
 
     @contextlib.contextmanager
     def _temporary(self, name: str) -> t.Iterator[str]:
-        """Provide a directory for skopeo's big files; what a killed fetch left there is removed first."""
+        """Provide a directory for skopeo's big files; those of killed fetches are removed first."""
         parent = os.path.join(self.paths.state_dir, "tmp")
-        path = os.path.join(parent, f"fetch-{hashlib.sha256(name.encode()).hexdigest()[:32]}")
+        path = os.path.join(parent, _FETCH + self._lock_name(name))
         os.makedirs(parent, mode=0o700, exist_ok=True)
         shutil.rmtree(path, ignore_errors=True)
+        for entry in os.listdir(parent):
+            # Who still holds the lock is still at work.
+            if entry.startswith(_FETCH):
+                lock = os.path.join(self._locks, f"{entry.removeprefix(_FETCH)}.lock")
+                with contextlib.suppress(Conflict), locked(lock, timeout_s=0):
+                    shutil.rmtree(os.path.join(parent, entry), ignore_errors=True)
         os.makedirs(path, mode=0o700)
         try:
             yield path
