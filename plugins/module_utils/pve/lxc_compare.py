@@ -278,7 +278,7 @@ def new_volume(disk: Disk, default_storage: str | None, field: str) -> str:
 def split_env(text: t.Any) -> dict[str, str]:
     """Return the variables of a config's ``env``: ``NAME=value`` joined by NUL."""
     parts = [part.partition("=") for part in str(text or "").split("\0") if part]
-    return {name: value for name, _, value in parts}
+    return {name: value for name, _equals, value in parts}
 
 
 def join_env(env: t.Mapping[str, str]) -> str:

@@ -111,7 +111,7 @@ class _Maker:
         """Try one id after the other."""
         self.prepare()
         for vmid in self._claims():
-            for _ in range(_TRIES_PER_ID):
+            for _try in range(_TRIES_PER_ID):
                 joined = self._attempt(vmid)
                 if joined is True:
                     self.session.log(f"created container {vmid} on node {self.placed.node}")

@@ -372,4 +372,3 @@ def _key(step: Step) -> str:
 
 def _shown(step: Step) -> str:
     return ", ".join(f"{name}={value}" for name, value in sorted(step.values.items()))
-

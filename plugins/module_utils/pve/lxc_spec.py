@@ -157,7 +157,7 @@ class Conduct:
 
 
 #: Values of a raw ``lxc.*`` key in order; None removes the key.
-RawLines = dict[str, tuple[str, ...] | None]
+RawLines: t.TypeAlias = "dict[str, tuple[str, ...] | None]"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,7 +86,7 @@ def _read(archive: tarfile.TarFile, path: str, architecture: str, field: str) ->
             raise InvalidSpec(field, f"{path} lacks {name}, or it is no JSON document")
         stream = archive.extractfile(member)
         data = stream.read() if stream else b""
-        algorithm, _, expected = name.removeprefix("blobs/").partition("/")
+        algorithm, _slash, expected = name.removeprefix("blobs/").partition("/")
         if name.startswith("blobs/sha256/") and hashlib.sha256(data).hexdigest() != expected:
             raise InvalidSpec(field, f"{path} is damaged: {algorithm}:{expected} has other content")
         try:
@@ -96,7 +96,7 @@ def _read(archive: tarfile.TarFile, path: str, architecture: str, field: str) ->
         return found if isinstance(found, dict) else {}
 
     descriptor = _choose(load("index.json"), architecture)
-    for _ in range(2):
+    for _level in range(2):
         if descriptor.get("mediaType") not in (_INDEX, _DOCKER_LIST):
             break
         descriptor = _choose(load(_blob(descriptor)), architecture)
@@ -127,7 +127,7 @@ def _choose(index: t.Mapping[str, t.Any], architecture: str) -> dict[str, t.Any]
 
 
 def _blob(descriptor: t.Mapping[str, t.Any]) -> str:
-    algorithm, _, digest = str(descriptor.get("digest") or "").partition(":")
+    algorithm, _colon, digest = str(descriptor.get("digest") or "").partition(":")
     return f"blobs/{algorithm}/{digest}"
 
 
