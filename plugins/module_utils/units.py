@@ -8,7 +8,6 @@ Units are never guessed: ``MiB`` and ``m`` are 1024², ``MB`` is 1000².
 
 from __future__ import annotations
 
-import decimal
 import re
 import typing as t
 
@@ -19,14 +18,15 @@ MAX_BYTES: t.Final = (1 << 63) - 1
 
 _SIZE: t.Final = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*(?P<unit>[A-Za-z]*)")
 _DURATION_PART: t.Final = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)(h|ms|us|µs|m|s|d)")
-_SECONDS: t.Final = {
-    "d": decimal.Decimal(86400),
-    "h": decimal.Decimal(3600),
-    "m": decimal.Decimal(60),
-    "s": decimal.Decimal(1),
-    "ms": decimal.Decimal("0.001"),
-    "us": decimal.Decimal("0.000001"),
-    "µs": decimal.Decimal("0.000001"),
+#: Microseconds of each unit.
+_MICROSECONDS: t.Final = {
+    "d": 86_400_000_000,
+    "h": 3_600_000_000,
+    "m": 60_000_000,
+    "s": 1_000_000,
+    "ms": 1000,
+    "us": 1,
+    "µs": 1,
 }
 
 _PREFIXES: t.Final = "kmgtpe"
@@ -40,6 +40,13 @@ _UNLIMITED_WORDS: t.Final = ("-1", "unlimited", "max")
 
 #: More digits than any size has; what is longer is no number that anybody meant.
 _MAX_LENGTH: t.Final = 40
+
+
+def _times(number: str, factor: int) -> int:
+    """Return ``1.5`` times ``factor`` without rounding errors; what is left below one is cut off."""
+    whole, _dot, fraction = number.partition(".")
+    scale: int = 10 ** len(fraction)
+    return int(whole + fraction) * factor // scale
 
 
 def _unit_factor(unit: str) -> int | None:
@@ -72,7 +79,7 @@ def parse_size(value: t.Any, field: str, *, allow_unlimited: bool = False) -> in
     factor = _unit_factor(found["unit"]) if found else None
     if not found or factor is None:
         raise InvalidSpec(field, f"'{text[:_MAX_LENGTH]}' is not a size", hint=_SIZE_HINT)
-    size = int(decimal.Decimal(found["number"]) * factor)
+    size = _times(found["number"], factor)
     if size > MAX_BYTES:
         raise InvalidSpec(field, f"'{text}' is more than 8 EiB")
     return size
@@ -84,19 +91,19 @@ def parse_duration(value: t.Any, field: str) -> float:
     Raises InvalidSpec for ``field``.
     """
     text = "" if isinstance(value, bool) else re.sub(r"\s+", "", str(value))
-    total = decimal.Decimal(0)
+    total = 0
     if len(text) <= _MAX_LENGTH and re.fullmatch(r"[0-9]+(\.[0-9]+)?|\.[0-9]+", text):
-        total = decimal.Decimal(text)
+        total = _times(text, _MICROSECONDS["s"])
     elif text and len(text) <= _MAX_LENGTH and re.fullmatch(f"(?:{_DURATION_PART.pattern})+", text):
         for number, unit in _DURATION_PART.findall(text):
-            total += decimal.Decimal(number) * _SECONDS[unit]
+            total += _times(number, _MICROSECONDS[unit])
     else:
         raise InvalidSpec(
             field,
             f"'{text[:_MAX_LENGTH]}' is not a duration",
             hint="Write seconds, or as 500ms, 30s, 1m30s, 2h",
         )
-    return float(total)
+    return total / _MICROSECONDS["s"]
 
 
 def parse_cpus(value: t.Any, field: str) -> tuple[int, int]:
@@ -107,7 +114,7 @@ def parse_cpus(value: t.Any, field: str) -> tuple[int, int]:
     text = "" if isinstance(value, bool) else str(value).strip()
     if len(text) > _MAX_LENGTH or not re.fullmatch(r"[0-9]+(\.[0-9]+)?|\.[0-9]+", text):
         raise InvalidSpec(field, f"'{text[:_MAX_LENGTH]}' is not a number of CPUs", hint="Write '0.5' or '2'")
-    quota = int(decimal.Decimal(text) * CPU_PERIOD_US)
+    quota = _times(text, CPU_PERIOD_US)
     if not _MIN_CPU_QUOTA_US <= quota <= MAX_BYTES // 1000:
         raise InvalidSpec(field, f"'{text}' is out of range", hint="It must be at least 0.01")
     return quota, CPU_PERIOD_US

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import typing as t
 
@@ -60,6 +59,9 @@ def parse_number_list(text: str, *, highest: int = 1 << 16) -> frozenset[int] | 
 
 def near_matches(name: str, known: t.Iterable[str]) -> str:
     """Return «Did you mean A or B?», or what there is to choose from."""
+    # Only who errs needs it, and it takes a while to load.
+    import difflib  # noqa: PLC0415
+
     choices = list(known)
     by_folded = {choice.lower(): choice for choice in choices}
     found = [by_folded[near] for near in difflib.get_close_matches(name.lower(), by_folded, n=3, cutoff=0.6)]
