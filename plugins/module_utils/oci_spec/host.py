@@ -32,6 +32,9 @@ _V1_CONTROLLERS = frozenset(
     {"blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "misc", "pids"}
 )
 
+#: systemd is the init, and there is the bus on which crun asks it for a scope.
+_SYSTEMD_SIGNS = ("run/systemd/system", "run/dbus/system_bus_socket")
+
 #: crun 1.9 and later answer ``crun features``; before, versions other than 1.0.x are refused.
 _CRUN_WITH_FEATURES = (1, 9)
 
@@ -122,7 +125,7 @@ def gather_host_facts(runner: Runner, *, crun: str = "crun", root: str = "/") ->
     status = reader.fields("proc/self/status")
     return HostFacts(
         **_cgroup_facts(reader),
-        has_systemd="+SYSTEMD" in version_text and reader.exists("run/systemd/system"),
+        has_systemd="+SYSTEMD" in version_text and all(map(reader.exists, _SYSTEMD_SIGNS)),
         has_mqueue=reader.exists("dev/mqueue"),
         kernel=parse_kernel(os.uname().release),
         machine=os.uname().machine,

@@ -105,6 +105,7 @@ def test_gather_everything_else(tree):
     root = tree(
         {
             "run/systemd/system/x": "",
+            "run/dbus/system_bus_socket": "",
             "proc/self/status": "Name:\tpython\nCapBnd:\t0000000000000005\n",
             "proc/self/oom_score_adj": "-17\n",
             "proc/sys/fs/nr_open": "4096\n",
@@ -133,6 +134,23 @@ def test_gather_everything_else(tree):
     assert not facts.has_mqueue
     assert facts.seccomp_default == {"defaultAction": "SCMP_ACT_ALLOW"}
     assert dict(facts.hard_rlimits)["RLIMIT_CORE"] == resource.getrlimit(resource.RLIMIT_CORE)[1]
+
+
+@pytest.mark.parametrize(
+    ("files", "version", "expected"),
+    [
+        ({"run/systemd/system/x": ""}, "crun version 1.8.1\n+SYSTEMD", False),
+        ({"run/dbus/system_bus_socket": ""}, "crun version 1.8.1\n+SYSTEMD", False),
+        ({"run/systemd/system/x": "", "run/dbus/system_bus_socket": ""}, "crun version 1.8.1\n+CAP", False),
+        (
+            {"run/systemd/system/x": "", "run/dbus/system_bus_socket": ""},
+            "crun version 1.8.1\n+SYSTEMD",
+            True,
+        ),
+    ],
+)
+def test_gather_systemd_needs_init_bus_and_crun(tree, files, version, expected):
+    assert gather_host_facts(FakeRunner(version), root=tree(files)).has_systemd is expected
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]"])
