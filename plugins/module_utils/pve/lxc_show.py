@@ -93,10 +93,9 @@ def answer(one: Answer) -> dict[str, t.Any]:
     named = {"vmid": one.spec.vmid, "hostname": one.spec.hostname}
     if one.error is not None:
         return {**named, "changed": False, "failed": True, "msg": str(one.error), **one.error.details()}
-    if one.result is None:
-        state = listed(one.settled) if one.settled is not None else None
-        return {**named, "changed": False, "failed": False, "container": state, "actions": []}
-    values = result(one.result)
+    values = result(one.result) if one.result is not None else {"container": None, "actions": []}
+    if one.settled is not None:
+        values["container"] = listed(one.settled)
     seen = values["container"] or named
     ids = {"vmid": seen["vmid"], "hostname": seen["hostname"]}
-    return {**ids, "changed": one.result.changed, "failed": False, **values}
+    return {**ids, "changed": one.changed, "failed": False, **values}

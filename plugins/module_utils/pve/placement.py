@@ -25,6 +25,12 @@ MIB = 1024**2
 #: Proxmox VE's default.
 DEFAULT_MEMORY_MIB = 512
 
+#: Storages that take all of a volume's space when it is made; on others volumes grow as they fill.
+_THICK = frozenset({"lvm"})
+
+#: A volume that grows as it fills may be this many times as large as the space that is free now.
+_OVERCOMMIT = 10
+
 #: Containers seldom use all of their cores: this many that were given out count as one busy core.
 _CORES_PER_BUSY_CORE = 4
 
@@ -66,7 +72,7 @@ class Candidate:
     is_eligible: bool
     reason: str
     storage: str | None = None
-    #: Share of the scarcest resource that stays free, 0 to 1.
+    #: Share of the scarcest resource that stays free; below 0 when more is given out than there is.
     score: float = 0.0
 
     def as_dict(self) -> dict[str, t.Any]:
@@ -146,11 +152,11 @@ def _judge(view: ClusterView, node: Node, need: Need, ledger: Ledger) -> Candida
     busy = ledger.cores[node.name] / (_CORES_PER_BUSY_CORE * max(node.cpus, 1))
     left = {
         "memory": (memory_free - need.memory_bytes) / max(node.memory_bytes, 1),
-        "CPU": max(0.0, 1.0 - node.cpu_used - busy),
+        "CPU": 1.0 - node.cpu_used - busy,
         "storage space": space_left,
     }
     scarcest = min(left, key=lambda what: (left[what], what))
-    reason = f"keeps {left[scarcest]:.0%} of its scarcest resource ({scarcest}) free"
+    reason = f"keeps {max(left[scarcest], 0):.0%} of its scarcest resource ({scarcest}) free"
     return Candidate(node.name, True, reason, home, left[scarcest])
 
 
@@ -176,16 +182,25 @@ def _storage(
         asked[chosen] += size_bytes
     left = 1.0
     for name, size_bytes in asked.items():
-        room = free(takes[name])
+        storage = takes[name]
+        # What grows as it fills may be given out more than once, as long as there is any space now.
+        room = (
+            free(storage)
+            if storage.type in _THICK
+            else min(storage.size_bytes, storage.free_bytes * _OVERCOMMIT)
+        )
         if size_bytes > room:
             return (
                 home,
-                f"has {props.format_number(round(room / props.GIB, 1))} GiB free on '{name}', not "
-                f"{props.format_number(round(size_bytes / props.GIB, 1))} GiB",
+                f"has {_gib(room)} GiB free on '{name}', not {_gib(size_bytes)} GiB",
                 0.0,
             )
-        left = min(left, (room - size_bytes) / max(takes[name].size_bytes, 1))
+        left = min(left, (free(storage) - size_bytes) / max(storage.size_bytes, 1))
     return home, None, left
+
+
+def _gib(size_bytes: int) -> str:
+    return props.format_number(round(max(size_bytes, 0) / props.GIB, 1))
 
 
 def _mib(size_bytes: int) -> str:

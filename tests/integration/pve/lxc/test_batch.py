@@ -59,6 +59,7 @@ def test_batch_again_costs_one_request_and_one_per_node(cluster, run):
     ]
     shown = result["containers"][0]
     assert (shown["changed"], shown["failed"], shown["actions"]) == (False, False, [])
+    assert shown["vmid"] == shown["container"]["vmid"]
     assert shown["container"]["status"] == "running"
     assert shown["container"]["tags"] == ["pvecri"]
 

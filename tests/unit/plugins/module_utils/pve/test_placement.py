@@ -27,8 +27,8 @@ def node(name, *, free_gib=8, cpu=0.0, online=True, cpus=8):
     return Node(name, online, cpus, cpu, 16 * GIB, (16 - free_gib) * GIB)
 
 
-def storage(name, where, *, free_gib=50, content=("images", "rootdir"), available=True):
-    return Storage(name, where, available, False, content, "lvmthin", 100 * GIB, (100 - free_gib) * GIB)
+def storage(name, where, *, free_gib=50, content=("images", "rootdir"), available=True, kind="lvm"):
+    return Storage(name, where, available, False, content, kind, 100 * GIB, (100 - free_gib) * GIB)
 
 
 def view(nodes, storages):
@@ -121,6 +121,25 @@ def test_rank_takes_the_storage_with_most_space():
     assert storage_on(view([node("a")], []), "a", need()) is None
 
 
+@pytest.mark.parametrize(
+    ("free_gib", "size_gib", "fits"),
+    [(50, 60, True), (1, 8, True), (1, 11, False), (50, 101, False), (0, 1, False)],
+)
+def test_rank_lets_thin_storages_be_given_out_more_than_once(free_gib, size_gib, fits):
+    world = view([node("a")], [storage("thin", "a", free_gib=free_gib, kind="lvmthin")])
+    ledger = Ledger()
+    wanted = need(disks={"thin": size_gib * GIB})
+    for _ in range(3):
+        candidate = rank(world, wanted, ledger)[0]
+        assert candidate.is_eligible is fits
+        ledger.book(wanted, candidate)
+
+
+def test_rank_prefers_space_also_on_thin_storages():
+    storages = [storage("thin", "a", free_gib=1, kind="rbd"), storage("thin", "b", free_gib=40, kind="rbd")]
+    assert [c.node for c in rank(view([node("a"), node("b")], storages), need())] == ["b", "a"]
+
+
 def test_rank_only_one_node():
     assert [c.node for c in rank(view([node("a"), node("b")], EVERYWHERE), need(), only="b")] == ["b"]
 
@@ -135,6 +154,16 @@ def test_ledger_spreads_what_is_not_there_yet():
     assert sorted(chosen) == ["a", "a", "a", "b", "b", "b"]
     assert ledger.memory_bytes == {"a": 3 * GIB, "b": 3 * GIB}
     assert ledger.disk_bytes["a", "lvm"] == 12 * GIB
+
+
+def test_ledger_spreads_beyond_what_there_is():
+    world, ledger = view([node("a", cpus=1), node("b", cpus=1)], EVERYWHERE), Ledger()
+    chosen = []
+    for _ in range(12):
+        best = rank(world, need(64), ledger)[0]
+        ledger.book(need(64), best)
+        chosen.append(best.node)
+    assert (chosen.count("a"), best.reason.startswith("keeps 0% of its scarcest resource (CPU)")) == (6, True)
 
 
 def test_ledger_runs_out():
