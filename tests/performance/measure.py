@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import resource
 import statistics
 import time
 import typing as t
@@ -23,17 +24,37 @@ class Case:
     after: t.Callable[[], object] | None = None
 
 
+class Sample(t.NamedTuple):
+    """What one run took, in seconds: on the clock, and of the processors.
+
+    ``cpu`` counts this process and the children that ended and were waited for.
+    """
+
+    wall: float
+    cpu: float
+
+
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """The times of one case, in seconds, in the order they were taken."""
+    """What the runs of one case took, in their order."""
 
     name: str
-    seconds: tuple[float, ...]
+    samples: tuple[Sample, ...]
+
+    @property
+    def seconds(self) -> tuple[float, ...]:
+        """The times on the clock."""
+        return tuple(sample.wall for sample in self.samples)
 
     @property
     def median(self) -> float:
-        """Median in seconds."""
+        """Median on the clock, in seconds."""
         return statistics.median(self.seconds)
+
+    @property
+    def cpu_median(self) -> float:
+        """Median of the processors' time, in seconds; it suffers less from what else the machine does."""
+        return statistics.median(sample.cpu for sample in self.samples)
 
     def as_dict(self) -> dict[str, t.Any]:
         """Return plain data with the summary and every single time."""
@@ -42,7 +63,9 @@ class Series:
             "median_s": self.median,
             "min_s": min(self.seconds),
             "max_s": max(self.seconds),
+            "cpu_median_s": self.cpu_median,
             "seconds": list(self.seconds),
+            "cpu_seconds": [sample.cpu for sample in self.samples],
         }
 
 
@@ -54,25 +77,25 @@ def interleaved(
     What slows the machine down for a while slows all of them; ``after`` runs even
     when the action fails.
     """
-    taken: dict[str, list[float]] = {case.name: [] for case in cases}
+    taken: dict[str, list[Sample]] = {case.name: [] for case in cases}
     if len(taken) != len(cases):
         raise ValueError("two cases have the same name")
     for number in range(-warm_ups, runs):
         for case in cases:
-            duration = timed(case)
+            sample = timed(case)
             if number >= 0:
-                taken[case.name].append(duration)
+                taken[case.name].append(sample)
         if progress is not None and number >= 0:
             progress(f"run {number + 1} of {runs}")
-    return [Series(name, tuple(durations)) for name, durations in taken.items()]
+    return [Series(name, tuple(samples)) for name, samples in taken.items()]
 
 
-def timed(case: Case) -> float:
-    """Run ``case`` once and return the seconds that its action took."""
+def timed(case: Case) -> Sample:
+    """Run ``case`` once and return what its action took."""
     if case.before is not None:
         case.before()
     try:
-        return seconds(case.action)
+        return sampled(case.action)
     finally:
         if case.after is not None:
             case.after()
@@ -98,8 +121,13 @@ def in_turn(
     return taken
 
 
-def seconds(action: t.Callable[[], object]) -> float:
-    """Run ``action`` and return the seconds that it took."""
-    start = time.perf_counter()
+def sampled(action: t.Callable[[], object]) -> Sample:
+    """Run ``action`` and return what it took."""
+    cpu, start = _cpu_seconds(), time.perf_counter()
     action()
-    return time.perf_counter() - start
+    return Sample(time.perf_counter() - start, _cpu_seconds() - cpu)
+
+
+def _cpu_seconds() -> float:
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)

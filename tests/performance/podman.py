@@ -21,7 +21,7 @@ from ansible_collections.pvecri.runtime.tests.performance.context import (
     need_programs,
     need_root,
 )
-from ansible_collections.pvecri.runtime.tests.performance.measure import Series, in_turn, seconds
+from ansible_collections.pvecri.runtime.tests.performance.measure import Series, in_turn, sampled
 from ansible_collections.pvecri.runtime.tests.performance.report import Section, Target, timing_table
 
 TITLE = "crun_container: against containers.podman"
@@ -56,12 +56,12 @@ def measure(context: Context) -> Section:
         taken = in_turn(
             {
                 who: [
-                    functools.partial(seconds, functools.partial(module.expect, parameters, changed=changed))
+                    functools.partial(sampled, functools.partial(module.expect, parameters, changed=changed))
                     for (_, changed), parameters in zip(STEPS, steps, strict=True)
                 ]
                 for who, (module, steps) in lives.items()
             }
-            | {NOTHING: [functools.partial(seconds, BareModule(context).run)]},
+            | {NOTHING: [functools.partial(sampled, BareModule(context).run)]},
             context.runs,
             progress=context.progress,
         )

@@ -15,7 +15,7 @@ import os
 import typing as t
 
 from ansible_collections.pvecri.runtime.tests.performance.context import Context, ModuleProcess
-from ansible_collections.pvecri.runtime.tests.performance.measure import Series, in_turn, seconds
+from ansible_collections.pvecri.runtime.tests.performance.measure import Sample, Series, in_turn, sampled
 from ansible_collections.pvecri.runtime.tests.performance.report import (
     Cell,
     Section,
@@ -41,7 +41,7 @@ STEPS = (("create", True), ("unchanged rerun", False), ("update of the memory", 
 
 
 class _Counted(t.NamedTuple):
-    seconds: float
+    sample: Sample
     requests: int
 
 
@@ -61,7 +61,8 @@ def measure(context: Context) -> Section:
         "pve",
         TITLE,
         "Each module runs as a process of its own, with the same template, memory, disk and interface. "
-        "Requests are counted by the server; its tasks end at once, so times hold no waiting for their work.",
+        "Requests are counted by the server; its tasks end at once, so times hold no waiting for their work. "
+        "The processors' time of a single container includes the server's.",
         (*single, growth),
         (*targets, growth_target),
     )
@@ -69,8 +70,8 @@ def measure(context: Context) -> Section:
 
 def _counted(cluster: t.Any, action: t.Callable[[], object]) -> _Counted:
     cluster.forget_requests()
-    duration = seconds(action)
-    return _Counted(duration, len(cluster.requests_seen()))
+    sample = sampled(action)
+    return _Counted(sample, len(cluster.requests_seen()))
 
 
 def _own_steps(cluster: t.Any) -> list[dict[str, t.Any]]:
@@ -129,7 +130,7 @@ def _single(
     tables, targets = [], []
     requests: list[tuple[Cell, ...]] = []
     for index, (step, _) in enumerate(STEPS):
-        series = [Series(who, tuple(item.seconds for item in taken[who][index])) for who in lives]
+        series = [Series(who, tuple(item.sample for item in taken[who][index])) for who in lives]
         tables.append(timing_table(f"One container: {step}", series, baseline=PEER))
         counts = [max(item.requests for item in taken[who][index]) for who in lives]
         requests.append((step, *counts))
@@ -151,7 +152,7 @@ def _growth(
         reruns = [
             _counted(cluster, lambda p=wanted: ours.expect(p, changed=False)) for _ in range(context.runs)
         ]
-        rerun = Series(f"{size}", tuple(item.seconds for item in reruns))
+        rerun = Series(f"{size}", tuple(item.sample for item in reruns))
         requests = max(item.requests for item in reruns)
         most = max(most, requests)
         update = _counted(cluster, lambda p={**wanted, "memory": 1024}: ours.expect(p, changed=True))
@@ -181,7 +182,7 @@ def _growth(
 
 
 def _milliseconds(counted: _Counted) -> tuple[float, int]:
-    return counted.seconds * 1000, counted.requests
+    return counted.sample.wall * 1000, counted.requests
 
 
 def _batch(cluster: t.Any, size: int) -> dict[str, t.Any]:

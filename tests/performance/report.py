@@ -81,19 +81,15 @@ def attempted(part: t.Callable[[], Table]) -> tuple[list[Table], str]:
 
 
 def timing_table(title: str, series: t.Sequence[Series], *, baseline: str | None = None) -> Table:
-    """Return a table of medians, minima and maxima in milliseconds, and ratios to ``baseline``."""
+    """Return a table of times in milliseconds, and the ratio of each median to that of ``baseline``."""
     base = next((item.median for item in series if item.name == baseline), None)
-    columns: tuple[str, ...] = ("case", "median ms", "min ms", "max ms")
+    columns: tuple[str, ...] = ("case", "median ms", "min ms", "max ms", "cpu ms")
     if base is not None:
         columns = (*columns, f"ratio to «{baseline}»")
     rows = []
     for item in series:
-        row: tuple[Cell, ...] = (
-            item.name,
-            item.median * 1000,
-            min(item.seconds) * 1000,
-            max(item.seconds) * 1000,
-        )
+        figures = (item.median, min(item.seconds), max(item.seconds), item.cpu_median)
+        row: tuple[Cell, ...] = (item.name, *(figure * 1000 for figure in figures))
         rows.append((*row, item.median / base) if base is not None else row)
     return Table(title, columns, tuple(rows), tuple(series))
 
@@ -145,7 +141,8 @@ def markdown(sections: t.Sequence[Section], facts: t.Mapping[str, Cell], runs: i
     """Return the whole report as Markdown."""
     parts = ["# Measurements", ""]
     parts += [f"- {name}: {value}" for name, value in facts.items()]
-    parts += [f"- counted runs per case: {runs}, the cases of a table in turn", ""]
+    parts += [f"- counted runs per case: {runs}, the cases of a table in turn"]
+    parts += ["- cpu: median of the processors' time, which suffers less from what else the machine does", ""]
     for section in sections:
         parts += [f"## {section.title}", ""]
         if section.text:

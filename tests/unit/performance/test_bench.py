@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import types
 
 import pytest
 
 from ansible_collections.pvecri.runtime.tests.performance import bench, context, measure, report
-from ansible_collections.pvecri.runtime.tests.performance.measure import Case, Series
+from ansible_collections.pvecri.runtime.tests.performance.measure import Case, Sample, Series
 from ansible_collections.pvecri.runtime.tests.performance.report import Section, Table, Target, Unavailable
 
 
@@ -24,7 +25,15 @@ def test_interleaved_takes_the_cases_in_turn_and_does_not_count_warm_ups():
     ]
     series = measure.interleaved(cases, 2, warm_ups=1)
     assert calls == ["before", "a", "after", "b"] * 3
-    assert [(item.name, len(item.seconds)) for item in series] == [("a", 2), ("b", 2)]
+    assert [(item.name, len(item.samples)) for item in series] == [("a", 2), ("b", 2)]
+    assert all(sample.wall >= 0 and sample.cpu >= 0 for item in series for sample in item.samples)
+
+
+def test_sampled_counts_children_that_were_waited_for():
+    busy = [sys.executable, "-c", "for _ in range(3_000_000): pass"]
+    sample = measure.sampled(lambda: subprocess.run(busy, check=True))
+    assert sample.wall > 0
+    assert sample.cpu > 0.01
 
 
 def test_interleaved_cleans_up_after_a_failure():
@@ -53,15 +62,19 @@ def test_in_turn_runs_whole_lives_one_after_the_other():
     assert calls == ["a1", "a2", "b1", "b2"] * 3
 
 
+def series_of(name, *seconds):
+    return Series(name, tuple(Sample(wall, wall / 2) for wall in seconds))
+
+
 def test_timing_table_has_medians_and_ratios():
-    series = [Series("slow", (0.2, 0.4, 0.3)), Series("fast", (0.1, 0.1, 0.2))]
+    series = [series_of("slow", 0.2, 0.4, 0.3), series_of("fast", 0.1, 0.1, 0.2)]
     table = report.timing_table("T", series, baseline="fast")
-    assert table.columns == ("case", "median ms", "min ms", "max ms", "ratio to «fast»")
+    assert table.columns == ("case", "median ms", "min ms", "max ms", "cpu ms", "ratio to «fast»")
     assert table.rows == (
-        ("slow", pytest.approx(300), pytest.approx(200), pytest.approx(400), pytest.approx(3)),
-        ("fast", pytest.approx(100), pytest.approx(100), pytest.approx(200), pytest.approx(1)),
+        ("slow", *map(pytest.approx, (300, 200, 400, 150, 3))),
+        ("fast", *map(pytest.approx, (100, 100, 200, 50, 1))),
     )
-    assert report.timing_table("T", series).columns == ("case", "median ms", "min ms", "max ms")
+    assert report.timing_table("T", series).columns == ("case", "median ms", "min ms", "max ms", "cpu ms")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +97,7 @@ SECTION = Section(
     "s",
     "Title",
     "Text.",
-    (Table("Times", ("case", "ms"), (("a", 1.5), ("b", None)), (Series("a", (0.0015,)),)),),
+    (Table("Times", ("case", "ms"), (("a", 1.5), ("b", None)), (Series("a", (Sample(0.0015, 0.001),)),)),),
     (Target("fast enough", 40.0, 50, "ms"), Target("small enough", 60.0, 50, "ms")),
     "one part of it",
 )
@@ -109,7 +122,15 @@ def test_as_json_holds_every_single_time():
     section = data["sections"][0]
     assert (data["machine"], data["runs"], section["unavailable"]) == ({"cpus": 2}, 7, "one part of it")
     assert section["tables"][0]["series"] == [
-        {"name": "a", "median_s": 0.0015, "min_s": 0.0015, "max_s": 0.0015, "seconds": [0.0015]}
+        {
+            "name": "a",
+            "median_s": 0.0015,
+            "min_s": 0.0015,
+            "max_s": 0.0015,
+            "cpu_median_s": 0.001,
+            "seconds": [0.0015],
+            "cpu_seconds": [0.001],
+        }
     ]
     assert [target["is_met"] for target in section["targets"]] == [True, False]
 
