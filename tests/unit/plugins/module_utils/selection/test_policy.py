@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import pathlib
+import re
+import tomllib
 
 import pytest
 
@@ -265,3 +268,13 @@ def test_select_answers_ten_thousand_requests_like_one_by_one():
     for number in range(10_000):
         selection = compiled.select(Request(f"quay.io/team-{number % 150}/app-{number}"))
         assert selection.rule == (f"r{number % 150}" if number % 150 < 100 else None)
+
+
+def test_the_example_of_the_guide_compiles_and_decides():
+    guide = pathlib.Path(__file__).parents[5] / "docs/selection.md"
+    example = re.search(r"```toml\n(.*?)```", guide.read_text(), re.DOTALL)
+    compiled = compile_policy(tomllib.loads(example[1]))
+    assert compiled.select(Request("registry.example.org/team/db-main")).rule == "databases"
+    assert compiled.select(Request("nginx", runtime_handler="lxc")).runtime == "pve-lxc"
+    sandboxed = compiled.select(Request("nginx", runtime_handler="lxc", namespace="sandbox"))
+    assert (sandboxed.runtime, sandboxed.rule) == ("crun", "no LXC in the sandbox")
