@@ -61,6 +61,9 @@ ostemplate:
   description:
     - Volume id of the template that a new container is made from, such as
       V(local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst). A V(.tar) file is taken for an OCI image.
+    - A name such as V(debian-12-standard) stands for the newest template of that name that
+      O(image_storage) has, or else for the newest of Proxmox's list (C(pveam available)), which is
+      downloaded there.
     - Only used for creation. O(ostemplate), O(image) and O(clone) exclude each other.
   type: str
 image:
@@ -73,7 +76,8 @@ image:
     - Only used for creation.
   type: str
 image_storage:
-  description: Storage with content V(vztmpl) that receives O(image). Default is V(local).
+  description:
+    - Storage with content V(vztmpl) for O(image), and for O(ostemplate) by name. Default is V(local).
   type: str
 image_authfile:
   description: File with registry credentials (C(containers-auth.json(5))) on the host that runs the task.

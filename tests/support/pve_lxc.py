@@ -9,6 +9,7 @@
   ``host-managed=1`` on every interface and ostype ``unmanaged``, whatever was asked
   for; a privileged one fails in its task.
 - Notes come back with a line break, and env without blanks at its end.
+- The list of downloadable templates holds `APPLIANCES`, and downloading puts one onto the storage.
 - ``env`` is hidden from users without VM.Config.Options.
 - ``/cluster/resources`` may lag: names are those of the last call of ``sync``.
 """
@@ -23,6 +24,12 @@ Values = dict[str, t.Any]
 
 TEMPLATE = "local:vztmpl/debian-12-standard_12.7-1_amd64.tar.zst"
 IMAGE = "local:vztmpl/app.tar"
+APPLIANCES = (
+    "alpine-3.22-default_20250617_amd64.tar.xz",
+    "debian-13-standard_13.1-2_amd64.tar.zst",
+    "debian-13-standard_13.1-10_amd64.tar.zst",
+    "debian-13-standard_13.2-1_arm64.tar.zst",
+)
 
 
 @dataclasses.dataclass
@@ -52,7 +59,18 @@ class LxcDouble:
             ("PUT", one, self._ha_put),
             ("DELETE", one, self._ha_delete),
             ("POST", "/nodes/{node}/lxc/{vmid}/move_volume", self._move),
+            ("GET", "/nodes/{node}/aplinfo", self._appliances),
+            ("POST", "/nodes/{node}/aplinfo", self._download),
         ]
+
+    async def _appliances(self, values: Values, user: str) -> list[Values]:
+        return [{"template": name, "type": "lxc"} for name in APPLIANCES]
+
+    async def _download(self, values: Values, user: str) -> str:
+        async def body() -> None:
+            self.pve.store_file(values["storage"], values["template"], 1024, "vztmpl")
+
+        return str(await self.pve.task(values["node"], "download", values["storage"], user, body))
 
     def _vmid(self, values: Values) -> int:
         return int(str(values["sid"]).partition(":")[2] or values["sid"])

@@ -275,7 +275,7 @@ def _template_storage(spec: LxcSpec) -> str | None:
     source = spec.creation.source
     if source is None:
         return None
-    if source.kind is SourceKind.IMAGE:
+    if source.kind is SourceKind.IMAGE or source.is_appliance:
         return source.image_storage
     return source.name.partition(":")[0] if ":" in source.name else None
 

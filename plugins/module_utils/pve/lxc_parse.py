@@ -34,6 +34,7 @@ _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _TAG = re.compile(r"[a-z0-9_][a-z0-9_\-+.]*")
 _ENV_NAME = re.compile(r"\w+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_TEMPLATE = re.compile(r"[^:/]+:vztmpl/[^/]+|/.+|[A-Za-z0-9][A-Za-z0-9.+-]*")
 _RAW_KEY = re.compile(r"lxc\.[a-z0-9_.-]+")
 
 #: Lowest and highest id that Proxmox VE gives to a guest.
@@ -170,11 +171,12 @@ class _Parser:
             return None
         kind = given[0]
         name = str(self.options[kind.value])
-        if kind is SourceKind.TEMPLATE and ":vztmpl/" not in name and not name.startswith("/"):
+        if kind is SourceKind.TEMPLATE and not _TEMPLATE.fullmatch(name):
             raise self.refuse(
                 "ostemplate",
-                f"'{name}' is no volume id of a template",
-                "Write it like local:vztmpl/NAME.tar.zst",
+                f"'{name}' is neither a volume id nor a name",
+                "Write it like local:vztmpl/NAME.tar.zst, or like debian-12-standard for a template of "
+                "Proxmox's list",
             )
         return Source(
             kind=kind,

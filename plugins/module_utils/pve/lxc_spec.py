@@ -75,6 +75,11 @@ class Source:
     snapshot: str | None = None
 
     @property
+    def is_appliance(self) -> bool:
+        """Say whether it is the name of a template of Proxmox's list, not of a file."""
+        return self.kind is SourceKind.TEMPLATE and ":" not in self.name and "/" not in self.name
+
+    @property
     def is_oci(self) -> bool:
         """Say whether Proxmox VE will take this for an OCI image (pve-container: a ``.tar`` name)."""
         return self.kind is SourceKind.IMAGE or (

@@ -38,7 +38,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.images.source impor
     Transport,
     parse_location,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import oci_archive, tasks
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import appliance, oci_archive, tasks
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.client import PveClient
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_raw import local_node
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_spec import LxcSpec, Source, SourceKind
@@ -80,6 +80,9 @@ def prepare(
     if source is None or source.kind is SourceKind.CLONE:
         raise InvalidSpec("ostemplate", "is missing", hint="Name an 'ostemplate' or an 'image'")
     here = here if here is not None else local_node()
+    if source.is_appliance:
+        storage = source.image_storage
+        return Template(appliance.fetch(client, node, storage, source.name, architecture=_arch(spec)))
     if source.kind is SourceKind.TEMPLATE:
         return _existing(client, node, spec, source, here)
     return _Fetcher(client, node, spec, source, runner or SubprocessRunner()).fetch(is_here=here == node)
@@ -107,16 +110,10 @@ def volume_path(client: PveClient, node: str, volid: str) -> str | None:
     return t.cast("str | None", answer.get("path"))
 
 
-def templates_on(client: PveClient, node: str, storage: str) -> set[str]:
-    """Return the volume ids of the templates that a storage has on a node."""
-    entries = client.get(("nodes", node, "storage", storage, "content"), content="vztmpl")
-    return {str(entry["volid"]) for entry in entries}
-
-
 def require_template(client: PveClient, node: str, volid: str) -> None:
     """Raise NotFound when a node does not have the template: better now than in the task."""
     storage = volid.partition(":")[0]
-    there = templates_on(client, node, storage)
+    there = appliance.templates_on(client, node, storage)
     if volid not in there:
         known = ", ".join(sorted(there)[:10]) or "none"
         raise NotFound(
@@ -149,7 +146,7 @@ class _Fetcher:
                 archive, digest = "", self.remote_digest(location)
             name = archive_name(location, digest)
             volid = f"{storage}:vztmpl/{name}"
-            if volid in templates_on(self.client, self.node, storage):
+            if volid in appliance.templates_on(self.client, self.node, storage):
                 return Template(volid, is_oci=True)
             if not archive:
                 archive = os.path.join(work, "image.tar")

@@ -46,6 +46,9 @@ ACTIONS = {
     ("pve_lxc_container", "state=present, creating"): create(),
     ("pve_lxc_container", "storage, rootfs of a new container"): create(),
     ("pve_lxc_container", "ostemplate"): create(),
+    ("pve_lxc_container", "image, or ostemplate by name, putting it onto image_storage"): post(
+        "/nodes/pve1/aplinfo", storage="local", template="debian-12-standard.tar.zst"
+    ),
     ("pve_lxc_container", "unprivileged=false"): create(unprivileged=False),
     ("pve_lxc_container", "clone"): CLONE,
     ("pve_lxc_container", "clone, the new container"): CLONE,

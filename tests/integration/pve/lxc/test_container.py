@@ -18,6 +18,11 @@ from ansible_collections.pvecri.runtime.tests.support.pve_lxc import (
 )
 
 
+def sent(cluster, suffix):
+    """Return the body of the first POST to a path."""
+    return next(b.decode() for m, p, b in cluster.pve.requests if m == "POST" and p.endswith(suffix))
+
+
 class TestPresent:
     def test_create(self, cluster, run):
         result = run(**WEB)
@@ -579,6 +584,25 @@ class TestPlacement:
         assert result["error"] == "not_found"
         assert "node 'pve1' has no local:vztmpl/none.tar.zst" in result["msg"]
         assert TEMPLATE in result["msg"]
+        assert writes(cluster) == []
+
+    def test_template_by_name_is_downloaded_once(self, cluster, run):
+        options = {"ostemplate": "debian-13-standard", "storage": "local-lvm", "node": "pve1"}
+        run(hostname="a", **options)
+        name = "debian-13-standard_13.1-10_amd64.tar.zst"
+        assert f"vztmpl/{name}" in cluster.pve.storages["local"]["volumes"]
+        assert f"ostemplate=local%3Avztmpl%2F{name}" in sent(cluster, "/lxc")
+        run(hostname="b", **options)
+        assert [path for _, path in writes(cluster) if path.endswith("/aplinfo")] == ["/nodes/pve1/aplinfo"]
+        assert not run(hostname="b", **options)["changed"]
+
+    def test_template_by_name_that_the_storage_has_needs_no_download(self, cluster, run):
+        run(hostname="a", ostemplate="debian-12-standard", storage="local-lvm")
+        assert not any(path.endswith("/aplinfo") for _, path in cluster.requests_seen())
+
+    def test_template_by_a_name_that_nobody_knows(self, cluster, run):
+        result = run(fails=True, hostname="a", node="pve1", storage="local-lvm", ostemplate="debian-99")
+        assert "the list has alpine-3.22-default, debian-13-standard" in result["msg"]
         assert writes(cluster) == []
 
     def test_no_room_anywhere_tells_why_for_each_node(self, run):

@@ -139,6 +139,10 @@ def test_parse_sources():
     assert parse(ostemplate=TEMPLATE).creation.source.kind is SourceKind.TEMPLATE
     assert not parse(ostemplate=TEMPLATE).creation.source.is_oci
     assert parse(ostemplate="local:vztmpl/app.tar").creation.source.is_oci
+    assert parse(ostemplate="debian-12-standard").creation.source.is_appliance
+    assert not parse(ostemplate=TEMPLATE).creation.source.is_appliance
+    assert not parse(ostemplate="/srv/x.tar").creation.source.is_appliance
+    assert not parse(image="nginx").creation.source.is_appliance
     source = parse(image="nginx:1", image_tls_verify=False, image_storage="nfs").creation.source
     assert (source.is_oci, source.image_tls_verify, source.image_storage) == (True, False, "nfs")
     source = parse(clone="9000", clone_type="linked", clone_snapshot="s").creation.source
@@ -179,7 +183,9 @@ def test_password_is_in_no_representation():
         ({"bwlimit": -1}, "bwlimit"),
         ({"password": "1234"}, "password"),
         ({"ostemplate": TEMPLATE, "clone": "1"}, "clone"),
-        ({"ostemplate": "debian"}, "ostemplate"),
+        ({"ostemplate": "local:iso/debian.iso"}, "ostemplate"),
+        ({"ostemplate": "debian 12"}, "ostemplate"),
+        ({"ostemplate": "a/b"}, "ostemplate"),
         ({"shutdown_timeout": -1}, "shutdown_timeout"),
         ({"lock_timeout": -5}, "lock_timeout"),
         ({"memory": 8}, "memory"),
