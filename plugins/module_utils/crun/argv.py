@@ -99,11 +99,6 @@ def start_argv(programs: Programs, root: str, name: str) -> list[str]:
     return _crun_argv(programs, root, "start", name)
 
 
-def state_argv(programs: Programs, root: str, name: str) -> list[str]:
-    """Return the command that prints a container's OCI state."""
-    return _crun_argv(programs, root, "state", name)
-
-
 def kill_argv(programs: Programs, root: str, name: str, signal_number: int, *, everyone: bool) -> list[str]:
     """Return the command that signals the first process, or all processes of the cgroup."""
     options = ["--all"] if everyone else []

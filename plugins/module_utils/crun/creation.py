@@ -45,13 +45,14 @@ def create(host: CrunHost, layout: Layout, bundle_path: str, options: CreateOpti
         raise Conflict(f"container '{layout.name}' exists", hint="Delete it first, or choose another name")
     _prepare(layout, bundle, options)
     try:
-        pid = _launch(host, layout, bundle, options, timeout_s)
+        with keeper.ensured(host, layout) if options.has_rotation else contextlib.nullcontext():
+            pid = _launch(host, layout, bundle, options, timeout_s)
     except BaseException:
         removal.clear_away(host, layout)
         raise
     if options.has_rotation:
+        # At once, since the container may be started before the keeper looks.
         rotation.settle(options.log_path, options.log_max_files)
-        keeper.ensure(host, layout)
     return pid
 
 

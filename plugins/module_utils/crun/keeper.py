@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import os
 import sys
+import threading
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs, rotation
@@ -45,16 +46,31 @@ def is_running(path: str) -> bool:
     return False
 
 
-def ensure(host: CrunHost, layout: Layout) -> None:
-    """Start the keeper unless it runs; a failure costs older log files and no container."""
-    path = lock_path(layout)
-    if is_running(path):
+@contextlib.contextmanager
+def ensured(host: CrunHost, layout: Layout) -> t.Iterator[None]:
+    """Start the keeper unless it runs, beside what is done meanwhile; wait for that at the end.
+
+    A keeper that cannot be started costs older log files and no container.
+    """
+    if is_running(lock_path(layout)):
+        yield
         return
-    program = _program()
-    arguments = [records(layout.paths), layout.paths.exits, path, procfs.boot_id(), _TITLE]
+    starter = threading.Thread(target=_start, args=(host, layout), name="log-keeper", daemon=True)
+    starter.start()
+    try:
+        yield
+    finally:
+        starter.join()
+
+
+def _start(host: CrunHost, layout: Layout) -> None:
+    boot = procfs.boot_id()
+    arguments = [records(layout.paths), layout.paths.exits, lock_path(layout), boot, _TITLE]
     with contextlib.suppress(CoreError, ValueError):
         started = host.runner.run(
-            [sys.executable, "-I", "-S", "-", *arguments], stdin=program, timeout_s=host.command_timeout_s
+            [sys.executable, "-I", "-S", "-", *arguments],
+            stdin=_program(),
+            timeout_s=host.command_timeout_s,
         )
         host.cgroups.adopt(int(started.stdout))
 

@@ -45,7 +45,7 @@ def save(layout: Layout, record: Record) -> None:
 
 def load(layout: Layout) -> Record | None:
     """Return the record of a container; None when there is none or it cannot be read."""
-    with contextlib.suppress(FileNotFoundError, ValueError, TypeError):
+    with contextlib.suppress(FileNotFoundError, ValueError, TypeError, AttributeError):
         with open(layout.record, "rb") as stream:
             values: dict[str, t.Any] = json.load(stream)
         known = {field.name for field in dataclasses.fields(Record)}
