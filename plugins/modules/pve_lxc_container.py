@@ -325,8 +325,11 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_batch impor
     Verify,
     reconcile_many,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_options import container_options
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_parse import merged_options, parse_spec
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_options import (
+    container_options,
+    merged_options,
+)
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_parse import parse_spec
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_reconcile import reconcile
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_session import Session
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.options import (

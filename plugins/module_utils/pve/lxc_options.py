@@ -12,7 +12,11 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_spec import Comparison, State
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_spec import (
+    Comparison,
+    SourceKind,
+    State,
+)
 
 #: Collections whose entries can be compared in more than one way.
 COLLECTIONS = ("networks", "mounts", "devices", "features", "tags", "env")
@@ -140,3 +144,16 @@ def _conduct() -> dict[str, dict[str, t.Any]]:
         "shutdown_timeout": {"type": "int"},
         "lock_timeout": {"type": "int"},
     }
+
+
+def merged_options(task: t.Mapping[str, t.Any], entry: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """Return the options of an entry of ``containers``, with those of the task where it names none.
+
+    An entry that names what it is made from takes none of the task's sources.
+    """
+    sources = {kind.value for kind in SourceKind}
+    own = {name: value for name, value in entry.items() if value is not None}
+    inherited = {name: value for name, value in task.items() if name in entry and value is not None}
+    if sources & own.keys():
+        inherited = {name: value for name, value in inherited.items() if name not in sources}
+    return {**dict.fromkeys(entry), **inherited, **own}

@@ -55,19 +55,6 @@ def parse_spec(options: t.Mapping[str, t.Any], field: str = "") -> LxcSpec:
     return _Parser(options, field).spec()
 
 
-def merged_options(task: t.Mapping[str, t.Any], entry: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """Return the options of an entry of ``containers``, with those of the task where it names none.
-
-    An entry that names what it is made from takes none of the task's sources.
-    """
-    sources = {kind.value for kind in SourceKind}
-    own = {name: value for name, value in entry.items() if value is not None}
-    inherited = {name: value for name, value in task.items() if name in entry and value is not None}
-    if sources & own.keys():
-        inherited = {name: value for name, value in inherited.items() if name not in sources}
-    return {**dict.fromkeys(entry), **inherited, **own}
-
-
 class _Parser:
     """Read one container's options; a class only to share options and prefix."""
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_options import container_options
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_parse import merged_options, parse_spec
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_options import (
+    container_options,
+    merged_options,
+)
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_parse import parse_spec
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_spec import (
     Comparison,
     Disk,
