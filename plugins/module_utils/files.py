@@ -41,6 +41,22 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o644, durable: bool = F
         sync_directory(directory)
 
 
+def remove_temporaries(path: str) -> None:
+    """Remove what killed processes left of writing ``path`` by `write_atomic`.
+
+    The caller knows that nobody writes the file now.
+    """
+    directory, name = os.path.split(path)
+    prefix = f".{name}."
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.listdir(directory or "."):
+            suffix = entry.removeprefix(prefix)
+            # Only names that mkstemp(3) gives: a file of a longer name has its own temporaries.
+            if entry.startswith(prefix) and suffix.replace("_", "a").isalnum():
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(directory, entry))
+
+
 def sync_directory(path: str) -> None:
     """Make the entries of a directory survive a power cut."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -33,6 +33,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.request i
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.task import Task
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound, WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import remove_temporaries
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Mount, MountKind, to_plain
 
 if t.TYPE_CHECKING:
@@ -155,6 +156,7 @@ class _Application:
     def _remove(self) -> None:
         engine = self.engine
         engine.network.forget(self.name)
+        remove_temporaries(Layout(engine.paths, self.name).record)
         log = Layout(engine.paths, self.name).default_log
         for path in [*glob.glob(glob.escape(log) + "*"), *glob.glob(_hidden(log))]:
             with contextlib.suppress(FileNotFoundError):
@@ -174,19 +176,19 @@ class _Application:
 
     def _mark(self) -> None:
         wanted = (self.plan.request or {}).get("resources", {})
-        self.engine.save(self.name, pending=wanted)
+        _bundle, intent = self.engine.known(self.name)
+        if wanted not in intent.pending:
+            self.engine.save(self.name, pending=[*intent.pending, wanted])
 
     def _live_update(self) -> None:
         engine = self.engine
         bundle, intent = engine.known(self.name)
         new = resources_of((self.plan.request or {}).get("resources", {}))
         changes: Plain = {}
-        # After an update that was cut short the kernel has the values of either request.
-        for old in (intent.pending, intent.request.get("resources", {})):
-            if old is not None:
-                changes = limits.merge(
-                    changes, limits.live_changes(engine.runner, resources_of(old), new) or {}
-                )
+        # After an update that was cut short the kernel has the values of any of these requests.
+        for old in (*intent.pending, intent.request.get("resources", {})):
+            delta = limits.live_changes(engine.runner, resources_of(old), new)
+            changes = limits.merge(changes, delta or {})
         engine.manager_of(bundle).update(bundle, config=limits.configured(engine.runner, bundle.config, new))
         state = engine.state(self.name)
         if changes and state is not None and state.is_alive:
@@ -196,7 +198,7 @@ class _Application:
         engine = self.engine
         bundle, intent = engine.known(self.name)
         request = t.cast("Plain", self.plan.request)
-        changed = dataclasses.replace(intent, request=request, pending=None)
+        changed = dataclasses.replace(intent, request=request, pending=[])
         if self.plan.effect >= Effect.RESTART:
             changed = dataclasses.replace(changed, was_stopped=self.task.state is State.STOPPED)
         record = t.cast("t.Any", bundle.record)

@@ -38,8 +38,8 @@ class Intent:
     request: Plain
     #: Stop signal, health check and labels of the image.
     image: Plain = dataclasses.field(default_factory=dict)
-    #: Limits of a live update that has begun: the kernel may have them, or the recorded ones.
-    pending: Plain | None = None
+    #: Limits of live updates that have begun: the kernel may have any of them, or the recorded ones.
+    pending: list[Plain] = dataclasses.field(default_factory=list)
     #: A task stopped the container; it did not end by itself.
     was_stopped: bool = False
 

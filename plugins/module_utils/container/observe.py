@@ -75,7 +75,7 @@ class Observation:
             has_runtime=state is not None,
             request=intent.request if intent else {},
             broken=self.broken,
-            pending=intent.pending if intent else None,
+            pending=intent.pending if intent else [],
             exit_code=state.exit_code if state is not None and not is_half else None,
             was_stopped=intent.was_stopped if intent else False,
             unit=self.unit,

@@ -341,6 +341,9 @@ def _with_plain(task: Task, params: Params) -> Task:
     import dataclasses  # noqa: PLC0415
 
     plain = requests.plain_request(task.request)
+    if task.bundle is not None and task.request.network is not None:
+        # Even the usual one is said on purpose: otherwise the bundle decides.
+        plain["network"] = task.request.network.mode
     if not task.has_source:
         # Said on purpose, though it is the default.
         for option, value in (

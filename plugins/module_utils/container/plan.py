@@ -140,8 +140,8 @@ class Actual:
     request: Plain = dataclasses.field(default_factory=dict)
     #: Why the bundle cannot be used as it is, if so.
     broken: str | None = None
-    #: Limits of a live update that was begun and not recorded as done.
-    pending: Plain | None = None
+    #: Limits of live updates that were begun and not recorded as done.
+    pending: list[Plain] = dataclasses.field(default_factory=list)
     #: None when unknown or not ended.
     exit_code: int | None = None
     #: A task stopped it, it did not end by itself.
@@ -258,10 +258,11 @@ def _compare(
 
 def _unfinished(actual: Actual, request: Plain, tracker: DifferenceTracker, can_update: CanUpdate) -> Effect:
     """Return what finishing an update that was cut short needs."""
-    if actual.pending is None:
+    if not actual.pending:
         return Effect.NONE
     tracker.add("update", "unfinished", "finished")
-    return Effect.LIVE if can_update(actual.pending, request.get("resources") or {}) else Effect.RECREATE
+    limits = request.get("resources") or {}
+    return Effect.LIVE if all(can_update(begun, limits) for begun in actual.pending) else Effect.RECREATE
 
 
 def _effect(key: str, actual: Plain, desired: Plain, can_update: CanUpdate) -> Effect:

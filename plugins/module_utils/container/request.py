@@ -266,7 +266,11 @@ DEFAULTS: dict[str, t.Any] = {
 
 def without_defaults(request: dict[str, t.Any]) -> dict[str, t.Any]:
     """Return a shaped request without keys that say nothing."""
-    return {key: value for key, value in request.items() if value not in ({}, [], DEFAULTS.get(key))}
+    usual = dict(DEFAULTS)
+    if "bundle" in request:
+        # Without a word the network is the bundle's own.
+        del usual["network"]
+    return {key: value for key, value in request.items() if value not in ({}, [], usual.get(key))}
 
 
 #: Names of fields of `Resources` that a playbook writes without their unit.

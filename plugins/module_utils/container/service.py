@@ -112,7 +112,7 @@ class ContainerService:
 
     def _plan(self, task: Task) -> Result:
         observation = self.engine.observe(task.name)
-        if observation.is_taken and task.state is not State.ABSENT:
+        if observation.is_taken and task.bundle is None and task.state is not State.ABSENT:
             path = self.engine.bundles.path_of(task.name)
             raise Conflict(
                 f"the bundle '{task.name}' was made by another task, not for a container",

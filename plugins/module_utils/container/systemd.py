@@ -15,7 +15,10 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import RestartPolicy
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Unsupported
-from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_atomic
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import (
+    remove_temporaries,
+    write_atomic,
+)
 
 if t.TYPE_CHECKING:
     from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
@@ -158,6 +161,7 @@ class Units:
             if os.path.lexists(link):
                 os.unlink(link)
         os.unlink(self.path(container))
+        remove_temporaries(self.path(container))
         if os.path.isdir(self._booted):
             self._systemctl("daemon-reload")
             self._systemctl("reset-failed", unit_name(container), check=False)

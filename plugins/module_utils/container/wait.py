@@ -15,7 +15,11 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan impo
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.result import describe
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.task import JobFailed, JobTimeout, Task
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState, Status
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandTimeout, NotFound, WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    CommandTimeout,
+    NotFound,
+    WrongState,
+)
 
 if t.TYPE_CHECKING:
     from ansible_collections.pvecri.runtime.plugins.module_utils.container.service import Result

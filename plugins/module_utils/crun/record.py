@@ -12,7 +12,10 @@ import os
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout, records
-from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_atomic
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import (
+    remove_temporaries,
+    write_atomic,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 
 
@@ -68,3 +71,4 @@ def remove(layout: Layout) -> None:
     """Forget a container; nothing happens when it is forgotten already."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(layout.record)
+    remove_temporaries(layout.record)

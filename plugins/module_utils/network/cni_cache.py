@@ -13,7 +13,10 @@ import re
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, WrongState
-from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_atomic
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import (
+    remove_temporaries,
+    write_atomic,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_config import (
     Json,
@@ -73,8 +76,10 @@ class AttachmentCache:
 
     def remove(self, container_id: str, interface: str) -> None:
         """Forget an attachment; nothing happens when it is forgotten already."""
+        path = self._path(container_id, interface)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path(container_id, interface))
+            os.unlink(path)
+        remove_temporaries(path)
 
     def list(self) -> t.Iterator[Attachment]:
         """Yield this owner's attachments, by container."""

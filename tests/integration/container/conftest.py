@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ import typing as t
 
 import pytest
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.rootfs import unmount_below
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import SubprocessRunner
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.engine import Engine
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.procfs import is_same_process
@@ -192,6 +194,26 @@ class Box:
         assert self.mounts() == []
         assert self.processes() == []
 
+    def reboot(self) -> None:
+        """Do what a restart of the host does: no process, no mount and no volatile file is left."""
+        for name in self.engine.runtime.names():
+            state = self.engine.state(name)
+            for pid in (state.conmon_pid, state.pid) if state else ():
+                if pid is not None:
+                    os.kill(pid, signal.SIGKILL)
+        subprocess.run(
+            ["/usr/bin/crun", "--root", self.paths.runtime_root, "delete", "--force", "c"],
+            capture_output=True,
+            check=False,
+        )
+        unmount_below(str(self.top))
+        shutil.rmtree(self.paths.run_dir, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            records = os.path.join(self.paths.state_dir, "records", "play")
+            for entry in os.listdir(records):
+                file = pathlib.Path(records, entry)
+                file.write_text(json.dumps({**json.loads(file.read_text()), "boot_id": "before"}))
+
     def close(self) -> None:
         """Remove everything, whatever became of it."""
         for name in self.engine.names():
@@ -221,11 +243,11 @@ def box(rootfs: str, run_module: t.Callable[..., Json]) -> t.Iterator[Box]:
 
 
 @pytest.fixture
-def inner_network(box: Box) -> t.Iterator[list[str]]:
+def inner_network(box: Box, tmp_path: pathlib.Path) -> t.Iterator[list[str]]:
     """The command that runs another in a network of its own, so that bridges and ports bother nobody."""
     if shutil.which("nsenter") is None:
         pytest.skip("needs nsenter")
-    path = str(box.top / "outer")
+    path = str(tmp_path / "outer")
     netns.pin(path)
     yield ["nsenter", f"--net={path}"]
     netns.unpin(path)

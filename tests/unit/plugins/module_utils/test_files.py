@@ -78,3 +78,12 @@ def test_locked_is_dropped_when_the_holder_is_killed(tmp_path: pathlib.Path) -> 
         holder.wait()
     with files.locked(str(lock), timeout_s=5):
         pass
+
+
+def test_remove_temporaries_leaves_other_files_alone(tmp_path: pathlib.Path) -> None:
+    kept = ["c.json", ".c.json", ".c.json.x.json.abcd1234", "other", ".other.abcd1234", ".c.json."]
+    for name in [*kept, ".c.json.abcd1234", ".c.json.a_b_c_d_"]:
+        (tmp_path / name).touch()
+    files.remove_temporaries(str(tmp_path / "c.json"))
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted(kept)
+    files.remove_temporaries(str(tmp_path / "missing" / "c.json"))

@@ -308,15 +308,15 @@ def test_plan_signal_goes_to_a_container_that_ran_before(state, actual, change, 
 
 
 def test_plan_unfinished_update_is_done_again():
-    plan = make(desire("started"), changed(RUNNING, pending={"memory": 2}))
+    plan = make(desire("started"), changed(RUNNING, pending=[{"memory": 2}]))
     assert steps_of(plan) == ["MARK", "LIVE_UPDATE", "RECORD"]
     assert plan.request == REQUEST
-    alone = make(desire("started", request=None, has_source=False), changed(RUNNING, pending={"memory": 2}))
+    alone = make(desire("started", request=None, has_source=False), changed(RUNNING, pending=[{"memory": 2}]))
     assert steps_of(alone) == ["MARK", "LIVE_UPDATE", "RECORD"]
 
 
 def test_plan_unfinished_update_yields_to_a_recreation():
-    plan = make(desire("started", request={**REQUEST, "env": {}}), changed(RUNNING, pending={"memory": 2}))
+    plan = make(desire("started", request={**REQUEST, "env": {}}), changed(RUNNING, pending=[{"memory": 2}]))
     assert "MARK" not in steps_of(plan)
     assert "COMMIT" in steps_of(plan)
 
@@ -516,13 +516,13 @@ def after(step, actual, plan, desired):
             "request": plan.request,
             "broken": None,
             "status": Status.STOPPED,
-            "pending": None,
+            "pending": [],
             "was_stopped": desired.state is State.STOPPED,
         },
-        "MARK": {"pending": {"memory": 2}},
+        "MARK": {"pending": [{"memory": 2}]},
         "RECORD": {
             "request": plan.request,
-            "pending": None,
+            "pending": [],
             "was_stopped": actual.was_stopped
             if plan.effect < Effect.RESTART
             else desired.state is State.STOPPED,
