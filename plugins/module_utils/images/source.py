@@ -31,6 +31,9 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.images.reference im
 #: Repository prefix of the names that the store gives to what has no name of its own.
 INTERNAL = "localhost/pvecri"
 
+#: Longest time that the import of an archive may take, in seconds.
+IMPORT_TIMEOUT_S = 3600.0
+
 
 class PullPolicy(enum.StrEnum):
     """When the source is asked again although the store has an image of that name."""
@@ -257,6 +260,20 @@ def _check_path(field: str, path: str) -> None:
         raise InvalidSpec(field, f"{quoted(path)} is no absolute path")
     if os.path.normpath(path) == "/":
         raise InvalidSpec(field, "the host's own root cannot be a container's root file system")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wanted:
+    """A source, and what it is called in the store."""
+
+    #: Full name in the store.
+    name: str
+    #: Name for people.
+    what: str
+    #: None for a tarball.
+    location: Location | None
+    #: Digest that the image must have been fetched by.
+    digest: str | None = None
 
 
 # ---- names in the store ----------------------------------------------------------------------------------

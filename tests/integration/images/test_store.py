@@ -26,6 +26,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     MissingDependency,
     NotFound,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
+from ansible_collections.pvecri.runtime.plugins.module_utils.images.locks import fetch_lock
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.skopeo import auth_document
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import (
     ImageSource,
@@ -107,6 +109,17 @@ def test_registry_tag_moves(core, layout, make_registry):
     assert pulls(core) == count, "the manifest told that nothing is newer"
     assert core.store.ensure(plain(registry, "app", policy=PullPolicy.ALWAYS)) == (second, False)
     assert pulls(core) == count + 1
+
+
+def test_registry_always_asks_after_a_reboot_too(core, layout, make_registry):
+    registry = make_registry()
+    registry.push(f"oci:{layout.path}:v1", "app:1")
+    core.store.ensure(plain(registry, "app:1"))
+    shutil.rmtree(core.paths.run_dir)
+    registry.push(f"oci:{layout.path}:v2", "app:1")
+    image, fetched = core.store.ensure(plain(registry, "app:1", policy=PullPolicy.ALWAYS))
+    assert fetched
+    assert version(image) == "2"
 
 
 def test_registry_down(core, layout, make_registry):
@@ -242,6 +255,14 @@ def test_certificate_directory(core, private, tmp_path):
         password=PASSWORD,
     )
     assert version(core.store.ensure(source)[0]) == "1"
+
+
+@pytest.mark.parametrize("field", ["authfile", "cert_dir", "signature_policy"])
+def test_connection_file_missing(core, field):
+    with pytest.raises(InvalidSpec, match="does not exist") as caught:
+        core.store.ensure(ImageSource(reference="127.0.0.1:1/a:1", **{field: "/nonexistent"}))
+    assert caught.value.field == field
+    assert core.runner.calls == []
 
 
 def test_certificate_file_missing(core):
@@ -456,9 +477,9 @@ def test_together_different_images_do_not_wait_for_each_other(core, layout):
 
 def test_together_waits_no_longer_than_its_time(core, layout):
     source = ImageSource(reference=f"oci:{layout.path}:v1", timeout_s=0.2)
-    store = ImageStore(core.paths, core.runner)
+    lock = fetch_lock(core.paths, core.store._wanted(source).name)
     with (
-        store._fetching(store._wanted(source).name, 1, "x"),
+        locked(lock),
         pytest.raises(Conflict, match="has been working on the image"),
     ):
         core.fresh().store.ensure(source)

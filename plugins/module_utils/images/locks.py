@@ -1,0 +1,34 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Lock images against each other's fetches and removals; the store belongs to both owners."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
+
+
+def locks_dir(paths: Paths) -> str:
+    """Return the directory of the locks of all images; the store belongs to both owners."""
+    return os.path.join(paths.run_dir, "locks", "images")
+
+
+def fetch_lock(paths: Paths, name: str) -> str:
+    """Return the lock file of whoever fetches the image of this name."""
+    return os.path.join(locks_dir(paths), f"{lock_name(name)}.lock")
+
+
+def lock_name(name: str) -> str:
+    """Return a name for files that belong to the image of this name."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+def locked_store(paths: Paths, *, shared: bool = False) -> contextlib.AbstractContextManager[None]:
+    """Hold the store: shared to keep every image in it, alone to delete some."""
+    path = os.path.join(locks_dir(paths), "store.lock")
+    return locked(path, shared=shared, timeout_s=300, what="the image store")
