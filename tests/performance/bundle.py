@@ -136,7 +136,7 @@ def _cold(context: Context, source: ImageSource, layout: str) -> list[Series]:
         open_cores.append((manager, manager.__enter__()))
 
     def close_core() -> None:
-        manager, _ = open_cores.pop()
+        manager, _core = open_cores.pop()
         manager.__exit__(None, None, None)
 
     def unpack() -> None:
@@ -144,7 +144,7 @@ def _cold(context: Context, source: ImageSource, layout: str) -> list[Series]:
         subprocess.run(argv, check=True, capture_output=True, timeout=600)
 
     def skopeo() -> None:
-        _, core = open_cores[-1]
+        _manager, core = open_cores[-1]
         store = f"containers-storage:[overlay@{core.paths.storage}+{core.paths.storage_run}]localhost/bench:1"
         argv = ["skopeo", "copy", "--insecure-policy", f"oci:{layout}:latest", store]
         subprocess.run(argv, check=True, capture_output=True, timeout=600)
@@ -157,7 +157,7 @@ def _cold(context: Context, source: ImageSource, layout: str) -> list[Series]:
     try:
         return interleaved(cases, context.runs, progress=lambda text: context.progress(f"cold: {text}"))
     finally:
-        for _, core in open_cores:
+        for _manager, core in open_cores:
             clear(core.top, core.paths)
 
 

@@ -109,7 +109,7 @@ def in_turn(
     progress: t.Callable[[str], None] | None = None,
 ) -> dict[str, list[list[T]]]:
     """Run whole sequences of steps in turn, ``runs`` times over; return what the steps of each returned."""
-    taken: dict[str, list[list[T]]] = {name: [[] for _ in steps] for name, steps in lives.items()}
+    taken: dict[str, list[list[T]]] = {name: [[] for _step in steps] for name, steps in lives.items()}
     for number in range(-warm_ups, runs):
         for name, steps in lives.items():
             for results, step in zip(taken[name], steps, strict=True):

@@ -57,7 +57,7 @@ def measure(context: Context) -> Section:
             {
                 who: [
                     functools.partial(sampled, functools.partial(module.expect, parameters, changed=changed))
-                    for (_, changed), parameters in zip(STEPS, steps, strict=True)
+                    for (_step, changed), parameters in zip(STEPS, steps, strict=True)
                 ]
                 for who, (module, steps) in lives.items()
             }
@@ -73,7 +73,7 @@ def measure(context: Context) -> Section:
         shutil.rmtree(top, ignore_errors=True)
     series = {
         step: [Series(who, tuple(taken[who][index])) for who in lives]
-        for index, (step, _) in enumerate(STEPS)
+        for index, (step, _changed) in enumerate(STEPS)
     }
     rerun = series["unchanged rerun"]
     rerun.append(Series(NOTHING, tuple(taken[NOTHING][0])))

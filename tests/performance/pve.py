@@ -120,7 +120,7 @@ def _single(
                 functools.partial(
                     _counted, cluster, functools.partial(module.expect, parameters, changed=changed)
                 )
-                for (_, changed), parameters in zip(STEPS, steps, strict=True)
+                for (_step, changed), parameters in zip(STEPS, steps, strict=True)
             ]
             for who, (module, steps) in lives.items()
         },
@@ -129,7 +129,7 @@ def _single(
     )
     tables, targets = [], []
     requests: list[tuple[Cell, ...]] = []
-    for index, (step, _) in enumerate(STEPS):
+    for index, (step, _changed) in enumerate(STEPS):
         series = [Series(who, tuple(item.sample for item in taken[who][index])) for who in lives]
         tables.append(timing_table(f"One container: {step}", series, baseline=PEER))
         counts = [max(item.requests for item in taken[who][index]) for who in lives]
@@ -150,7 +150,7 @@ def _growth(
         wanted = _batch(cluster, size)
         create = _counted(cluster, lambda p=wanted: ours.expect(p, changed=True))
         reruns = [
-            _counted(cluster, lambda p=wanted: ours.expect(p, changed=False)) for _ in range(context.runs)
+            _counted(cluster, lambda p=wanted: ours.expect(p, changed=False)) for _run in range(context.runs)
         ]
         rerun = Series(f"{size}", tuple(item.sample for item in reruns))
         requests = max(item.requests for item in reruns)
@@ -205,7 +205,7 @@ def _looped(context: Context, cluster: t.Any, theirs: ModuleProcess) -> tuple[Ce
     context.progress(f"{LOOPED} containers, one after the other, with community.proxmox")
     row: list[Cell] = [f"community.proxmox in a loop, {LOOPED}"]
     lives = [_peer_steps(cluster, 2000 + number) for number in range(LOOPED)]
-    for index, (_, changed) in enumerate(STEPS):
+    for index, (_step, changed) in enumerate(STEPS):
 
         def step(index: int = index, changed: bool = changed) -> None:
             for steps in lives:

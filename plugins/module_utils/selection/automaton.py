@@ -59,7 +59,7 @@ class Repeat:
     most: int | None
 
 
-Node = Chars | Seq | Alt | Repeat
+Node: t.TypeAlias = "Chars | Seq | Alt | Repeat"
 
 ANY_CHAR = Chars(((0, MAX_CODE),))
 #: Matches every text, the empty one too.
@@ -252,7 +252,7 @@ class Bank:
         self._transitions += 1
         if self._transitions > _KEPT_TRANSITIONS:
             self._restart()
-        positions_read, _ = self._classes[bisect.bisect_right(self._boundaries, ord(char)) - 1]
+        positions_read, _char = self._classes[bisect.bisect_right(self._boundaries, ord(char)) - 1]
         return self._state(state.follow & positions_read)
 
     def _state(self, positions: int) -> _State:

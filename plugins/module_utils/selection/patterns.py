@@ -294,7 +294,7 @@ class _Regex(_Reader):
         return bounds
 
     def _bounds(self, start: int) -> tuple[int, int | None]:
-        inside, closed, _ = self._text[self._at :].partition("}")
+        inside, closed, _rest = self._text[self._at :].partition("}")
         low, comma, high = inside.partition(",")
         if not closed or not all(part.isascii() and (part.isdigit() or not part) for part in (low, high)):
             raise self._refuse("'{' starts no repetition", "Write '{2}', '{2,}', '{2,5}' or '\\{'", at=start)
