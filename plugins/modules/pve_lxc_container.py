@@ -18,6 +18,11 @@ description:
     at the same time.
   - Containers can be made from templates, from OCI images and by cloning.
   - An interrupted task is completed by the next run, whatever it was doing.
+requirements:
+  - skopeo on the host that runs the task, for O(image)
+notes:
+  - A datacenter that restricts tags (C(user-tag-access)) must allow the tag C(pvecri), and for
+    O(verify=intent) those that start with C(pvecri-spec-).
 extends_documentation_fragment:
   - pvecri.runtime.attributes
   - pvecri.runtime.attributes.pve

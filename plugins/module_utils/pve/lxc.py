@@ -281,9 +281,10 @@ class Container:
         """Take the container out of a pool."""
         self.client.put(("pools",), poolid=pool, vms=self.vmid, delete=True)
 
-    def join_pool(self, pool: str) -> None:
-        """Put the container into a pool, out of any other."""
-        self.client.put(("pools",), **{"poolid": pool, "vms": self.vmid, "allow-move": True})
+    def join_pool(self, pool: str, *, moves: bool) -> None:
+        """Put the container into a pool; ``moves`` says that it is in another one."""
+        # Proxmox VE up to 8.0 does not know the parameter.
+        self.client.put(("pools",), **{"poolid": pool, "vms": self.vmid, "allow-move": moves or None})
 
     def ha_add(self, settings: t.Mapping[str, t.Any]) -> None:
         """Make the container highly available."""

@@ -263,7 +263,7 @@ class _Work:
         match step.verb:
             case Verb.POOL:
                 if values["join"]:
-                    container.join_pool(values["join"])
+                    container.join_pool(values["join"], moves=bool(values["leave"]))
                 else:
                     container.leave_pool(values["leave"])
             case Verb.HA_ADD:

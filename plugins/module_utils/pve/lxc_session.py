@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import ApiError, Conflict
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    ApiError,
+    Conflict,
+    MissingPrivilege,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import cluster, lxc_raw, placement
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.client import PveClient
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import ClusterView, Guest
@@ -100,9 +105,11 @@ def find(session: Session, spec: LxcSpec) -> Found | None:
 def _by_id(session: Session, spec: LxcSpec, vmid: int) -> Found | None:
     if spec.node and spec.pool is None and not session.has_view():
         # Most containers are where they are expected to be: no need to ask for the whole cluster.
-        found = _read(session, spec, Guest(vmid=vmid, node=spec.node))
-        if found is not None:
-            return found
+        # Of a container that does not exist, a user of one pool is told 403 instead.
+        with contextlib.suppress(MissingPrivilege):
+            found = _read(session, spec, Guest(vmid=vmid, node=spec.node))
+            if found is not None:
+                return found
     for current in (False, True):
         view = session.view(afresh=current)
         guest = view.guests.get(vmid)

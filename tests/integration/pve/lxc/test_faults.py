@@ -274,6 +274,7 @@ class TestPrivileges:
         assert run(who=who, **options)["changed"]
         assert not run(who=who, **options)["changed"]
         assert run(who=who, **{**options, "memory": 2048})["changed"]
+        assert run(who=who, **{**options, "hostname": "second", "vmid": 4000})["changed"]
         result = run(fails=True, who=who, **{**options, "hostname": "other", "pool": None})
         assert result["error"] == "missing_privilege"
 
