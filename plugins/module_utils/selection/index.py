@@ -7,12 +7,20 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.selection.automaton import Bank, bits
+from ansible_collections.pvecri.runtime.plugins.module_utils.selection.automaton import (
+    Bank,
+    Node,
+    bits,
+    size,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection.patterns import Pattern
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection.rules import Condition, Rule, Subject
 
 #: Values whose answers are kept; real requests repeat themselves.
 _KEPT_VALUES = 20_000
+
+#: Positions of one bank: its sets of positions are bit masks, whose size counts for each position.
+_BANK_SIZE = 2_000
 
 
 class SubjectIndex:
@@ -27,10 +35,8 @@ class SubjectIndex:
             for number, rule in enumerate(rules)
             if subject in rule.conditions
         }
-        wanted = dict.fromkeys(pattern for condition in conditions.values() for pattern in condition.patterns)
-        self._numbers = {pattern: number for number, pattern in enumerate(wanted)}
-        self._bank = Bank([pattern.node for pattern in wanted])
-        self._rules_with = [0] * len(wanted)
+        self._number_patterns(pattern for condition in conditions.values() for pattern in condition.patterns)
+        self._rules_with = [0] * len(self._numbers)
         self._unconcerned = (1 << len(rules)) - 1
         self._absent = 0
         for number, condition in conditions.items():
@@ -47,7 +53,7 @@ class SubjectIndex:
         rules = self._known.get(value)
         if rules is None:
             rules = self._unconcerned
-            for number in bits(self._bank.match(value)):
+            for number in bits(self._match(value)):
                 rules |= self._rules_with[number]
             if len(self._known) >= _KEPT_VALUES:
                 self._known.clear()
@@ -56,5 +62,29 @@ class SubjectIndex:
 
     def matching(self, condition: Condition, value: str) -> Pattern:
         """Return the first pattern of ``condition`` that matches ``value``, which it accepts."""
-        mask = self._bank.match(value)
+        mask = self._match(value)
         return next(pattern for pattern in condition.patterns if mask >> self._numbers[pattern] & 1)
+
+    def _match(self, value: str) -> int:
+        number = self._exact.get(value)
+        mask = 0 if number is None else 1 << number
+        for bank, first in self._banks:
+            mask |= bank.match(value) << first
+        return mask
+
+    def _number_patterns(self, patterns: t.Iterable[Pattern]) -> None:
+        """Number the patterns: those that match one text alone, then the others bank by bank."""
+        wanted = sorted(dict.fromkeys(patterns), key=lambda pattern: not pattern.is_exact)
+        self._numbers = {pattern: number for number, pattern in enumerate(wanted)}
+        self._exact = {pattern.text: number for pattern, number in self._numbers.items() if pattern.is_exact}
+        self._banks: list[tuple[Bank, int]] = []
+        nodes: list[Node] = []
+        first, places = len(self._exact), 0
+        for pattern in wanted[first:]:
+            if nodes and places + size(pattern.node) > _BANK_SIZE:
+                self._banks.append((Bank(nodes), first))
+                first, places, nodes = first + len(nodes), 0, []
+            nodes.append(pattern.node)
+            places += size(pattern.node)
+        if nodes:
+            self._banks.append((Bank(nodes), first))

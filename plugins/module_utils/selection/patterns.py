@@ -61,6 +61,11 @@ class Pattern:
     def __str__(self) -> str:
         return f"{self.kind} {quoted(self.text)}"
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether it is a glob without anything special, which matches its own text alone."""
+        return self.kind is Kind.GLOB and not any(char in self.text for char in "*?[")
+
 
 def glob(text: str, field: str, *, path: bool = False) -> Pattern:
     """Read a glob: ``*`` any text, ``?`` any character, ``[a-z]``, ``[!a-z]``; the rest is literal.

@@ -17,6 +17,7 @@ whose proof would take too long.
 from __future__ import annotations
 
 import functools
+import math
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
@@ -211,6 +212,9 @@ def _implies(field: str, special: Condition, general: Condition) -> bool:
 @functools.lru_cache(maxsize=4096)
 def _included(field: str, inner: tuple[Pattern, ...], outer: tuple[Pattern, ...]) -> bool:
     """Say whether every possible value that ``inner`` matches is matched by ``outer``."""
+    if all(pattern.is_exact for pattern in inner):
+        all_outer = Bank([pattern.node for pattern in outer])
+        return all(all_outer.match(pattern.text) for pattern in inner)
     nodes = [_POSSIBLE[field], *(pattern.node for pattern in (*inner, *outer))]
     never = _NEVER.get(field)
     bank = Bank([*nodes, never] if never else nodes)
@@ -237,6 +241,9 @@ _IMPOSSIBLE: t.Final = _Impossible()
 @functools.lru_cache(maxsize=4096)
 def _example(field: str, pattern: Pattern) -> str | _Impossible | None:
     """Return a shortest possible value that ``pattern`` matches; None if none was found in time."""
+    if pattern.is_exact:
+        is_possible = _possible(field).match(pattern.text) == 1 and len(pattern.text) <= _longest(field)
+        return pattern.text if is_possible else _IMPOSSIBLE
     never = _NEVER.get(field)
     nodes = [_POSSIBLE[field], pattern.node]
     bank = Bank([*nodes, never] if never else nodes)
@@ -244,9 +251,18 @@ def _example(field: str, pattern: Pattern) -> str | _Impossible | None:
         found = bank.shortest(required=0b11, forbidden=0b100 if never else 0)
     except SearchLimit:
         return None
-    if found is None or len(found) > _LONGEST.get(field, len(found)):
-        return _IMPOSSIBLE
-    return found
+    return _IMPOSSIBLE if found is None or len(found) > _longest(field) else found
+
+
+@functools.cache
+def _possible(field: str) -> Bank:
+    """Return a bank whose first bit says that a value can be, and whose second that it can not after all."""
+    never = _NEVER.get(field)
+    return Bank([_POSSIBLE[field], never] if never else [_POSSIBLE[field]])
+
+
+def _longest(field: str) -> float:
+    return _LONGEST.get(field, math.inf)
 
 
 def forget_proofs() -> None:

@@ -206,3 +206,10 @@ def test_pattern_says_how_it_was_written():
     assert str(regex("a+", "f")) == "regex 'a+'"
     assert glob("a", "f") == glob("a", "g")
     assert glob("a", "f") != regex("a", "f")
+
+
+def test_pattern_is_exact_when_it_matches_its_own_text_alone():
+    assert [glob(text, "f").is_exact for text in ("a", "a.b/c", "", "a*", "a?", "[a]")] == [True] * 3 + [
+        False
+    ] * 3
+    assert not regex("a", "f").is_exact

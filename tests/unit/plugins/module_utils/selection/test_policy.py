@@ -246,6 +246,33 @@ def test_select_forgets_old_values_and_still_answers(monkeypatch):
     assert len(compiled._images) <= 3
 
 
+def test_select_by_more_patterns_than_one_bank_holds(monkeypatch):
+    monkeypatch.setattr(index, "_BANK_SIZE", 50)
+    patterns = [
+        [f"exact-{number}", f"glob-{number}-*", {"regex": f"re-{number}-\\d+"}] for number in range(40)
+    ]
+    rules = [
+        {"name": f"r{number}", "match": {"namespace": items}, "runtime": "pve-lxc"}
+        for number, items in enumerate(patterns)
+    ]
+    compiled = compile_policy({"rules": rules})
+    assert len(compiled._namespace._banks) > 5
+    for number in range(40):
+        for namespace in (f"exact-{number}", f"glob-{number}-x", f"re-{number}-7"):
+            assert compiled.select(Request("a", namespace=namespace)).rule == f"r{number}"
+        assert compiled.select(Request("a", namespace=f"exact-{number}-x")).rule is None
+
+
+def test_compile_a_long_policy_of_names_in_little_memory():
+    names = [f"namespace-number-{number}-of-a-large-cluster" for number in range(3_000)]
+    rules = [
+        {"name": f"r{start}", "match": {"namespace": names[start : start + 100]}, "runtime": "pve-lxc"}
+        for start in range(0, len(names), 100)
+    ]
+    compiled = compile_policy({"rules": rules})
+    assert compiled.select(Request("a", namespace=names[1234])).rule == "r1200"
+
+
 def test_select_from_many_threads():
     compiled = compile_policy(RULES)
 
