@@ -9,6 +9,7 @@ import dataclasses
 import os
 import typing as t
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.compare import shape
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import (
     DirectoryMode,
@@ -74,10 +75,23 @@ def bundle_hash(
 ) -> str:
     """Return the hash that tells whether a bundle is what is asked for.
 
-    The digest of an image is no part of it: the same image has several.
+    The digest of an image is no part of it: the same image has several.  Nor is the
+    order of what has none, such as labels.
     """
     what = {key: value for key, value in identity.items() if key != "digest"}
-    return spec_hash({"request": request, "identity": what, "network_namespace": network_namespace})
+    return spec_hash(
+        {"request": shaped_request(request), "identity": what, "network_namespace": network_namespace}
+    )
+
+
+def shaped_request(request: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Return a recorded request in the form that compares: without name, secret variables apart."""
+    plain = {key: value for key, value in request.items() if key not in ("secret_env", "name")}
+    secret = request.get("secret_env")
+    if secret:
+        plain["secret_env"] = [pair for pair in plain["env"] if pair[0] in secret]
+        plain["env"] = [pair for pair in plain["env"] if pair[0] not in secret]
+    return shape(plain)
 
 
 def find_rootfs(source: RootfsSource, store: ImageStore, paths: Paths) -> Rootfs | None:

@@ -25,13 +25,14 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
 def restore_secrets(paths: Paths, bundle: Bundle, spec: ContainerSpec) -> None:
     """Write the secrets of ``spec`` again, if the bundle was made from the same ones."""
     record = t.cast("BundleRecord", bundle.record)
-    recorded = record.request.get("mounts", [])
+    # By destination: the order of mounts means nothing.
+    recorded = {item["destination"]: (n, item) for n, item in enumerate(record.request.get("mounts", ()))}
     maps = id_maps(record)
-    for number, mount in enumerate(spec.mounts):
-        is_same = number < len(recorded) and recorded[number] == to_plain(mount)
-        if mount.kind is not MountKind.SECRET or mount.content is None or not is_same:
+    directory = contents.secrets_dir(paths, record.name, record.instance)
+    for mount in spec.mounts:
+        number, plain = recorded.get(mount.destination, (-1, None))
+        if mount.kind is not MountKind.SECRET or mount.content is None or plain != to_plain(mount):
             continue
-        directory = contents.secrets_dir(paths, record.name, record.instance)
         path = os.path.join(directory, str(number))
         if path not in record.volatile or os.path.exists(path):
             continue

@@ -10,10 +10,10 @@ import enum
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.bundle import Bundle
-from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.desired import Desired
+from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.desired import Desired, shaped_request
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.manager import BundleManager
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.record import BundleRecord
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.compare import compare, shape
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.compare import compare
 from ansible_collections.pvecri.runtime.plugins.module_utils.diff import DifferenceTracker
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import (
@@ -21,6 +21,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.images.source impor
     ImageSource,
     PullPolicy,
     RootfsSource,
+    parse_location,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec
 
@@ -71,10 +72,11 @@ def plan_bundle(state: State, actual: Bundle | None, desired: Desired | None) ->
     create = restore = False
     if desired is not None:
         create = _must_create(actual, desired, tracker)
-    if actual is not None and actual.problems and not create:
-        # Only what a reboot takes can be brought back without making the bundle anew.
-        create, restore = _mend(actual, desired)
+    if actual is not None:
         tracker.add("problems", actual.problems, [])
+        if actual.problems and not create:
+            # Only what a reboot takes can be brought back without making the bundle anew.
+            create, restore = _mend(actual, desired)
     return Plan(create=create, restore=restore, mount=_mount(state, actual, create), differences=tracker)
 
 
@@ -96,8 +98,8 @@ def _must_create(actual: Bundle | None, desired: Desired, tracker: DifferenceTra
     record = actual.record if actual else None
     if record is not None and _is_same(record, desired):
         return False
-    before = _shaped(record.request) if record else {}
-    compare(before, _shaped(desired.request), {}, tracker)
+    before = shaped_request(record.request) if record else {}
+    compare(before, shaped_request(desired.request), {}, tracker)
     for key in _IDENTITY:
         old = (record.identity if record else {}).get(key)
         new = (desired.identity or {}).get(key)
@@ -109,24 +111,17 @@ def _must_create(actual: Bundle | None, desired: Desired, tracker: DifferenceTra
 
 
 def _is_same(record: BundleRecord, desired: Desired) -> bool:
-    if desired.identity is None:
-        # The image has left the store since; the bundle still is what the same words made of it.
-        return record.request == desired.request and record.source == desired.source
-    return record.spec_hash == desired.spec_hash
+    if desired.identity is not None:
+        return record.spec_hash == desired.spec_hash
+    # The image has left the store since; the bundle still is what the same words made of it.  A file
+    # that the store does not know, on the other hand, has changed.
+    reference = desired.source.get("reference")
+    is_registry = reference is not None and not parse_location(reference).is_local
+    return is_registry and record.request == desired.request and record.source == desired.source
 
 
 #: What a source has become, in the order in which a difference is shown.
 _IDENTITY = ("image", "digest", "layers", "directory", "mode")
-
-
-def _shaped(request: Plain) -> Plain:
-    """Return a recorded request with secret variables under a key of their own."""
-    plain = {key: value for key, value in request.items() if key not in ("secret_env", "name")}
-    secret = request.get("secret_env") or ()
-    if secret:
-        plain["secret_env"] = [pair for pair in plain["env"] if pair[0] in secret]
-        plain["env"] = [pair for pair in plain["env"] if pair[0] not in secret]
-    return shape(plain)
 
 
 def _mend(actual: Bundle, desired: Desired | None) -> tuple[bool, bool]:

@@ -439,7 +439,7 @@ def test_secret_after_a_reboot(core, busybox):
     assert fresh.repair("test").problems == bundle.problems
     changed = dataclasses.replace(wanted, mounts=(secret, dataclasses.replace(other, content=b"3")))
     assert fresh.repair("test", changed).problems != [], "another secret does not make the bundle whole"
-    repaired = fresh.repair("test", wanted)
+    repaired = fresh.repair("test", dataclasses.replace(wanted, mounts=(other, secret)))
     assert repaired.problems == []
     fresh.mount(repaired)
     assert lines(core, repaired) == ["text1000:2000:404"]
