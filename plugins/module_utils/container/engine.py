@@ -82,6 +82,7 @@ class Engine:
             state=self.state(name),
             unit=self.units.text(name),
             has_network=self.network.exists(name),
+            has_files=self.network.has_files(name),
             is_taken=is_taken,
         )
 

@@ -172,6 +172,10 @@ class ContainerNetwork:
             mounts[destination] = path
         return mounts
 
+    def has_files(self, name: str) -> bool:
+        """Tell whether there are resolver files of the container."""
+        return os.path.isdir(self._folder(name))
+
     def forget(self, name: str) -> None:
         """Remove the resolver files."""
         shutil.rmtree(self._folder(name), ignore_errors=True)

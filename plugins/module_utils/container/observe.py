@@ -39,6 +39,7 @@ class Observation:
     state: ContainerState | None = None
     unit: str | None = None
     has_network: bool = False
+    has_files: bool = False
     #: Somebody else's bundle has the name.
     is_taken: bool = False
 
@@ -80,6 +81,7 @@ class Observation:
             was_stopped=intent.was_stopped if intent else False,
             unit=self.unit,
             has_network=self.has_network,
+            has_files=self.has_files,
         )
 
 

@@ -150,6 +150,8 @@ class Actual:
     unit: str | None = None
     #: Something of the network is still there.
     has_network: bool = False
+    #: Files beside the bundle are there, whether or not there is a bundle.
+    has_files: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -207,7 +209,7 @@ def _plan_absent(actual: Actual, tracker: DifferenceTracker) -> Plan:
         steps.append(Step.NETWORK_DOWN)
     if actual.unit is not None:
         steps.append(Step.REMOVE_UNIT)
-    if actual.has_bundle:
+    if actual.has_bundle or actual.has_files or steps:
         # Last: as long as it is there, the next run finds what is left of the rest.
         steps.append(Step.REMOVE)
     if steps:

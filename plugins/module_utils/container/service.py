@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import typing as t
 
@@ -28,8 +29,24 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.intent im
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.observe import Observation
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan import Plan, State
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.task import Task
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import Problem
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, CoreError
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
+
+#: What is wrong with the host, not with us.
+_HOST_TROUBLE = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EACCES,
+        errno.EPERM,
+    }
+)
 
 #: Beyond the container's own stop time-out: what another task may need for everything else.
 _LOCK_MARGIN_S = 120.0
@@ -59,8 +76,24 @@ class ContainerService:
         process holds the container or a bundle of somebody else has its name, and
         for attached containers JobFailed and JobTimeout.
         """
-        if check:
-            return self._plan(task)
+        try:
+            result = self._plan(task) if check else self._ensure(task)
+        except OSError as exc:
+            if exc.errno not in _HOST_TROUBLE:
+                raise
+            raise CoreError(
+                f"container '{task.name}': {exc.strerror}: {exc.filename or 'a file'}",
+                hint="Mend that and run the task again; it goes on where this one stopped",
+            ) from exc
+        state = result.observation.state
+        if state is not None and Problem.MONITOR_LOST in state.problems:
+            result.warnings.append(
+                f"the output of container '{task.name}' is no longer logged, since its conmon has died; "
+                "restart the container to mend that"
+            )
+        return result
+
+    def _ensure(self, task: Task) -> Result:
         task = self._fetch(task)
         with self._locked(task):
             result = self._plan(task)

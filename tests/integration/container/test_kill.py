@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 
 import pytest
 
@@ -156,3 +157,26 @@ def test_an_update_that_was_cut_short_is_taken_back_as_well(box, kill):
         if act is None:
             break
     assert was_between
+
+
+def test_killed_at_any_time(box):
+    """Killed while crun or conmon is at work, too: these go on, and the next run takes what they made."""
+    task = box.whole()
+    done = box.start_apart(task)
+    begun = time.monotonic()
+    done.communicate(timeout=60)
+    whole = time.monotonic() - begun
+    for part in range(1, 11):
+        box.change("absent", stop_timeout="0")
+        child = box.start_apart(task)
+        time.sleep(whole * (0.5 + part / 20))
+        child.kill()
+        child.communicate(timeout=60)
+        repaired = box.ensure()
+        assert repaired["container"]["state"] == "running", part
+        assert repaired["container"]["problems"] == [], part
+        assert box.execute("echo", "works") == "works\n"
+        assert len(box.processes()) == 1, part
+        assert box.ensure()["changed"] is False
+    box.change("absent", stop_timeout="0")
+    box.assert_clean()

@@ -112,9 +112,10 @@ def desire(state, **fields):
         ("absent", RUNNING, "STOP DELETE REMOVE"),
         ("absent", PAUSED, "STOP DELETE REMOVE"),
         ("absent", ENDED, "DELETE REMOVE"),
-        ("absent", ORPHAN, "STOP DELETE"),
-        ("absent", Actual(has_network=True), "NETWORK_DOWN"),
-        ("absent", Actual(unit="u"), "STOP REMOVE_UNIT"),
+        ("absent", ORPHAN, "STOP DELETE REMOVE"),
+        ("absent", Actual(has_files=True), "REMOVE"),
+        ("absent", Actual(has_network=True), "NETWORK_DOWN REMOVE"),
+        ("absent", Actual(unit="u"), "STOP REMOVE_UNIT REMOVE"),
         (
             "absent",
             changed(RUNNING, has_network=True, unit="u"),
