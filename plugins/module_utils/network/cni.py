@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import typing as t
@@ -83,6 +84,8 @@ class Cni:
     ) -> None:
         """Set up; ``timeout_s`` bounds each run of a plugin."""
         self._cache = AttachmentCache(paths)
+        scope = f"{os.path.realpath(paths.state_dir)}\0{paths.owner.value}"
+        self._scope = hashlib.sha256(scope.encode()).hexdigest()[:12]
         self._lock = os.path.join(paths.run_dir, "locks", "cni-ports")
         self._runner = runner
         self._conf_dir = conf_dir
@@ -145,6 +148,7 @@ class Cni:
         _check_capabilities(config, wanted)
         attachment = Attachment(
             container_id=container_id,
+            cni_id=self._cni_id(container_id),
             interface=interface,
             netns=netns,
             config=config,
@@ -201,6 +205,14 @@ class Cni:
         for plugin in attachment.config.plugins:
             self._run("CHECK", attachment, plugin, attachment.result)
 
+    def _cni_id(self, container_id: str) -> str:
+        """Return the id for the plugins: their state is one for the host, and our names are not.
+
+        A container of the same name in another state directory, or of the other owner, must
+        neither be refused an address nor lose the one that it has.
+        """
+        return f"{container_id}-{self._scope}"
+
     def _reserve(self, attachment: Attachment) -> None:
         """Write the record before anything is done; ports are looked at and taken under one lock."""
         if not attachment.port_mappings:
@@ -239,7 +251,7 @@ class Cni:
         netns = attachment.netns if verb != "DEL" or os.path.exists(attachment.netns) else ""
         env = {
             "CNI_COMMAND": verb,
-            "CNI_CONTAINERID": attachment.container_id,
+            "CNI_CONTAINERID": attachment.cni_id,
             "CNI_NETNS": netns,
             "CNI_IFNAME": attachment.interface,
             "CNI_PATH": ":".join(self._plugin_dirs),

@@ -34,6 +34,8 @@ class Attachment:
     """One interface of one container in one network, as the cache has it."""
 
     container_id: str
+    #: What the plugins know the container as (CNI_CONTAINERID).
+    cni_id: str
     interface: str
     netns: str
     config: NetworkConfig
@@ -64,6 +66,7 @@ class AttachmentCache:
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         plain = {
             "containerId": attachment.container_id,
+            "cniContainerId": attachment.cni_id,
             "ifName": attachment.interface,
             "netns": attachment.netns,
             "config": attachment.config.plain(),
@@ -120,6 +123,7 @@ def _load(path: str) -> Attachment | None:
             plain = json.load(stream)
         return Attachment(
             container_id=str(plain["containerId"]),
+            cni_id=str(plain["cniContainerId"]),
             interface=str(plain["ifName"]),
             netns=str(plain["netns"]),
             config=parse_config(plain["config"], path),

@@ -269,7 +269,7 @@ def test_request_and_environment_of_each_plugin(
     assert (tmp_path / "ADD.env").read_text().splitlines() == [
         "CNI_ARGS=IgnoreUnknown=1;K8S=a",
         "CNI_COMMAND=ADD",
-        "CNI_CONTAINERID=one",
+        f"CNI_CONTAINERID={cni.cached('one').cni_id}",
         "CNI_IFNAME=eth0",
         f"CNI_NETNS={path}",
         f"CNI_PATH={tmp_path}/plugins:{PLUGIN_DIRS[0]}",

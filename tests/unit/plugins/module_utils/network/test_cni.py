@@ -23,7 +23,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     Unsupported,
     WrongState,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Owner, Paths
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni import Cni, parse_result
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_config import (
     NetworkConfig,
@@ -97,7 +97,7 @@ def test_add_chains_results(cni: Cni, plugins: Plugins, tmp_path: pathlib.Path) 
     assert result.raw["by"] == "ADD second"
     assert plugins.environments[0] == {
         "CNI_COMMAND": "ADD",
-        "CNI_CONTAINERID": "one",
+        "CNI_CONTAINERID": cni.cached("one", "net0").cni_id,
         "CNI_NETNS": "/ns",
         "CNI_IFNAME": "net0",
         "CNI_PATH": str(tmp_path / "bin"),
@@ -105,6 +105,26 @@ def test_add_chains_results(cni: Cni, plugins: Plugins, tmp_path: pathlib.Path) 
     }
     assert cni.result("one", "net0") == result
     assert cni.result("one") is None
+
+
+def test_plugins_know_containers_of_one_name_apart(
+    plugins: Plugins, cni: Cni, tmp_path: pathlib.Path
+) -> None:
+    # A plugin's state is one for the host: with equal ids the second would be refused its
+    # address, and undoing that would free the first one's.
+    for paths in (
+        Paths(str(tmp_path / "a")),
+        Paths(str(tmp_path / "b")),
+        Paths(str(tmp_path / "a"), owner=Owner.CRI),
+        Paths(str(tmp_path / "a")),
+    ):
+        Cni(paths, plugins, plugin_dirs=[str(tmp_path / "bin")]).add("one", "/ns", network())
+        Cni(paths, plugins, plugin_dirs=[str(tmp_path / "bin")]).delete("one")
+    ids = [environment["CNI_CONTAINERID"] for environment in plugins.environments]
+    assert [len(set(ids[first : first + 4])) for first in (0, 4, 8, 12)] == [1, 1, 1, 1]
+    assert len(set(ids)) == 3
+    assert ids[0] == ids[12]
+    assert all(entry.startswith("one-") for entry in ids)
 
 
 @pytest.mark.parametrize("name", [None, "net"])
