@@ -32,7 +32,11 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan impo
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import without_defaults
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.task import Task
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound, WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    CommandError,
+    NotFound,
+    WrongState,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import remove_temporaries
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Mount, MountKind, to_plain
 
@@ -156,6 +160,8 @@ class _Application:
     def _remove(self) -> None:
         engine = self.engine
         engine.network.forget(self.name)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(program.failure_path(engine.paths, self.name))
         remove_temporaries(Layout(engine.paths, self.name).record)
         log = Layout(engine.paths, self.name).default_log
         for path in [*glob.glob(glob.escape(log) + "*"), *glob.glob(_hidden(log))]:
@@ -255,7 +261,19 @@ class _Application:
             engine.start(self.name)
             return
         self._restore_secrets()
-        engine.units.start(self.name)
+        try:
+            engine.units.start(self.name)
+        except CommandError as exc:
+            reason = program.last_failure(engine.paths, self.name)
+            if reason is None:
+                raise
+            raise CommandError(
+                f"the unit of container '{self.name}' could not start it: {reason}",
+                argv=exc.argv,
+                rc=exc.rc,
+                stdout=exc.stdout,
+                stderr=exc.stderr,
+            ) from exc
         _bundle, intent = engine.known(self.name)
         engine.units.enable(self.name, intent.restart.name in {"always", "unless-stopped"})
 

@@ -25,8 +25,13 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.systemd i
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.wrapper import WrapperManager
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.cgroups import CgroupTree
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState, read_state
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
+    ContainerState,
+    Status,
+    read_state,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    CoreError,
     InvalidSpec,
     NotFound,
     WrongState,
@@ -173,8 +178,16 @@ class Engine:
             self.bundles.mount(given)
 
     def start(self, name: str) -> None:
-        """Let a created container run."""
-        self.runtime.start(name)
+        """Let a created container run.
+
+        A task that was killed leaves its crun behind, which may do it at this very moment.
+        """
+        try:
+            self.runtime.start(name)
+        except CoreError:
+            state = self.state(name)
+            if state is None or state.status is not Status.RUNNING:
+                raise
 
     def stop(self, name: str) -> None:
         """Ask the container to end, and kill it when its time is up."""

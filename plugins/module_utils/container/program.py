@@ -52,6 +52,18 @@ def environment(paths: Paths) -> dict[str, str]:
     return {name: path for name, (path, usual) in places.items() if path != usual}
 
 
+def failure_path(paths: Paths, name: str) -> str:
+    """Return the file in which a start that failed leaves its reason."""
+    return os.path.join(paths.run_dir, "failures", paths.owner.value, name)
+
+
+def last_failure(paths: Paths, name: str) -> str | None:
+    """Return why the last start of a container by its unit failed, if it did."""
+    with contextlib.suppress(FileNotFoundError), open(failure_path(paths, name), encoding="utf-8") as stream:
+        return stream.read()
+    return None
+
+
 def install(paths: Paths) -> bool:
     """Write the program if it is missing or another version; return whether it was written."""
     content = build()

@@ -10,6 +10,7 @@ since the task that waits for systemd holds it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import typing as t
@@ -19,19 +20,32 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.engine im
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.program import (
     RUN_VARIABLE,
     STATE_VARIABLE,
+    failure_path,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_atomic
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import RUN_DIR, STATE_DIR, Paths
 
 _USAGE = "usage: pvecri.pyz start|stop NAME"
 
 
 def perform(engine: Engine, verb: str, name: str) -> None:
-    """Start a container that is not running, or stop one; both can be repeated."""
-    if verb == "start":
-        engine.bring_up(name)
-    else:
+    """Start a container that is not running, or stop one; both can be repeated.
+
+    Why a start failed is kept for the task that waits for it: systemctl would only say that it did.
+    """
+    if verb == "stop":
         engine.stop(name)
+        return
+    path = failure_path(engine.paths, name)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    try:
+        engine.bring_up(name)
+    except CoreError as exc:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        write_atomic(path, str(exc).encode(), mode=0o600)
+        raise
 
 
 def main() -> t.NoReturn:

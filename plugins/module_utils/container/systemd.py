@@ -95,9 +95,9 @@ def _escape(text: str) -> str:
     return text.replace("%", "%%").replace("$", "$$")
 
 
-def require_booted(field: str, policy: RestartPolicy, booted: str = BOOTED) -> None:
+def require_booted(field: str, policy: RestartPolicy) -> None:
     """Raise Unsupported naming ``field`` unless systemd is the init of this host."""
-    if not os.path.isdir(booted):
+    if not os.path.isdir(BOOTED):
         raise Unsupported(
             f"{field}: {policy.name} needs systemd, which is not the init of this host",
             hint=f"Use {field}=no here, or supervise the container by other means",
@@ -107,10 +107,9 @@ def require_booted(field: str, policy: RestartPolicy, booted: str = BOOTED) -> N
 class Units:
     """Write units and tell systemd about them."""
 
-    def __init__(self, runner: Runner, directory: str = UNIT_DIR, booted: str = BOOTED) -> None:
+    def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._directory = directory
-        self._booted = booted
+        self._directory = UNIT_DIR
 
     def path(self, container: str) -> str:
         """Return the path of a container's unit."""
@@ -154,7 +153,7 @@ class Units:
 
     def remove(self, container: str) -> None:
         """Forget the unit; it has been stopped before."""
-        if os.path.isdir(self._booted):
+        if os.path.isdir(BOOTED):
             self._systemctl("disable", unit_name(container), check=False)
         else:
             link = os.path.join(self._directory, "multi-user.target.wants", unit_name(container))
@@ -162,7 +161,7 @@ class Units:
                 os.unlink(link)
         os.unlink(self.path(container))
         remove_temporaries(self.path(container))
-        if os.path.isdir(self._booted):
+        if os.path.isdir(BOOTED):
             self._systemctl("daemon-reload")
             self._systemctl("reset-failed", unit_name(container), check=False)
 

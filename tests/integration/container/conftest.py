@@ -230,7 +230,7 @@ class Box:
 
 def succeeded(result: Json) -> Json:
     """Return a result that must be none of a failure."""
-    assert not result["failed"], result
+    assert not result["failed"], json.dumps(result)
     return result
 
 

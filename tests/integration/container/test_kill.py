@@ -17,6 +17,8 @@ import time
 
 import pytest
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
+
 KILLER = """
 import os, signal, sys
 
@@ -180,3 +182,18 @@ def test_killed_at_any_time(box):
         assert box.ensure()["changed"] is False
     box.change("absent", stop_timeout="0")
     box.assert_clean()
+
+
+def test_start_that_a_killed_run_is_still_doing(box, monkeypatch):
+    box.ensure(state="created")
+    start = CrunRuntime.start
+
+    def twice(runtime, name):
+        start(runtime, name)
+        start(runtime, name)
+
+    monkeypatch.setattr(CrunRuntime, "start", twice)
+    assert box.ensure()["container"]["state"] == "running"
+    monkeypatch.setattr(CrunRuntime, "start", lambda runtime, name: runtime.kill("nobody"))
+    box.change("stopped")
+    assert "no container 'nobody'" in box.refuse()["msg"]

@@ -74,10 +74,12 @@ def test_unit_text_is_understood_by_systemd(tmp_path, name):
     assert "now and then" in done.stderr
 
 
-def test_require_booted(tmp_path):
-    systemd.require_booted("restart_policy", RestartPolicy(name="always"), str(tmp_path))
+def test_require_booted(tmp_path, monkeypatch):
+    monkeypatch.setattr(systemd, "BOOTED", str(tmp_path))
+    systemd.require_booted("restart_policy", RestartPolicy(name="always"))
+    monkeypatch.setattr(systemd, "BOOTED", str(tmp_path / "no"))
     with pytest.raises(Unsupported, match="restart_policy: always needs systemd"):
-        systemd.require_booted("restart_policy", RestartPolicy(name="always"), str(tmp_path / "no"))
+        systemd.require_booted("restart_policy", RestartPolicy(name="always"))
 
 
 class Recorder:
@@ -90,11 +92,13 @@ class Recorder:
 
 
 @pytest.fixture
-def units(tmp_path):
+def units(tmp_path, monkeypatch):
     (tmp_path / "units").mkdir()
     (tmp_path / "booted").mkdir()
     recorder = Recorder()
-    made = systemd.Units(recorder, str(tmp_path / "units"), str(tmp_path / "booted"))
+    monkeypatch.setattr(systemd, "UNIT_DIR", str(tmp_path / "units"))
+    monkeypatch.setattr(systemd, "BOOTED", str(tmp_path / "booted"))
+    made = systemd.Units(recorder)
     made.recorder = recorder
     return made
 
