@@ -135,7 +135,7 @@ def test_job_runs_with_nothing_but_its_own_folder(job: Job) -> None:
     assert results["Choose"]["selection"]["runtime"] == "crun"
     assert results["Bundle"]["changed"]
     assert results["Run"]["rc"] == 3
-    assert results["Run"]["stdout"] == "hello from the job\n1000"
+    assert results["Run"]["stdout"] == "hello from the job\n1000\n"
     assert results["Serve"]["container"]["state"] == "running"
     assert changes(events) == 3
     installed = job.folder / "project/collections/ansible_collections/pvecri/runtime/MANIFEST.json"
