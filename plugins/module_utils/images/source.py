@@ -156,7 +156,7 @@ def parse_location(text: str, *, field: str = "image") -> Location:
         raise InvalidSpec(field, f"{quoted(path)} is no absolute path", hint=f"Write '{transport}:/…'")
     if "\0" in text or "\n" in text:
         raise InvalidSpec(field, "a path holds neither line breaks nor null characters")
-    return Location(transport, path=os.path.normpath(path), inner=inner)
+    return Location(transport, path=normalised_path(path), inner=inner)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +224,7 @@ class TarballSource:
 
     def as_plain(self) -> dict[str, t.Any]:
         """Return what identifies the source, for a record."""
-        return {"kind": "tarball", "path": os.path.normpath(self.path)}
+        return {"kind": "tarball", "path": normalised_path(self.path)}
 
 
 class DirectoryMode(enum.StrEnum):
@@ -249,16 +249,22 @@ class DirectorySource:
 
     def as_plain(self) -> dict[str, t.Any]:
         """Return what identifies the source, for a record."""
-        return {"kind": "directory", "path": os.path.normpath(self.path), "mode": self.mode.value}
+        return {"kind": "directory", "path": normalised_path(self.path), "mode": self.mode.value}
 
 
 RootfsSource = ImageSource | TarballSource | DirectorySource
 
 
+def normalised_path(path: str) -> str:
+    """Return an absolute path in its shortest form, without looking at it."""
+    # POSIX lets a path keep two leading slashes, and so does normpath.
+    return "/" + os.path.normpath(path).lstrip("/")
+
+
 def _check_path(field: str, path: str) -> None:
     if not path.startswith("/") or "\0" in path:
         raise InvalidSpec(field, f"{quoted(path)} is no absolute path")
-    if os.path.normpath(path) == "/":
+    if normalised_path(path) == "/":
         raise InvalidSpec(field, "the host's own root cannot be a container's root file system")
 
 

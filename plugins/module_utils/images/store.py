@@ -31,6 +31,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.images.source impor
     Wanted,
     host_platform,
     local_store_name,
+    normalised_path,
     registry_store_name,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.store_files import StoreFiles
@@ -102,7 +103,7 @@ class ImageStore:
     def _wanted(self, source: ImageSource | TarballSource) -> Wanted:
         source.check()
         if isinstance(source, TarballSource):
-            path = os.path.normpath(source.path)
+            path = normalised_path(source.path)
             return Wanted(local_store_name("tarball", path, tarball_state(path)), path, None)
         location = source.location()
         if location.image is not None:

@@ -144,7 +144,8 @@ class StoreFiles:
                 return cached[1]
         try:
             value = json.loads(_read(path) or b"[]")
-            parsed = {raw["id"]: raw for raw in value} if index else list(value)
+            by_id = {raw["id"]: raw for raw in value}
+            parsed = by_id if index else list(by_id.values())
         except (ValueError, TypeError, KeyError) as exc:
             raise WrongState(
                 f"the image store's file {path} is damaged", hint="Restore it, or move the store away"

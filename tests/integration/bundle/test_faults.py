@@ -365,7 +365,7 @@ def test_kill_skopeo_in_the_middle_of_a_layer(core, tmp_path):
         "latest", [images.tar_layer([images.directory("d"), *files])], {"Cmd": ["x"]}, compress=False
     )
     source = source_of(made.path)
-    target = core.store._target("localhost/x:1")
+    target = core.store._writer()._target("localhost/x:1")
     argv = ["skopeo", "copy", "-q", f"oci:{made.path}:latest", target]
     hit = 0
     for delay in (0.1, 0.15, 0.2, 0.25, 0.3, 0.4):
