@@ -327,8 +327,7 @@ class BundleManager:
         """Remove what stands under the staging name, its mounts first; the lock is held."""
         path = self._staging_path(name)
         if os.path.lexists(path):
-            _unmount_whole(path)
-            shutil.rmtree(path)
+            _remove_whole(path)
         if not os.path.isdir(os.path.join(self.paths.run_dir, "secrets", self.paths.owner)):
             return
         from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.contents import (  # noqa: PLC0415
@@ -372,6 +371,21 @@ def _unmount_whole(path: str) -> None:
     from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import rootfs  # noqa: PLC0415
 
     rootfs.unmount_below(path)
+
+
+def _remove_whole(path: str) -> None:
+    """Remove what stands at ``path``, its mounts first, without following a link."""
+    if not os.path.isdir(path) or os.path.islink(path):
+        os.unlink(path)
+        return
+    _unmount_whole(path)
+    try:
+        shutil.rmtree(path)
+    except OSError as exc:
+        raise CoreError(
+            f"{exc.filename or path} cannot be removed: {os.strerror(exc.errno or 0)}",
+            hint="Look for immutable files (lsattr) and for a process that still writes there",
+        ) from exc
 
 
 def _disk_error(exc: OSError, path: str) -> CoreError:
