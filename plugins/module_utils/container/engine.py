@@ -10,19 +10,24 @@ crash.  Nothing here compares or decides.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.manager import BundleManager
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.intent import KEY, Intent
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.network import ContainerNetwork
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.observe import (
     Observation,
     find_bundle,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.places import (
+    bundle_folders,
+    files_folder,
+    has_network,
+    names_in,
+    wrapper_folder,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import NetworkRequest
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.systemd import Units
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.wrapper import WrapperManager
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.cgroups import CgroupTree
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
@@ -36,44 +41,79 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     NotFound,
     WrongState,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 
 if t.TYPE_CHECKING:
     from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.bundle import Bundle
+    from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.manager import BundleManager
     from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
+    from ansible_collections.pvecri.runtime.plugins.module_utils.container.network import ContainerNetwork
+    from ansible_collections.pvecri.runtime.plugins.module_utils.container.wrapper import WrapperManager
     from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
+    from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
 
 
 class Engine:
-    """The containers of one owner on this host."""
+    """The containers of one owner on this host.
 
-    def __init__(self, paths: Paths, runner: Runner, *, units: Units | None = None) -> None:
+    Drivers are loaded when they are first used: a run that finds nothing to do needs few.
+    """
+
+    def __init__(self, paths: Paths, runner: Runner) -> None:
         self.paths = paths
         self.runner = runner
-        self.store = ImageStore(paths, runner)
-        self.bundles = BundleManager(paths, self.store, runner)
-        self.wrappers = WrapperManager(paths, self.store, runner)
-        self.network = ContainerNetwork(paths, runner, self.network_of)
-        self.units = units or Units(runner)
-        self._runtime: CrunRuntime | None = None
+        self.units = Units(runner)
 
-    @property
+    @functools.cached_property
     def runtime(self) -> CrunRuntime:
-        """The driver of crun; loaded when something has to be done."""
-        if self._runtime is None:
-            from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import (  # noqa: PLC0415
-                CrunRuntime,
-            )
+        """The driver of crun."""
+        from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import (  # noqa: PLC0415
+            CrunRuntime,
+        )
 
-            self._runtime = CrunRuntime(self.paths, self.runner)
-        return self._runtime
+        return CrunRuntime(self.paths, self.runner)
+
+    @functools.cached_property
+    def store(self) -> ImageStore:
+        """The image store."""
+        from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import (  # noqa: PLC0415
+            ImageStore,
+        )
+
+        return ImageStore(self.paths, self.runner)
+
+    @functools.cached_property
+    def bundles(self) -> BundleManager:
+        """The bundles, those of other tasks too."""
+        from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.manager import (  # noqa: PLC0415
+            BundleManager,
+        )
+
+        return BundleManager(self.paths, self.store, self.runner)
+
+    @functools.cached_property
+    def wrappers(self) -> WrapperManager:
+        """The wrappers of bundles that were made elsewhere."""
+        from ansible_collections.pvecri.runtime.plugins.module_utils.container.wrapper import (  # noqa: PLC0415
+            WrapperManager,
+        )
+
+        return WrapperManager(self.paths, self.store, self.runner)
+
+    @functools.cached_property
+    def network(self) -> ContainerNetwork:
+        """The networks of containers."""
+        from ansible_collections.pvecri.runtime.plugins.module_utils.container.network import (  # noqa: PLC0415
+            ContainerNetwork,
+        )
+
+        return ContainerNetwork(self.paths, self.runner, self.network_of)
 
     # ---- looking: no process, no write -------------------------------------------------------------------
 
     def names(self) -> list[str]:
         """Return the names of all containers, sorted; bundles of others are none."""
-        found = set(self.wrappers.names()) | set(self.bundles.names())
+        found = {name for folder in bundle_folders(self.paths) for name in names_in(folder)}
         return sorted(name for name in found if self._find(name)[0] is not None)
 
     def observe(self, name: str) -> Observation:
@@ -86,8 +126,8 @@ class Engine:
             intent=intent,
             state=self.state(name),
             unit=self.units.text(name),
-            has_network=self.network.exists(name),
-            has_files=self.network.has_files(name),
+            has_network=has_network(self.paths, name),
+            has_files=os.path.isdir(files_folder(self.paths, name)),
             is_taken=is_taken,
         )
 
@@ -96,7 +136,7 @@ class Engine:
         return read_state(Layout(self.paths, name), CgroupTree())
 
     def _find(self, name: str) -> tuple[Bundle | None, bool]:
-        return find_bundle(name, self.bundles, self.wrappers)
+        return find_bundle(name, self.paths)
 
     def network_of(self, name: str) -> NetworkRequest | None:
         """Return how a container reaches others, None when there is none of that name."""
@@ -114,7 +154,7 @@ class Engine:
 
     def manager_of(self, bundle: Bundle) -> BundleManager:
         """Return the manager in whose directory a bundle lies."""
-        is_wrapper = os.path.dirname(bundle.path) == self.wrappers.paths.bundles
+        is_wrapper = os.path.dirname(bundle.path) == wrapper_folder(self.paths)
         return self.wrappers if is_wrapper else self.bundles
 
     def known(self, name: str) -> tuple[Bundle, Intent]:

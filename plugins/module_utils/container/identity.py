@@ -12,23 +12,19 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.desired import Rootfs, find_rootfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.compare import Plain
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.observe import Observation
-from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import (
-    ImageSource,
-    PullPolicy,
-    RootfsSource,
-)
 
 if t.TYPE_CHECKING:
+    from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.desired import Rootfs
+    from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import RootfsSource
     from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
     from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 
 #: Keys of a request that say what a container is made from; one of them is set.
 KEYS = ("image", "tarball", "directory", "bundle")
 
-_ASKS_ALWAYS = frozenset({PullPolicy.ALWAYS, PullPolicy.NEWER})
+_ASKS_ALWAYS = frozenset({"always", "newer"})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,6 +45,13 @@ def identify(source: RootfsSource, store: ImageStore, paths: Paths, observation:
     from the same name is still made from that image, unless the source shall be asked.
     Raises InvalidSpec and NotFound for a source that cannot be one.
     """
+    from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.desired import (  # noqa: PLC0415
+        find_rootfs,
+    )
+    from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import (  # noqa: PLC0415
+        ImageSource,
+    )
+
     key = str(source.as_plain()["kind"])
     rootfs = find_rootfs(source, store, paths)
     must_ask = isinstance(source, ImageSource) and source.policy in _ASKS_ALWAYS

@@ -16,6 +16,10 @@ import shutil
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.container import netfiles
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.places import (
+    files_folder,
+    pinned_namespace,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import (
     HOST,
     NetworkRequest,
@@ -54,7 +58,7 @@ class ContainerNetwork:
 
     def pinned(self, name: str) -> str:
         """Return the path of the namespace that a container of this name has of its own."""
-        return os.path.join(self._paths.run_dir, "netns", self._paths.owner.value, name)
+        return pinned_namespace(self._paths, name)
 
     def namespace(self, name: str, request: NetworkRequest | None) -> str | None:
         """Return the path of the namespace to run in, ``host``, or None for whatever the bundle says.
@@ -75,22 +79,6 @@ class ContainerNetwork:
         if request.mode == HOST:
             return HOST
         return request.mode if request.is_path else self.pinned(name)
-
-    def namespace_in_use(self, name: str, request: NetworkRequest | None) -> str | None:
-        """Return the path of the namespace, None for the host's and for one that is not known."""
-        with contextlib.suppress(NotFound, InvalidSpec):
-            namespace = self.namespace(name, request)
-            return None if namespace == HOST else namespace
-        return None
-
-    def exists(self, name: str) -> bool:
-        """Tell whether the container has anything of a network of its own: a namespace or addresses."""
-        return os.path.lexists(self.pinned(name)) or self._cni.cached(name) is not None
-
-    def addresses(self, name: str) -> list[str]:
-        """Return the container's own addresses."""
-        result = self._cni.result(name)
-        return list(result.addresses) if result is not None else []
 
     def require(self, request: NetworkRequest | None) -> None:
         """Raise NotFound or Unsupported when no host network is what is asked for; starts no process."""
@@ -126,7 +114,8 @@ class ContainerNetwork:
                     f"network: the namespace {namespace} of {request.mode} is not there",
                     hint="Start the container that it belongs to",
                 )
-            addresses = self.addresses(request.joined) if request.joined is not None else []
+            joined = self._cni.result(request.joined) if request.joined is not None else None
+            addresses = list(joined.addresses) if joined is not None else []
         self._write_files(name, request, hostname, addresses, dns)
 
     def _attach(self, name: str, request: NetworkRequest) -> CniResult | None:
@@ -172,16 +161,12 @@ class ContainerNetwork:
             mounts[destination] = path
         return mounts
 
-    def has_files(self, name: str) -> bool:
-        """Tell whether there are resolver files of the container."""
-        return os.path.isdir(self._folder(name))
-
     def forget(self, name: str) -> None:
         """Remove the resolver files."""
         shutil.rmtree(self._folder(name), ignore_errors=True)
 
     def _folder(self, name: str) -> str:
-        return os.path.join(self._paths.state_dir, "network", self._paths.owner.value, name)
+        return files_folder(self._paths, name)
 
     def _write_files(
         self,

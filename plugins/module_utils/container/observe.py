@@ -11,12 +11,13 @@ from __future__ import annotations
 import dataclasses
 import os
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.bundle import Bundle
-from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.manager import BundleManager
+from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.bundle import Bundle, load_bundle
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.intent import Intent
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.places import wrapper_folder
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan import Actual, Status
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState, Problem
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import Status as RuntimeStatus
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 
 _STATUS = {
     RuntimeStatus.CREATED: Status.CREATED,
@@ -85,16 +86,16 @@ class Observation:
         )
 
 
-def find_bundle(name: str, own: BundleManager, wrappers: BundleManager) -> tuple[Bundle | None, bool]:
+def find_bundle(name: str, paths: Paths) -> tuple[Bundle | None, bool]:
     """Return the bundle of a container, and whether the name is taken by a bundle of somebody else.
 
     A wrapper stands for a bundle that was made elsewhere.  A directory whose record is
     lost counts as the container's own: there is nobody else who could repair it.
     """
-    wrapper = wrappers.load(name)
+    wrapper = load_bundle(name, os.path.join(wrapper_folder(paths), name))
     if wrapper is not None:
         return wrapper, False
-    bundle = own.load(name)
+    bundle = load_bundle(name, os.path.join(paths.bundles, name))
     if bundle is None or bundle.record is None:
         return bundle, False
     if Intent.load(bundle.record.extra) is None:

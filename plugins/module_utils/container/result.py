@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import typing as t
 
@@ -12,8 +13,14 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.compare i
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.engine import Engine
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.intent import Intent
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.observe import Observation
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.places import (
+    is_attached,
+    pinned_namespace,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan import Plan, Status
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import HOST, NetworkRequest
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import spec_hash
 
 
@@ -84,8 +91,8 @@ def _network(engine: Engine, observation: Observation, intent: Intent) -> Plain:
     ports = [] if request is None else request.ports
     return {
         "network": None if request is None else request.mode,
-        "network_namespace": engine.network.namespace_in_use(observation.name, request),
-        "ip_addresses": engine.network.addresses(observation.name),
+        "network_namespace": _namespace(engine, observation.name, request),
+        "ip_addresses": _addresses(engine, observation.name),
         "ports": [
             {
                 "host_ip": port.host_ip,
@@ -96,6 +103,27 @@ def _network(engine: Engine, observation: Observation, intent: Intent) -> Plain:
             for port in ports
         ],
     }
+
+
+def _namespace(engine: Engine, name: str, request: NetworkRequest | None) -> str | None:
+    """Return the path of the namespace, None for the host's and for one that is not known."""
+    if request is None or request.mode == HOST:
+        return None
+    if request.is_own:
+        return pinned_namespace(engine.paths, name)
+    with contextlib.suppress(CoreError):
+        namespace = engine.network.namespace(name, request)
+        return None if namespace == HOST else namespace
+    return None
+
+
+def _addresses(engine: Engine, name: str) -> list[str]:
+    if not is_attached(engine.paths, name):
+        return []
+    from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni import Cni  # noqa: PLC0415
+
+    result = Cni(engine.paths, engine.runner).result(name)
+    return list(result.addresses) if result is not None else []
 
 
 def _restart_policy(intent: Intent) -> str:

@@ -23,6 +23,7 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.bundle import CONFIG_FILE
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.manager import BundleManager, Staged
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.record import BundleRecord
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.places import wrapper_folder
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths, spec_hash
 
@@ -40,7 +41,7 @@ class WrapperPaths(Paths):
     @property
     def bundles(self) -> str:
         """Directory that holds one wrapper per container."""
-        return os.path.join(self.state_dir, "wrappers", self.owner.value)
+        return wrapper_folder(self)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

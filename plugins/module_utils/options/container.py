@@ -18,16 +18,13 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
     ContainerSpec,
     Device,
     Hook,
+    IdMap,
+    Mount,
     Namespaces,
+    Resources,
     Rlimit,
     Security,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.names import (
-    normalise_capability,
-    normalise_rlimit,
-)
-from ansible_collections.pvecri.runtime.plugins.module_utils.options.mounts import id_maps_from, mounts_from
-from ansible_collections.pvecri.runtime.plugins.module_utils.options.resources import resources_from
 from ansible_collections.pvecri.runtime.plugins.module_utils.options.values import (
     Params,
     argv_of,
@@ -77,11 +74,11 @@ def spec_from_options(params: Params) -> ContainerSpec:
         labels=pairs_of(params.get("labels"), "labels"),
         annotations=pairs_of(params.get("annotations"), "annotations"),
         namespaces=_namespaces(params),
-        uid_maps=id_maps_from(params.get("uid_maps")),
-        gid_maps=id_maps_from(params.get("gid_maps")),
-        mounts=mounts_from(params.get("mounts")),
+        uid_maps=_id_maps(params.get("uid_maps")),
+        gid_maps=_id_maps(params.get("gid_maps")),
+        mounts=_mounts(params.get("mounts")),
         devices=_devices(params.get("devices")),
-        resources=resources_from(params.get("resources")),
+        resources=_resources(params.get("resources")),
         security=_security(params.get("security")),
         rlimits=_rlimits(params.get("rlimits")),
         sysctls=pairs_of(params.get("sysctls"), "sysctls"),
@@ -91,6 +88,40 @@ def spec_from_options(params: Params) -> ContainerSpec:
         stop_signal=_signal(params.get("stop_signal")),
         shm_size_bytes=_optional_size(params.get("shm_size"), "shm_size"),
     )
+
+
+# What reads an option that is seldom set is loaded when it is: modules in Ansible's zip file are compiled
+# anew in every run.
+
+
+def _id_maps(items: t.Sequence[Params] | None) -> tuple[IdMap, ...]:
+    if not items:
+        return ()
+    from ansible_collections.pvecri.runtime.plugins.module_utils.options.mounts import (  # noqa: PLC0415
+        id_maps_from,
+    )
+
+    return id_maps_from(items)
+
+
+def _mounts(items: t.Sequence[Params] | None) -> tuple[Mount, ...]:
+    if not items:
+        return ()
+    from ansible_collections.pvecri.runtime.plugins.module_utils.options.mounts import (  # noqa: PLC0415
+        mounts_from,
+    )
+
+    return mounts_from(items)
+
+
+def _resources(given: Params | None) -> Resources:
+    if not given:
+        return Resources()
+    from ansible_collections.pvecri.runtime.plugins.module_utils.options.resources import (  # noqa: PLC0415
+        resources_from,
+    )
+
+    return resources_from(given)
 
 
 def _environment(params: Params) -> tuple[tuple[tuple[str, str], ...], frozenset[str]]:
@@ -143,9 +174,7 @@ def _security(given: Params | None) -> Security:
         for key in ("masked_paths", "read_only_paths")
     }
     values |= {
-        key: tuple(
-            normalise_capability(name, f"security.{key}[{i}]") for i, name in enumerate(given.get(key) or ())
-        )
+        key: _capabilities(given.get(key), f"security.{key}")
         for key in ("capabilities_add", "capabilities_drop")
     }
     values |= {
@@ -164,9 +193,25 @@ def _security(given: Params | None) -> Security:
     return Security(**values)
 
 
+def _capabilities(items: t.Sequence[str] | None, field: str) -> tuple[str, ...]:
+    if not items:
+        return ()
+    from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.names import (  # noqa: PLC0415
+        normalise_capability,
+    )
+
+    return tuple(normalise_capability(name, f"{field}[{i}]") for i, name in enumerate(items))
+
+
 def _rlimits(items: t.Sequence[Params] | None) -> tuple[Rlimit, ...]:
+    if not items:
+        return ()
+    from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.names import (  # noqa: PLC0415
+        normalise_rlimit,
+    )
+
     result = []
-    for i, item in enumerate(items or ()):
+    for i, item in enumerate(items):
         soft = _limit(item["soft"], f"rlimits[{i}].soft")
         hard = soft if item.get("hard") is None else _limit(item["hard"], f"rlimits[{i}].hard")
         result.append(Rlimit(kind=normalise_rlimit(item["type"], f"rlimits[{i}].type"), soft=soft, hard=hard))
