@@ -46,4 +46,4 @@ rootfs() {
         >"$root/srv/www/index.html"
 }
 
-main "$@"
+main "$@"; exit
