@@ -61,7 +61,8 @@ class Box:
         self.names: list[str] = []
 
     def argv(self, *args: str) -> list[str]:
-        return [CRUN, "--root", str(self.top / "r"), *args]
+        manager = ["--systemd-cgroup"] if self.host.has_systemd else []
+        return [CRUN, "--root", str(self.top / "r"), *manager, *args]
 
     @staticmethod
     def wait_for(path: pathlib.Path, timeout_s: float = 20) -> None:

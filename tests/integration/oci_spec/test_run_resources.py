@@ -270,3 +270,28 @@ class TestUpdate:
             assert group.file("blkio/blkio.throttle.write_bps_device", "").split()[1] == str(MIB)
         else:
             assert f"rbps={2 * MIB} wbps={MIB}" in group.file("", "io.max")
+
+
+def effective(group: str, file: str) -> int | None:
+    """Return the lowest limit of a cgroup of v2 and its parents; None is no limit."""
+    path = pathlib.Path("/sys/fs/cgroup") / group.lstrip("/")
+    texts = [(place / file).read_text().strip() for place in (path, *path.parents) if (place / file).exists()]
+    return min((int(text) for text in texts if text != "max"), default=None)
+
+
+class TestSystemd:
+    def test_container_is_a_scope_with_its_limits(self, box):
+        if not box.host.has_systemd:
+            pytest.skip("systemd is not the init here")
+        old, new = Resources(memory_bytes=64 * MIB, pids_limit=50), Resources(memory_bytes=32 * MIB)
+        name, state = box.start(resources=old)
+        # Older versions of crun put the process and its limits one level below the scope.
+        group = pathlib.Path(f"/proc/{state['pid']}/cgroup").read_text().strip().split("::")[1]
+        assert group.startswith(f"/pvecri.slice/pvecri-{name}.scope")
+        assert (effective(group, "memory.max"), effective(group, "pids.max")) == (64 * MIB, 50)
+        path = box.top / "update.json"
+        path.write_text(json.dumps(live_resources(old, new, box.host)))
+        done = box.crun("update", "--resources", str(path), name)
+        assert done.returncode == 0, done.stderr
+        assert effective(group, "memory.max") == 32 * MIB
+        assert (effective(group, "pids.max") or limits.MAX_PIDS) > 50
