@@ -39,7 +39,7 @@ def live_resources(old: Resources, new: Resources, host: HostFacts) -> Json | No
 
     None means that a new container is needed: something was lifted for which the
     kernel has no word that ``crun update`` can pass on (a weight of I/O, huge pages, a
-    raw cgroup file, a throttle on cgroup v2).  ``host`` holds the devices that the new
+    raw cgroup file, a throttle).  ``host`` holds the devices that the new
     limits name.  Raises InvalidSpec and Unsupported as a new container would.
     """
     changed = {
