@@ -248,7 +248,7 @@ removed:
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.ansible_edge import Context, Outcome, run_module
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, InvalidSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import backups, cluster, guests, restores
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.client import PveClient
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import ClusterView
@@ -281,6 +281,11 @@ def present(client: PveClient, view: ClusterView, params: Params, check_mode: bo
     actual = backups.read(client, place, vmid=guest.vmid)
     now_s, warnings = backups.server_time(client, guest.node) if wanted.max_age_s else (0, list[str]())
     steps = backups.plan_present(wanted, actual, now_s)
+    may_wait = steps.create and wanted.max_age_s and not check_mode
+    if may_wait and guests.wait_unlocked(client, guest, client.connection.task_timeout_s):
+        # An interrupted play's backup may just have become the one that is young enough.
+        actual = backups.read(client, place, vmid=guest.vmid)
+        steps = backups.plan_present(wanted, actual, now_s)
     backup = steps.existing
     if steps.create and not check_mode:
         backup, said = backups.create(client, guest, place, wanted)
@@ -320,6 +325,11 @@ def absent(client: PveClient, view: ClusterView, params: Params, check_mode: boo
 def restored(client: PveClient, view: ClusterView, params: Params, check_mode: bool) -> Outcome:
     _require_on_storage(params)
     existing = view.guests.get(params["vmid"])
+    if existing is not None and params["node"] not in (None, existing.node):
+        raise Conflict(
+            f"{params['vmid']} exists on node '{existing.node}', not on '{params['node']}'",
+            hint="Leave out node, or restore into another vmid",
+        )
     place = backups.find_place(view, params["storage"], node=existing.node if existing else params["node"])
     source = params["source_vmid"] or params["vmid"]
     wanted = restores.RestoreRequest(
@@ -342,10 +352,16 @@ def restored(client: PveClient, view: ClusterView, params: Params, check_mode: b
 
 
 def _require_on_storage(params: Params) -> None:
-    """Refuse a backup whose volume id names another storage than the option."""
+    """Refuse a backup whose volume id is on another storage than the option, or not of a container."""
     volid = params["backup"] or "latest"
-    if volid != "latest" and volid.partition(":")[0] != params["storage"]:
+    if volid == "latest":
+        if params["state"] == "absent":
+            raise InvalidSpec("backup", "'latest' names none to remove", hint="Give the volume id")
+        return
+    if volid.partition(":")[0] != params["storage"]:
         raise InvalidSpec("backup", f"'{volid}' is not on storage '{params['storage']}'")
+    if not backups.is_of_container(volid):
+        raise InvalidSpec("backup", f"'{volid}' is not the name of a container's backup")
 
 
 def _outcome(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import typing as t
@@ -26,6 +27,12 @@ _PROXY_PROBLEMS = {
     598: "was given up on",
     599: "could not be asked",
 }
+
+#: With these the request was, or may have been, on its way to what should carry it out.
+_MAYBE_DONE = frozenset({502, 504, 596, 597, 598, 599})
+
+#: Longest text of a server that is repeated in an error.
+_LONGEST_TEXT = 2000
 
 _PERMISSION = re.compile(r"Permission check failed \((?P<path>/[^,)]*),\s*(?P<privilege>[A-Za-z.|, ]+)\)")
 
@@ -52,9 +59,29 @@ def parse_body(text: str) -> dict[str, t.Any]:
     """Return the JSON object of an answer, or an empty one for anything else."""
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}
+
+
+@contextlib.contextmanager
+def understood(request: str) -> t.Iterator[None]:
+    """Turn what goes wrong while an answer is taken apart into an ApiError about ``request``.
+
+    For the lines that read the answer only: elsewhere it would hide defects.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError) as exc:
+        raise ApiError(
+            f"{request}: the answer is not like one of Proxmox VE ({type(exc).__name__}: {_short(str(exc))})",
+            status=200,
+            hint="Check api_host and api_port: something else, or an unknown version, seems to listen there",
+        ) from exc
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
 
 def error_of_answer(
@@ -65,7 +92,7 @@ def error_of_answer(
     400 → InvalidSpec with the refused parameters, 401 → LoginFailed, 403 →
     MissingPrivilege, 5xx → ApiError.  ``body`` is the decoded JSON object.
     """
-    said = str(body.get("message") or "").strip() or reason or "no reason given"
+    said = _short(str(body.get("message") or "").strip() or reason or "no reason given")
     request = f"{method} {path}"
     if status == 400:
         return _bad_request(said, body.get("errors"), request)
@@ -81,6 +108,7 @@ def error_of_answer(
         )
     if status == 403:
         return _forbidden(said, request, privileges.unnamed(method, path))
+    maybe_done = method != "GET" and status in _MAYBE_DONE
     if status in _PROXY_PROBLEMS:
         node = node_of(path)
         who = f"node '{node}'" if node else "the node that should answer"
@@ -93,7 +121,11 @@ def error_of_answer(
             hint = "This Proxmox VE version does not know the request: see GET /version"
         elif 300 <= status < 400:
             hint = f"{host} sends elsewhere: give the API's own host and port"
-    return ApiError(message, status=status, reason=said, method=method, path=path, hint=hint)
+    if maybe_done:
+        message += "; whether it was carried out is unknown"
+    return ApiError(
+        message, status=status, reason=said, method=method, path=path, maybe_done=maybe_done, hint=hint
+    )
 
 
 def node_of(path: str) -> str | None:
@@ -105,7 +137,7 @@ def node_of(path: str) -> str | None:
 def _bad_request(said: str, errors: t.Any, request: str) -> InvalidSpec:
     if not isinstance(errors, dict) or not errors:
         return InvalidSpec("", f"{request} was refused: {said}")
-    texts = {str(name): str(text).strip() for name, text in sorted(errors.items())}
+    texts = {_short(str(name)): _short(str(text).strip()) for name, text in sorted(errors.items())}
     problem = "; ".join(f"{name}: {text}" for name, text in list(texts.items())[1:])
     first = next(iter(texts))
     more = f"; {problem}" if problem else ""

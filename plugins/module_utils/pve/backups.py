@@ -22,7 +22,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     TaskFailed,
     WrongState,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import guests, tasks
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import answers, guests, tasks
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.client import PveClient
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import ClusterView, Guest
 
@@ -140,19 +140,20 @@ def find_place(view: ClusterView, storage: str, *, node: str | None = None) -> P
 def read(client: PveClient, place: Place, *, vmid: int | None = None) -> list[Backup]:
     """Return the container backups on a storage, oldest first."""
     listed = client.get((*place.path, "content"), content="backup", vmid=vmid)
-    found = [
-        Backup(
-            volid=str(entry["volid"]),
-            vmid=int(entry.get("vmid") or 0),
-            created_s=int(entry.get("ctime") or 0),
-            size_bytes=int(entry.get("size") or 0),
-            notes=str(entry.get("notes") or "").rstrip("\n"),
-            protected=str(entry.get("protected") or "0") == "1",
-            format=str(entry.get("format") or ""),
-        )
-        for entry in listed
-        if is_of_container(str(entry["volid"]))
-    ]
+    with answers.understood(f"the backups on storage '{place.storage}'"):
+        found = [
+            Backup(
+                volid=str(entry["volid"]),
+                vmid=int(entry.get("vmid") or 0),
+                created_s=int(entry.get("ctime") or 0),
+                size_bytes=int(entry.get("size") or 0),
+                notes=str(entry.get("notes") or "").rstrip("\n"),
+                protected=str(entry.get("protected") or "0") == "1",
+                format=str(entry.get("format") or ""),
+            )
+            for entry in listed
+            if is_of_container(str(entry["volid"]))
+        ]
     return sorted(found, key=lambda backup: (backup.created_s, backup.volid))
 
 

@@ -44,6 +44,10 @@ _RETRY_WAITS_S = (0.1, 0.5)
 
 _LOGIN_PATH = "/access/ticket"
 
+#: More than the resources of the largest clusters; beyond it, it is no Proxmox VE that answers.
+LARGEST_ANSWER_BYTES = 128 * 1024**2
+_CHUNK_BYTES = 64 * 1024
+
 
 class PveClient:
     """One login at one Proxmox VE host, with its connections kept open."""
@@ -155,7 +159,7 @@ class PveClient:
         timeout_s: float | None = None,
     ) -> t.Any:
         connection = self.connection
-        content, content_type = body or (None, None)
+        sent, content_type = body or (None, None)
         in_query = method in ("GET", "DELETE")
         with self._count_lock:
             self._requests += 1
@@ -166,21 +170,40 @@ class PveClient:
                 method,
                 connection.base_url + route,
                 params=dict(values) if in_query else None,
-                data=content if body else None if in_query else dict(values),
+                data=sent if body else None if in_query else dict(values),
                 headers={"Content-Type": content_type} if content_type else None,
                 auth=auth or sessions.NoAuth(),
                 timeout=(connection.connect_timeout_s, timeout_s or connection.api_timeout_s),
                 verify=sessions.tls_verify(connection),
                 allow_redirects=False,
+                stream=True,
             )
+            with answer:
+                content = self._content(answer, method, route)
         except (requests.exceptions.RequestException, OSError) as exc:
             raise self._lost(exc, method, route) from exc
-        return self._decoded(answer, method, route)
+        return self._decoded(answer, content, method, route)
 
-    def _decoded(self, answer: Response, method: str, route: str) -> t.Any:
+    def _content(self, answer: Response, method: str, route: str) -> bytes:
+        """Return the body of an answer, refusing one that would fill the memory."""
+        parts: list[bytes] = []
+        size = 0
+        for part in answer.iter_content(_CHUNK_BYTES):
+            size += len(part)
+            if size > LARGEST_ANSWER_BYTES:
+                raise ApiError(
+                    f"{method} {urllib.parse.unquote(route)}: {self.connection.host} answers with more than "
+                    f"{LARGEST_ANSWER_BYTES // 1024**2} MiB",
+                    status=answer.status_code,
+                    hint="Check api_host and api_port: something else seems to listen there",
+                )
+            parts.append(part)
+        return b"".join(parts)
+
+    def _decoded(self, answer: Response, content: bytes, method: str, route: str) -> t.Any:
         host = f"{self.connection.host}:{self.connection.port}"
         path = urllib.parse.unquote(route)
-        body = answers.parse_body(answer.content.decode("utf-8", "replace"))
+        body = answers.parse_body(content.decode("utf-8", "replace"))
         if answer.status_code >= 300:
             reason = answers.decode_reason(answer.reason)
             error = answers.error_of_answer(
@@ -220,9 +243,10 @@ class PveClient:
             )
         if isinstance(exc, requests.exceptions.SSLError) or _is_tls_setup(exc):
             return self._tls_error(exc, where, about)
-        lost_write = method != "GET" and not _is_unsent(exc)
+        # A lost login did nothing: the request that needed it was not sent.
+        lost_write = method != "GET" and route != _LOGIN_PATH and not _is_unsent(exc)
         unknown = ", and whether it was carried out is unknown" if lost_write else ""
-        if isinstance(exc, requests.exceptions.Timeout):
+        if _is_timeout(exc):
             return ApiTimeout(
                 f"{method} {path} was not answered by {where} within {connection.api_timeout_s:g} s{unknown}",
                 hint="Look at the state before repeating it; a hanging node or storage is the usual cause. "
@@ -302,9 +326,14 @@ def _is_unsent(exc: BaseException) -> bool:
 
 def _is_broken_connection(exc: BaseException | None) -> bool:
     """Say whether trying again may help: not after a time-out, and not when TLS said no."""
-    final = (requests.exceptions.Timeout, requests.exceptions.SSLError)
     broken = (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError)
-    return isinstance(exc, broken) and not isinstance(exc, final)
+    is_final = exc is not None and (isinstance(exc, requests.exceptions.SSLError) or _is_timeout(exc))
+    return isinstance(exc, broken) and not is_final
+
+
+def _is_timeout(exc: BaseException) -> bool:
+    """Say whether the server was too slow; requests calls it a lost connection within an answer."""
+    return isinstance(exc, requests.exceptions.Timeout) or "ReadTimeoutError" in repr(exc)
 
 
 def _is_tls_setup(exc: BaseException) -> bool:

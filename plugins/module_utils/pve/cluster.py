@@ -16,7 +16,7 @@ import re
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, InvalidSpec, NotFound
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import parallel
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import answers, parallel
 
 #: Proxmox VE's own bounds for guest ids.
 LOWEST_VMID = 100
@@ -161,26 +161,29 @@ def read_cluster(
     guests: dict[int, Guest] = {}
     nodes: dict[str, Node] = {}
     storages: list[Storage] = []
-    for entry in client.get("/cluster/resources"):
-        kind = entry.get("type")
-        if kind in ("lxc", "qemu"):
-            guest = guest_of(entry)
-            guests[guest.vmid] = guest
-        elif kind == "node":
-            nodes[entry["node"]] = _node_of(entry)
-        elif kind == "storage":
-            storages.append(_storage_of(entry))
+    resources = client.get("/cluster/resources")
+    with answers.understood("GET /cluster/resources"):
+        for entry in resources:
+            kind = entry.get("type")
+            if kind in ("lxc", "qemu"):
+                guest = guest_of(entry)
+                guests[guest.vmid] = guest
+            elif kind == "node":
+                nodes[entry["node"]] = _node_of(entry)
+            elif kind == "storage":
+                storages.append(_storage_of(entry))
     view = ClusterView(guests, nodes, tuple(storages))
     stale = {
         guest.node
         for guest in view.containers()
         if (current or not guest.name or guest.status == "unknown") and _may_answer(nodes, guest.node)
     }
-    answers = parallel.each(sorted(stale), lambda node: client.get(("nodes", node, "lxc")), limit=limit)
-    for node, listed in zip(sorted(stale), answers, strict=True):
+    lists = parallel.each(sorted(stale), lambda node: client.get(("nodes", node, "lxc")), limit=limit)
+    for node, listed in zip(sorted(stale), lists, strict=True):
         # A node that cannot be asked keeps what the cluster last knew of it.
         if not isinstance(listed, CoreError):
-            _refresh(guests, node, listed)
+            with answers.understood(f"GET /nodes/{node}/lxc"):
+                _refresh(guests, node, listed)
     return view
 
 
@@ -217,7 +220,9 @@ def read_configs(
     """Return each guest's current configuration, or the error that its node gave."""
 
     def read(guest: Guest) -> dict[str, t.Any]:
-        return dict(client.get((*guest.path, "config"), current=True))
+        config = client.get((*guest.path, "config"), current=True)
+        with answers.understood(f"the config of container {guest.vmid}"):
+            return dict(config)
 
     return dict(zip((g.vmid for g in guests), parallel.each(guests, read, limit=limit), strict=True))
 

@@ -17,7 +17,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     TaskFailed,
     WrongState,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import cluster, tasks
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import answers, cluster, tasks
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import ClusterView, Guest
 
 #: Locks that a container keeps on purpose, for as long as somebody has it mounted.
@@ -52,7 +52,9 @@ def locate(
 
 def current_lock(client: cluster.Client, guest: Guest) -> str | None:
     """Return the lock that is on the container now, or ``None``."""
-    return client.get((*guest.path, "status", "current")).get("lock") or None
+    status = client.get((*guest.path, "status", "current"))
+    with answers.understood(f"the status of container {guest.vmid}"):
+        return status.get("lock") or None
 
 
 def wait_unlocked(

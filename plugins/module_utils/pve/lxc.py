@@ -21,7 +21,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     TaskFailed,
     WrongState,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import guests, props, tasks
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import answers, guests, props, tasks
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.client import PveClient
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import Guest
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_plan import Actual
@@ -79,11 +79,12 @@ class Container:
     def read(self, what: Reading | None = None, *, pool: str | None = None) -> Actual:
         """Return the container's state; raises ApiError when it is not on this node."""
         what = what or Reading()
-        config = dict(self.client.get((*self.path, "config")))
+        config = self._dict("config")
         status = self.status()
         digest, lock = config.pop("digest", None), config.pop("lock", None)
         is_running = status.get("status") == "running"
-        managed = bool(int((status.get("ha") or {}).get("managed") or 0))
+        with answers.understood(f"the status of container {self.vmid}"):
+            managed = bool(int((status.get("ha") or {}).get("managed") or 0))
         return Actual(
             vmid=self.vmid,
             node=self.node,
@@ -99,7 +100,12 @@ class Container:
 
     def status(self) -> dict[str, t.Any]:
         """Return ``status/current``, which does not lag behind as the cluster's list does."""
-        return dict(self.client.get((*self.path, "status", "current")))
+        return self._dict("status", "current")
+
+    def _dict(self, *parts: str) -> dict[str, t.Any]:
+        answer = self.client.get((*self.path, *parts))
+        with answers.understood(f"GET {'/'.join(parts)} of container {self.vmid}"):
+            return dict(answer)
 
     def pending(self) -> tuple[str, ...]:
         """Return the config keys whose change waits for the next start."""

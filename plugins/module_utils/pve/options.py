@@ -19,6 +19,10 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.pve.session import 
 
 #: pveproxy holds a refused login back for 3 s: a shorter time-out would hide the reason.
 _SHORTEST_API_TIMEOUT_S = 4.0
+#: No socket waits for no time at all.
+_SHORTEST_CONNECT_TIMEOUT_S = 0.1
+#: A month; the system's own bounds, and infinity, are beyond it.
+_LONGEST_TIMEOUT_S = 31 * 86400.0
 
 
 def _from_env(name: str) -> tuple[t.Any, list[str]]:
@@ -47,12 +51,15 @@ def connection_argument_spec() -> dict[str, dict[str, t.Any]]:
 def connection_from_params(params: t.Mapping[str, t.Any]) -> Connection:
     """Return the connection that a module's parameters describe; raises InvalidSpec."""
     for name, least_s in (
-        ("connect_timeout", 0.0),
+        ("connect_timeout", _SHORTEST_CONNECT_TIMEOUT_S),
         ("api_timeout", _SHORTEST_API_TIMEOUT_S),
         ("task_timeout", 0.0),
     ):
-        if params[name] < least_s:
+        # Written so that it holds for "not a number", too.
+        if not params[name] >= least_s:
             raise InvalidSpec(name, f"must be at least {least_s:g} s, not {params[name]:g}")
+        if params[name] > _LONGEST_TIMEOUT_S:
+            raise InvalidSpec(name, f"must be at most {_LONGEST_TIMEOUT_S:.0f} s, not {params[name]:g}")
     host, port = _host_and_port(params["api_host"] or "", params["api_port"])
     return Connection(
         host=host,

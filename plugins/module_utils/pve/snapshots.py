@@ -22,7 +22,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     NotFound,
     Unsupported,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import guests, tasks
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import answers, guests, tasks
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.client import PveClient
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import Guest
 
@@ -102,17 +102,19 @@ class Plan:
 
 def read(client: PveClient, guest: Guest) -> list[Snapshot]:
     """Return the container's snapshots, oldest first."""
-    found = [
-        Snapshot(
-            name=str(entry["name"]),
-            description=str(entry.get("description") or "").rstrip("\n"),
-            taken_s=int(entry.get("snaptime") or 0),
-            parent=entry.get("parent") or None,
-            unfinished=entry.get("snapstate") or None,
-        )
-        for entry in client.get((*guest.path, "snapshot"))
-        if entry["name"] != "current"
-    ]
+    listed = client.get((*guest.path, "snapshot"))
+    with answers.understood(f"the snapshots of container {guest.vmid}"):
+        found = [
+            Snapshot(
+                name=str(entry["name"]),
+                description=str(entry.get("description") or "").rstrip("\n"),
+                taken_s=int(entry.get("snaptime") or 0),
+                parent=entry.get("parent") or None,
+                unfinished=entry.get("snapstate") or None,
+            )
+            for entry in listed
+            if entry["name"] != "current"
+        ]
     return sorted(found, key=lambda snapshot: (snapshot.taken_s, snapshot.name))
 
 

@@ -18,6 +18,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     TaskFailed,
     TaskTimeout,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import answers
 
 # Most tasks on containers take 20 ms to 2 s: look often first, then every second.
 _FIRST_POLL_S = 0.03
@@ -102,7 +103,9 @@ def wait_task(
                 raise _lost(task, exc) from exc
         else:
             heard = clock()
-            if status.get("status") != "running":
+            with answers.understood(f"the status of {task}"):
+                is_running = status.get("status") == "running"
+            if not is_running:
                 return _ended(client, task, str(status.get("exitstatus") or "unknown"))
         left_s = started + timeout_s - clock()
         if left_s <= 0:
@@ -121,7 +124,8 @@ def read_log(client: Client, upid: str) -> list[str]:
     lines: list[str] = []
     while True:
         page = client.get(("nodes", node, "tasks", upid, "log"), start=len(lines), limit=_LOG_PAGE)
-        lines += [str(entry.get("t", "")) for entry in page]
+        with answers.understood(f"the log of {upid}"):
+            lines += [str(entry.get("t", "")) for entry in page]
         if len(page) < _LOG_PAGE:
             return lines
 

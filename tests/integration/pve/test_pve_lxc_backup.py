@@ -67,6 +67,22 @@ class TestPresent:
         assert writes(pve_cluster) == []
         assert backup(max_age=DAY - 200)["changed"]
 
+    def test_job_of_an_interrupted_play_is_joined(self, pve_cluster, backup, container):
+        pve_cluster.pve.time_scale = 1.0
+        container.config["lock"] = "backup"
+
+        async def job():
+            await pve_cluster.pve.pause(1)
+            pve_cluster.backups.add("backups", 201)
+            container.config.pop("lock")
+
+        start = pve_cluster.pve.task("pve2", "vzdump", 201, "root@pam", job, lock=False)
+        pve_cluster.call(start)
+        result = backup(max_age=DAY)
+        assert not result["changed"]
+        assert len(volumes(pve_cluster)) == len(result["backups"]) == 1
+        assert writes(pve_cluster) == []
+
     def test_young_backup_gets_notes_and_protection(self, pve_cluster, backup):
         pve_cluster.backups.add("backups", 201)
         changed = backup(max_age=DAY, notes="keep me", protected=True)
@@ -218,6 +234,13 @@ class TestAbsent:
         volid = pve_cluster.backups.add("backups", 201, protected=True)
         assert backup(state="absent", backup=volid)["error"] == "wrong_state"
 
+    @pytest.mark.parametrize(
+        "volid", ["latest", "backups:backup/vzdump-qemu-100-2026_01_31-02_00_00.vma.zst", "backups:iso/x.iso"]
+    )
+    def test_what_is_no_backup_of_a_container_is_not_taken_for_absent(self, backup, volid):
+        result = backup(state="absent", backup=volid, vmid=None)
+        assert (result["failed"], result["field"]) == (True, "backup")
+
     def test_backup_of_another_storage_is_refused(self, backup):
         failed = backup(state="absent", backup="local:backup/vzdump-lxc-201-x.tar.zst")
         assert (failed["error"], failed["field"]) == ("invalid_spec", "backup")
@@ -281,6 +304,14 @@ class TestRestored:
         assert result["changed"]
         assert pve_cluster.pve.ct(201) is not container
         assert pve_cluster.pve.ct(201).node == "pve2"
+
+    def test_container_on_another_node_than_named_is_left_alone(self, pve_cluster, backup, container):
+        container.status = "stopped"
+        pve_cluster.backups.add("backups", 201)
+        result = backup(state="restored", force=True, node="pve1")
+        assert result["error"] == "conflict"
+        assert "'pve2'" in result["msg"]
+        assert writes(pve_cluster) == []
 
     def test_running_container_is_never_overwritten(self, pve_cluster, backup, container):
         pve_cluster.backups.add("backups", 201)

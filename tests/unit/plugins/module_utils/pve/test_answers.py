@@ -163,3 +163,43 @@ def test_parse_body(text, expected):
 )
 def test_node_of(path, node):
     assert answers.node_of(path) == node
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "is_unknown"),
+    [
+        (595, "POST", False),
+        (596, "POST", True),
+        (597, "PUT", True),
+        (599, "DELETE", True),
+        (502, "POST", True),
+        (504, "POST", True),
+        (500, "POST", False),
+        (596, "GET", False),
+    ],
+)
+def test_answers_that_leave_open_whether_a_write_was_done(status, method, is_unknown):
+    found = error(status, "too slow", method=method)
+    assert found.maybe_done is is_unknown
+    assert ("carried out is unknown" in str(found)) is is_unknown
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 500, 596])
+def test_long_texts_of_a_server_are_cut(status):
+    long = "x" * 100_000
+    assert len(str(error(status, long, {"message": long, "errors": {"a": long, "b": "y"}}))) < 10_000
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"data": ' + "9" * 10_000 + "}", "", "null", "<html>"])
+def test_texts_that_are_no_answer(text):
+    assert answers.parse_body(text) == {}
+
+
+def test_answer_that_cannot_be_taken_apart():
+    with (
+        pytest.raises(errors.ApiError, match=r"the list of x: .*KeyError: 'vmid'") as caught,
+        answers.understood("the list of x"),
+    ):
+        {}["vmid"]
+    # It did answer: nobody needs to wait for it.
+    assert not caught.value.is_unreachable

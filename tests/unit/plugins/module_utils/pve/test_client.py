@@ -342,3 +342,28 @@ def test_client_without_libraries_names_the_package(monkeypatch):
 )
 def test_is_root(login, expected):
     assert PveClient(Connection(**{"host": "h", "user": "root@pam", **login})).is_root is expected
+
+
+def test_answer_that_fills_the_memory_is_broken_off(serve, monkeypatch):
+    monkeypatch.setattr(clients, "LARGEST_ANSWER_BYTES", 1024**2)
+    server = serve(Answer(data="x" * 2 * 1024**2))
+    with pytest.raises(errors.ApiError, match="more than 1 MiB"):
+        server.client().get("/version")
+    assert len(server.seen) == 1
+
+
+def test_answer_that_stops_halfway_is_a_time_out_and_not_asked_for_again(serve):
+    server = serve(Answer(body=b'{"data"', headers={"Content-Length": "100"}))
+    client, slept = no_sleep(server.connection(api_timeout_s=0.2))
+    with pytest.raises(errors.ApiTimeout, match="not answered"):
+        client.get("/version")
+    assert (len(server.seen), slept) == (1, [])
+
+
+def test_lost_login_leaves_nothing_open(serve):
+    server = serve(Answer(hang_up=True))
+    client = server.client(token_id=None, token_secret=None, password="secret")
+    with pytest.raises(errors.ApiError) as caught:
+        client.post("/nodes/pve1/lxc")
+    assert not caught.value.maybe_done
+    assert [seen.path for seen in server.seen] == ["/access/ticket"]

@@ -202,3 +202,23 @@ def test_free_vmids_says_when_the_range_is_full():
 def test_free_vmids_refuses_a_range_that_is_none(lowest, highest):
     with pytest.raises(errors.InvalidSpec, match="vmid_range"):
         next(cluster.free_vmids(Ids(), lowest, highest))
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        *(None, "text", 5, [1], [None]),
+        [{"type": "lxc"}],
+        [{**CT, "vmid": "many"}],
+        [{**CT, "maxmem": [1]}],
+        [{"type": "node"}],
+        [{"type": "storage", "storage": "x"}],
+    ],
+)
+def test_answers_of_another_kind_are_an_error(listed):
+    class Odd:
+        def get(self, _path, **_params):
+            return listed
+
+    with pytest.raises(errors.ApiError, match="not like one of Proxmox VE"):
+        cluster.read_cluster(Odd())

@@ -69,7 +69,11 @@ def test_host_and_port(given, host, port):
         ({"api_user": None}, "api_user"),
         ({"api_password": None}, "api_password"),
         ({"api_timeout": 3.0}, "api_timeout"),
+        ({"api_timeout": float("inf")}, "api_timeout"),
+        ({"api_timeout": float("nan")}, "api_timeout"),
         ({"connect_timeout": -1.0}, "connect_timeout"),
+        ({"connect_timeout": 0.0}, "connect_timeout"),
+        ({"connect_timeout": 1e12}, "connect_timeout"),
         ({"task_timeout": -0.5}, "task_timeout"),
     ],
 )
