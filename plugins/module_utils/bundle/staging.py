@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import secrets
@@ -35,17 +36,20 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Confl
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import ImageSource, RootfsSource
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
+    STATE_DIR,
     ContainerSpec,
     IdMap,
     Image,
     ImageConfig,
     MountKind,
+    Owner,
     Paths,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec import validate
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.build import build_config
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host_request import with_request
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.linux import cgroups_path
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.users import ResolvedUser, resolve_user
 
 
@@ -153,7 +157,7 @@ class Staging:
         )
 
     def _write_config(self, rootfs: Rootfs, user: ResolvedUser, resolved: Resolved) -> None:
-        spec = self.spec
+        spec = dataclasses.replace(self.spec, cgroups_path=self._cgroups_path())
         if self.network_namespace is not None:
             joined = dataclasses.replace(spec.namespaces, network=self.network_namespace)
             spec = dataclasses.replace(spec, namespaces=joined)
@@ -174,6 +178,21 @@ class Staging:
         )
         with os.fdopen(handle, "wb") as stream:
             stream.write(json.dumps(config, separators=(",", ":")).encode())
+
+    def _cgroups_path(self) -> str:
+        """Return the container's cgroup: two containers of one name must never share one.
+
+        Names are unique for one owner in one state directory only, and what ends one
+        container ends everything in its cgroup.
+        """
+        parts = []
+        if os.path.normpath(self.paths.state_dir) != STATE_DIR:
+            parts.append(hashlib.sha256(os.path.realpath(self.paths.state_dir).encode()).hexdigest()[:8])
+        if self.paths.owner is not Owner.PLAY:
+            parts.append(self.paths.owner.value)
+        return cgroups_path(
+            dataclasses.replace(self.spec, name="-".join([*parts, self.spec.name])), self.host
+        )
 
     def _record(self, rootfs: Rootfs, images: t.Mapping[str, Image], resolved: Resolved) -> BundleRecord:
         desired = desired_bundle(self.spec, self.source, rootfs.identity, self.network_namespace)

@@ -148,6 +148,32 @@ def test_bundle_owners_do_not_see_each_other(core, busybox):
     assert core.manager.names() == ["test"]
 
 
+def test_bundle_cgroups_of_one_name_differ(core, busybox, tmp_path):
+    """What ends one container ends all that is in its cgroup, so nobody else may be in it."""
+
+    def cgroup(paths, **more):
+        other = dataclasses.replace(core, paths=paths).fresh()
+        try:
+            bundle = other.manager.create(spec("true", **more), busybox)
+            other.manager.unmount(bundle)
+            return bundle.config["linux"]["cgroupsPath"]
+        finally:
+            rootfs.unmount_below(paths.state_dir)
+
+    elsewhere = dataclasses.replace(core.paths, state_dir=str(core.top / "s2"))
+    found = [
+        cgroup(core.paths),
+        cgroup(dataclasses.replace(core.paths, owner=Owner.CRI)),
+        cgroup(elsewhere),
+    ]
+    assert len(set(found)) == 3, found
+    assert cgroup(core.paths, cgroups_path="/mine") == "/mine"
+    record = core.manager.load("test").record
+    assert record.request["cgroups_path"] == "/mine"
+    assert cgroup(core.paths) == found[0]
+    assert "cgroups_path" not in core.manager.load("test").record.request
+
+
 # ---- the same or another ---------------------------------------------------------------------------------
 
 
