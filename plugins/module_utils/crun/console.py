@@ -112,7 +112,7 @@ def collect(
             if terminal in events and not _read(terminal, written, limit_bytes):
                 poller.unregister(terminal)
             if pidfd in events:
-                while terminal >= 0 and _read(terminal, written, limit_bytes, once=False):
+                while _read(terminal, written, limit_bytes, once=False):
                     pass
                 return _collected(child.wait(), written, limit_bytes)
     finally:

@@ -222,7 +222,13 @@ class CrunRuntime:
             with contextlib.suppress(CommandTimeout):
                 return self.wait(name, timeout_s)
         _signal(state, signal.SIGKILL)
-        return self.wait(name, removal.KILL_WAIT_S)
+        try:
+            return self.wait(name, removal.KILL_WAIT_S)
+        except CommandTimeout:
+            if self._known(name).is_alive:
+                raise
+            # Only conmon hangs: the exit code will not be known, and `repair` ends it.
+            return None
 
     def delete(self, name: str, *, force: bool = False) -> None:
         """Remove a container and everything that tells of it; its log stays.

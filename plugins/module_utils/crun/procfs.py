@@ -117,6 +117,31 @@ def descendants(pid: int) -> list[ProcessStat]:
     return [stat for stat in everyone if stat.pid in family and stat.pid != pid]
 
 
+def belonging_to(directory: str, *words: str) -> list[ProcessStat]:
+    """Return all processes that work in a directory or have one of these words on their command line.
+
+    A process in the middle of execve(2) has no command line, but a working directory.
+    """
+    wanted = {os.fsencode(word) for word in words}
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    related = (pid for pid in pids if _directory(pid) == directory or not wanted.isdisjoint(_words(pid)))
+    stats = (read_stat(pid) for pid in related)
+    return [stat for stat in stats if stat is not None and stat.is_alive]
+
+
+def _directory(pid: int) -> str:
+    # Others' processes may be none of our business, and any may be gone.
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/{pid}/cwd")
+    return ""
+
+
+def _words(pid: int) -> list[bytes]:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as stream:
+        return stream.read().split(b"\0")
+    return []
+
+
 def cgroups(pid: int) -> set[str]:
     """Return the paths of a process's cgroups, of all hierarchies."""
     with (

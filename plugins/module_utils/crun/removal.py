@@ -29,6 +29,9 @@ _MONITOR_GRACE_S = 2.0
 #: How long the kernel may take to end a process that was killed.
 KILL_WAIT_S = 10.0
 
+#: Rounds in which processes of a create that was cut short are looked for.
+_KILL_ROUNDS = 50
+
 #: Problems that need a container to be cleared away: nothing of it can be used any more.
 _HOPELESS = frozenset({Problem.HALF_CREATED, Problem.RUNTIME_STATE_BROKEN})
 
@@ -36,13 +39,10 @@ _HOPELESS = frozenset({Problem.HALF_CREATED, Problem.RUNTIME_STATE_BROKEN})
 def clear_away(host: CrunHost, layout: Layout) -> None:
     """Remove all traces of a container but its log; can be repeated, and ends what is still alive."""
     state = read_state(layout, host.cgroups)
-    is_hopeless = state is not None and not _HOPELESS.isdisjoint(state.problems)
-    # crun cannot kill what it does not know of; looked up while conmon still is their parent.
-    strays = _strays(layout, state) if state is not None and is_hopeless else []
-    is_alive = state is not None and state.is_alive
-    _end_monitor(layout, grace_s=0.0 if is_hopeless or is_alive else _MONITOR_GRACE_S)
-    for stray in strays:
-        procfs.send_signal(stray.pid, stray.start_time, signal.SIGKILL)
+    if state is not None and not _HOPELESS.isdisjoint(state.problems):
+        _kill_strays(layout, state)
+    else:
+        _end_monitor(layout, grace_s=0.0 if state is None or state.is_alive else _MONITOR_GRACE_S)
     if os.path.isdir(layout.runtime_dir):
         host.run(layout.name, argvs.delete_argv(host.programs, host.root, layout.name, force=True))
     if state is not None:
@@ -50,17 +50,38 @@ def clear_away(host: CrunHost, layout: Layout) -> None:
     forget(layout)
 
 
+def _kill_strays(layout: Layout, state: ContainerState) -> None:
+    """Kill the processes of a create that was cut short, and those that crun's broken state hides.
+
+    conmon and crun may still be at work, and fork themselves free while we look: only
+    when two looks in a row have found nobody there is nobody.
+    """
+    in_vain = 0
+    for _round in range(_KILL_ROUNDS):
+        strays = _strays(layout, state)
+        in_vain = 0 if strays else in_vain + 1
+        if in_vain == 2:
+            return
+        for stray in strays:
+            with procfs.held(stray.pid, stray.start_time) as pidfd:
+                if pidfd is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                    procfs.await_end(pidfd, KILL_WAIT_S)
+
+
 def _strays(layout: Layout, state: ContainerState) -> list[procfs.ProcessStat]:
-    """Return the processes of a container of which crun has no usable state."""
-    watcher = conmon_pid(layout)
-    found = procfs.descendants(watcher) if watcher is not None else []
+    # conmon's command line, and those of crun and of the first process until it becomes another program.
+    found = procfs.belonging_to(layout.monitor_dir, "--bundle=" + layout.monitor_dir, layout.monitor_dir)
+    for stat in list(found):
+        found += procfs.descendants(stat.pid)
     with contextlib.suppress(FileNotFoundError, ValueError), open(layout.init_pid_file, "rb") as stream:
         first = procfs.read_stat(int(stream.read()))
         group = _cgroup(state)
         # The id in the file may long be another's: only a process in the container's cgroup counts.
-        if first is not None and group is not None and group in procfs.cgroups(first.pid):
+        if first is not None and first.is_alive and group is not None and group in procfs.cgroups(first.pid):
             found.append(first)
-    return found
+    return [stat for stat in found if stat.is_alive]
 
 
 def _end_monitor(layout: Layout, *, grace_s: float) -> None:

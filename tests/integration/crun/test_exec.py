@@ -161,6 +161,19 @@ def test_exec_with_a_terminal_without_such_a_program(runtime: CrunRuntime, box: 
         runtime.exec(box, ["no-such-thing"], terminal=True)
 
 
+def test_exec_session_whose_terminal_never_comes(
+    runtime: CrunRuntime, box: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*_args: t.Any) -> t.NoReturn:
+        raise CommandTimeout("late")
+
+    monkeypatch.setattr(console.Receiver, "accept", late)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(CommandTimeout):
+        runtime.exec(box, ["sleep", "3006"], terminal=True)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_exec_session_resize_and_kill(runtime: CrunRuntime, box: str) -> None:
     session = runtime.exec_session(box, ExecRequest(args=("sh", "-c", "read x; stty size"), terminal=True))
     try:

@@ -21,6 +21,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState, Problem, Status
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 
 pytestmark = pytest.mark.host
@@ -232,6 +233,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun import creatio
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.argv import Programs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import SubprocessRunner
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 state_dir, run_dir, bundle, step, crun, conmon = sys.argv[1:]
 holder = creation
@@ -241,9 +243,10 @@ for module in modules:
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
 setattr(holder, name, die)
-CrunRuntime(
-    Paths(state_dir, run_dir), SubprocessRunner(), programs=Programs(crun=crun, conmon=conmon)
-).create(bundle, "one")
+with locked(run_dir + "/lock"):
+    CrunRuntime(
+        Paths(state_dir, run_dir), SubprocessRunner(), programs=Programs(crun=crun, conmon=conmon)
+    ).create(bundle, "one")
 """
 
 
@@ -305,12 +308,14 @@ def test_create_killed_at_any_time(runtime: CrunRuntime, paths: Paths, bundle: B
     child.kill()
     child.wait()
     child.stdout.close()
-    runtime.repair("one")
-    state = runtime.state("one")
-    if state is not None:
-        assert (state.status, state.problems) == (Status.CREATED, ()), "either whole or gone"
-        runtime.delete("one")
-    runtime.create(bundle("sh", "-c", "exit 3"), "one")
+    # A child between fork and exec holds the lock on: nobody gets here before conmon can be seen.
+    with locked(paths.run_dir + "/lock"):
+        runtime.repair("one")
+        state = runtime.state("one")
+        if state is not None:
+            assert (state.status, state.problems) == (Status.CREATED, ()), "either whole or gone"
+            runtime.delete("one")
+        runtime.create(bundle("sh", "-c", "exit 3"), "one")
     runtime.start("one")
     assert runtime.wait("one", 20) == 3
     runtime.delete("one")

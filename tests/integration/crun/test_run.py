@@ -91,6 +91,21 @@ def test_run_of_a_bundle_that_cannot_start_leaves_nothing(runtime: CrunRuntime, 
     assert runtime.state("job") is None
 
 
+def test_run_that_is_interrupted_leaves_nothing_running(
+    runtime: CrunRuntime, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_name: str, _timeout_s: float | None = None) -> int | None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runtime, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runtime.run(bundle(), "job")
+    state = runtime.state("job")
+    assert state is not None
+    assert (state.status, state.exit_code) == (Status.STOPPED, 137)
+
+
 def test_attach_sees_both_streams(runtime: CrunRuntime, bundle: Bundle) -> None:
     runtime.create(bundle("sh", "-c", "read x; echo out $x; echo err >&2; sleep 1000"), "one", stdin=True)
     with runtime.attach("one") as connection:

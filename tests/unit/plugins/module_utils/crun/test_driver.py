@@ -357,7 +357,9 @@ def test_stop_kills_after_the_signal(
 ) -> None:
     box.record()
     box.crun(child.pid, start_time(child.pid))
+    # Stopped once the state says so: it does not act upon TERM.
     os.kill(child.pid, signal.SIGSTOP)
+    os.waitpid(child.pid, os.WUNTRACED)
     assert runtime.stop("box", "TERM", timeout_s=0.05) is None
     assert child.wait(20) == -signal.SIGKILL
 
@@ -381,6 +383,27 @@ def test_stop_resumes_what_is_paused(
     runtime.stop("box", "TERM", timeout_s=20)
     assert verbs(recorder) == [["resume", "box"]]
     assert child.wait(20) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("is_dead", [True, False])
+def test_stop_when_the_kernel_or_conmon_hangs(
+    runtime: CrunRuntime, box: t.Any, monkeypatch: pytest.MonkeyPatch, is_dead: bool
+) -> None:
+    box.record()
+    box.alive()
+    monkeypatch.setattr(procfs, "send_signal", lambda *_: True)
+
+    def hang(_name: str, timeout_s: float | None = None) -> int | None:
+        if is_dead:
+            box.dead()
+        raise CommandTimeout("late")
+
+    monkeypatch.setattr(runtime, "wait", hang)
+    if is_dead:
+        assert runtime.stop("box", "KILL") is None
+    else:
+        with pytest.raises(CommandTimeout):
+            runtime.stop("box", "KILL")
 
 
 def test_stop_refuses_what_is_no_signal(runtime: CrunRuntime, box: t.Any) -> None:
@@ -496,6 +519,17 @@ def test_repair_kills_the_process_that_crun_does_not_know(
     monkeypatch.setattr(procfs, "cgroups", lambda pid: {"/mine"})
     assert runtime.repair("box") == (Problem.HALF_CREATED,)
     assert child.wait(20) == -signal.SIGKILL
+
+
+def test_repair_of_a_conmon_that_is_about_to_end(runtime: CrunRuntime, box: t.Any) -> None:
+    box.record()
+    box.dead()
+    mark = f"--cuuid={box.layout.socket_id}"
+    with subprocess.Popen(["sh", "-c", "read x", "conmon", mark], stdin=subprocess.PIPE) as conmon:
+        box.monitor("conmon.pid", str(conmon.pid))
+        assert conmon.stdin is not None
+        threading.Timer(0.05, conmon.stdin.close).start()
+        assert runtime.repair("box") == ()
 
 
 # ---- update -----

@@ -98,6 +98,21 @@ def test_descendants_by_parent_and_session() -> None:
             process.kill()
 
 
+def test_belonging_to(tmp_path: t.Any) -> None:
+    here = str(tmp_path)
+    command = ["sh", "-c", "read x", "--mark=1234", "other"]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE) as marked,
+        subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd=here) as working,
+    ):
+        found = procfs.belonging_to(here, "--mark=1234", "nobody")
+        assert {stat.pid for stat in found} == {marked.pid, working.pid}
+        assert procfs.belonging_to("/no/such/directory", "--mark=123") == []
+        marked.communicate()
+        working.communicate()
+    assert procfs.belonging_to(here, "--mark=1234") == []
+
+
 def test_cgroups_of_this_process() -> None:
     with open("/proc/self/cgroup", encoding="utf-8") as stream:
         assert procfs.cgroups(os.getpid()) == {line.rstrip().split(":", 2)[2] for line in stream}

@@ -251,3 +251,50 @@ def test_watches_of_a_directory_that_is_not_there(tmp_path: pathlib.Path) -> Non
     with pytest.raises(FileNotFoundError):
         watches.add(str(tmp_path / "none"))
     os.close(watches.handle)
+
+
+def test_main_detaches_and_tells_its_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[t.Any] = []
+    monkeypatch.setattr("sys.argv", ["-", "records", "exits", "lock", "boot", "title"])
+    monkeypatch.setattr(os, "fork", lambda: 0)
+    for name in ("setsid", "chdir", "dup2"):
+        monkeypatch.setattr(os, name, lambda *args, name=name: done.append((name, *args)))
+    monkeypatch.setattr(os, "write", lambda handle, data: done.append((handle, data)))
+    monkeypatch.setattr(rotation, "keep", lambda *args: done.append(args))
+    rotation.main()
+    assert done[:2] == [("setsid",), (1, b"%d\n" % os.getpid())]
+    assert [call[2] for call in done[2:5]] == [0, 1, 2], "the caller's pipes are let go"
+    assert done[5:] == [("chdir", "/"), ("records", "exits", "lock", "boot")]
+    os.close(done[2][1])
+
+
+def test_main_leaves_at_once_in_the_caller_s_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fork", lambda: 77)
+
+    def leave(code: int) -> t.NoReturn:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(SystemExit) as caught:
+        rotation.main()
+    assert caught.value.code == 0
+
+
+def test_watches_without_inotify(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rotation, "_IN_CLOEXEC", 1)
+    with pytest.raises(OSError, match="inotify"):
+        rotation._Watches()
+
+
+def test_settle_of_a_held_file_that_goes_away(log: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log.write_text("one")
+    rotation.settle(str(log), 3)
+    replace(log, "two")
+
+    def gone(*_paths: str) -> bool:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os.path, "samefile", gone)
+    assert rotation.settle(str(log), 3) is False

@@ -119,6 +119,14 @@ def test_feed_has_a_time_limit(layout: Layout, server: socket.socket) -> None:
             attach.feed(connection, b"x" * 1_000_000, timeout_s=0.05)
 
 
+def test_feed_of_a_connection_that_is_reset(layout: Layout, server: socket.socket) -> None:
+    with attach.connect(layout) as connection:
+        peer, _from = server.accept()
+        connection.send(b"not read by the other side")
+        peer.close()
+        attach.feed(connection, b"", timeout_s=20)
+
+
 def send_terminal(path: str, *, empty: bool = False) -> None:
     main, other = pty.openpty()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
