@@ -237,7 +237,7 @@ class _Create(_Maker):
                     )
             return Placed(spec.node, storage, "the task names it"), self._template(spec.node)
         with session.lock:
-            ranked = placement.rank(session.view(), need, session.ledger)
+            ranked = placement.rank(session.view(), need, session.ledger())
             problems: list[CoreError] = []
             for candidate in placement.require_eligible(ranked):
                 try:
@@ -245,7 +245,7 @@ class _Create(_Maker):
                 except NotFound as exc:
                     problems.append(exc)
                     continue
-                session.ledger.book(need, candidate)
+                session.ledger().book(need, candidate)
                 placed = Placed(candidate.node, candidate.storage, candidate.reason, tuple(ranked))
                 return placed, found
             raise problems[0]

@@ -12,6 +12,7 @@ next run reads what is there and plans from that.
 from __future__ import annotations
 
 import dataclasses
+import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.diff import DifferenceTracker
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
@@ -20,13 +21,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     TaskFailed,
     WrongState,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import (
-    guests,
-    lxc_new,
-    lxc_privileges,
-    lxc_raw,
-    tasks,
-)
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import guests, lxc_raw, tasks
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import Guest
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc import Container
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_create import CLONE_NOTE
@@ -44,6 +39,9 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_session imp
     reading_of,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_spec import LxcSpec, State
+
+if t.TYPE_CHECKING:
+    from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_new import Placed
 
 #: After these the config is not what it was when the plan was made.
 _BARRIERS = frozenset({Verb.SHUTDOWN, Verb.UNPROTECT, Verb.MIGRATE, Verb.MOVE})
@@ -63,7 +61,7 @@ class Result:
     #: Names of the steps that were, or in check mode would be, carried out.
     actions: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
-    placed: lxc_new.Placed | None = None
+    placed: Placed | None = None
 
     @property
     def changed(self) -> bool:
@@ -126,6 +124,8 @@ class _Work:
         """Say whether the user would see variables; without VM.Config.Options they are hidden, not absent."""
         if self.session.client.is_root:
             return True
+        from ansible_collections.pvecri.runtime.plugins.module_utils.pve import lxc_privileges  # noqa: PLC0415
+
         path = f"/vms/{actual.vmid}"
         if lxc_privileges.may(self.session.permissions(), path, "VM.Config.Options"):
             return True
@@ -151,6 +151,9 @@ class _Work:
         if self.session.check_mode:
             self.result.actions = made.verbs() + ([Verb.START.value] if self.spec.wants_running else [])
             return None
+        # Images, templates and placement: a container that is as asked should not wait for them.
+        from ansible_collections.pvecri.runtime.plugins.module_utils.pve import lxc_new  # noqa: PLC0415
+
         made_one = lxc_new.create(self.session, self.spec)
         self.result.placed = made_one.placed
         if made_one.is_new:
@@ -285,6 +288,8 @@ class _Work:
 
     def _check_allowed(self, made: Plan, actual: Actual) -> None:
         """Refuse what cannot be carried out to its end before anything is touched."""
+        from ansible_collections.pvecri.runtime.plugins.module_utils.pve import lxc_privileges  # noqa: PLC0415
+
         verbs = {step.verb: step for step in made.steps}
         if Verb.RAW in verbs:
             lxc_raw.check_possible(actual.vmid, actual.node, config_dir=self.session.config_dir)

@@ -11,18 +11,21 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     ApiError,
     Conflict,
     MissingPrivilege,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import cluster, lxc_raw, placement
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import cluster, lxc_raw
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.client import PveClient
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import ClusterView, Guest
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc import Container, Reading
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_plan import Actual
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_spec import TAG, LxcSpec
+
+if t.TYPE_CHECKING:
+    from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
+    from ansible_collections.pvecri.runtime.plugins.module_utils.pve.placement import Ledger
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -41,8 +44,6 @@ class Session:
     clock: t.Callable[[], float] = time.monotonic
     sleep: t.Callable[[float], None] = time.sleep
 
-    #: What was placed in this run, beyond what the cluster's figures show.
-    ledger: placement.Ledger = dataclasses.field(default_factory=placement.Ledger)
     #: Ids that this run has claimed.
     claimed: set[int] = dataclasses.field(default_factory=set)
     #: Templates that are known to be there, by node and source.
@@ -51,6 +52,7 @@ class Session:
     _view: ClusterView | None = None
     _is_current: bool = False
     _permissions: dict[str, t.Any] | None = None
+    _ledger: Ledger | None = None
 
     def container(self, node: str, vmid: int) -> Container:
         """Return the driver of one container."""
@@ -70,6 +72,16 @@ class Session:
             if self._permissions is None:
                 self._permissions = dict(self.client.get("/access/permissions"))
             return self._permissions
+
+    def ledger(self) -> Ledger:
+        """Return what was placed in this run, beyond what the cluster's figures show."""
+        # Only what makes containers needs it, and the modules' start time counts.
+        from ansible_collections.pvecri.runtime.plugins.module_utils.pve import placement  # noqa: PLC0415
+
+        with self.lock:
+            if self._ledger is None:
+                self._ledger = placement.Ledger()
+            return self._ledger
 
     def has_view(self) -> bool:
         """Say whether the cluster was read already, so that looking into it costs nothing."""
