@@ -30,6 +30,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan impo
     Step,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import without_defaults
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.result import ended
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.supervised import has_succeeded
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.task import Task
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
@@ -264,18 +266,26 @@ class _Application:
         try:
             engine.units.start(self.name)
         except CommandError as exc:
-            reason = program.last_failure(engine.paths, self.name)
-            if reason is None:
-                raise
-            raise CommandError(
-                f"the unit of container '{self.name}' could not start it: {reason}",
-                argv=exc.argv,
-                rc=exc.rc,
-                stdout=exc.stdout,
-                stderr=exc.stderr,
-            ) from exc
+            if not has_succeeded(engine, self.name):
+                raise self._start_failure(exc) from exc
         _bundle, intent = engine.known(self.name)
         engine.units.enable(self.name, intent.restart.name in {"always", "unless-stopped"})
+
+    def _start_failure(self, error: CommandError) -> CommandError:
+        """Return what systemctl does not tell: why the container does not run."""
+        reason = program.last_failure(self.engine.paths, self.name)
+        state = self.engine.state(self.name)
+        if reason is None and state is not None and not state.is_alive:
+            reason = ended(state)
+        if reason is None:
+            return error
+        return CommandError(
+            f"the unit of container '{self.name}' could not start it: {reason}",
+            argv=error.argv,
+            rc=error.rc,
+            stdout=error.stdout,
+            stderr=error.stderr,
+        )
 
     def _restore_secrets(self) -> None:
         bundle, _intent = self.engine.known(self.name)

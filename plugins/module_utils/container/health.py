@@ -15,6 +15,7 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import HealthRequest
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    CommandError,
     CommandTimeout,
     InvalidSpec,
     WrongState,
@@ -24,6 +25,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import Health
 #: Pauses between two checks while somebody waits: short at first, then at most this long.
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
+#: What a shell answers for a command that could not be run (sh(1), EXIT STATUS).
+NOT_RUN = 126
 #: As much of a check's output as is kept; Docker keeps the same.
 OUTPUT_LIMIT = 4096
 
@@ -93,6 +96,9 @@ def run_probe(execute: t.Callable[..., t.Any], check: HealthCheck) -> Probe:
         done = execute(list(check.command), timeout_s=check.timeout_s)
     except CommandTimeout as exc:
         return Probe(None, (exc.stdout + exc.stderr) or f"no answer within {check.timeout_s:g} s")
+    except CommandError as exc:
+        # Such as when the container is just about to end.
+        return Probe(NOT_RUN, str(exc))
     return Probe(done.rc, done.stdout + done.stderr)
 
 

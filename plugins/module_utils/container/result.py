@@ -20,8 +20,12 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.places im
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan import Plan, Status
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import HOST, NetworkRequest
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import spec_hash
+
+#: Lines of the log that an error quotes.
+_QUOTED_LINES = 10
 
 
 def describe(engine: Engine, observation: Observation) -> Plain:
@@ -67,6 +71,17 @@ def planned(description: Plain, plan: Plan, name: str) -> Plain:
     if plan.request is not None:
         description["spec_hash"] = spec_hash(plan.request)
     return description
+
+
+def ended(state: ContainerState) -> str:
+    """Say how a container ended, with the end of its log."""
+    code = "and nobody saw its exit code" if state.exit_code is None else f"with exit code {state.exit_code}"
+    killed = ", killed for want of memory" if state.oom_killed else ""
+    from ansible_collections.pvecri.runtime.plugins.module_utils.container import logs  # noqa: PLC0415
+
+    lines = logs.tail(state.log_path, _QUOTED_LINES) if state.log_path else []
+    said = f"; the end of its log: {' | '.join(lines)}" if lines else ""
+    return f"it ended {code}{killed}{said}"
 
 
 def _time(seconds: float | None) -> str | None:

@@ -22,9 +22,12 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.program i
     STATE_VARIABLE,
     failure_path,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandTimeout, CoreError
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_atomic
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import RUN_DIR, STATE_DIR, Paths
+
+#: Longer than systemd takes to see the main process of a unit.
+_EARLY_END_S = 0.3
 
 _USAGE = "usage: pvecri.pyz start|stop NAME"
 
@@ -46,6 +49,23 @@ def perform(engine: Engine, verb: str, name: str) -> None:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         write_atomic(path, str(exc).encode(), mode=0o600)
         raise
+    if _is_on_failure(engine, name):
+        # systemd takes a main process that ends before it was seen for a failure, and would repeat it.
+        with contextlib.suppress(CommandTimeout):
+            engine.runtime.wait(name, _EARLY_END_S)
+        if has_succeeded(engine, name):
+            engine.units.cancel(name)
+
+
+def has_succeeded(engine: Engine, name: str) -> bool:
+    """Tell whether the container is done, and its policy is to repeat failures only."""
+    state = engine.state(name)
+    is_done = state is not None and not state.is_alive and state.exit_code == 0
+    return is_done and _is_on_failure(engine, name)
+
+
+def _is_on_failure(engine: Engine, name: str) -> bool:
+    return engine.known(name)[1].restart.name == "on-failure"
 
 
 def main() -> t.NoReturn:

@@ -147,6 +147,10 @@ class Units:
         # A container that ends by SIGTERM leaves its unit failed, which nobody needs to look at.
         self._systemctl("reset-failed", unit, check=False)
 
+    def cancel(self, container: str) -> None:
+        """Give up the start that is going on, from within it."""
+        self._systemctl("--no-block", "stop", unit_name(container))
+
     def enable(self, container: str, enabled: bool) -> None:
         """Start the unit at boot, or do not."""
         self._systemctl("enable" if enabled else "disable", unit_name(container))

@@ -12,7 +12,7 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.container import health, logs
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.engine import Engine
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan import State, Step
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.result import describe
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.result import describe, ended
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.task import JobFailed, JobTimeout, Task
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState, Status
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
@@ -23,9 +23,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
 
 if t.TYPE_CHECKING:
     from ansible_collections.pvecri.runtime.plugins.module_utils.container.service import Result
-
-#: Lines of the log that an error quotes.
-_QUOTED_LINES = 10
 
 
 def wait_for(engine: Engine, task: Task, result: Result) -> None:
@@ -108,8 +105,5 @@ def _wait_healthy(engine: Engine, task: Task, result: Result) -> None:
 def _ended(name: str, state: ContainerState | None) -> WrongState:
     if state is None:
         return WrongState(f"container '{name}' was removed while its health was waited for")
-    code = "" if state.exit_code is None else f" with exit code {state.exit_code}"
-    ended = f"ended{code}" if state.status is Status.STOPPED else f"is {state.status}"
-    lines = logs.tail(state.log_path, _QUOTED_LINES) if state.log_path else []
-    said = f"; the end of its log: {' | '.join(lines)}" if lines else ""
-    return WrongState(f"container '{name}' {ended} while its health was waited for{said}")
+    what = ended(state) if state.status is Status.STOPPED else f"it is {state.status}"
+    return WrongState(f"container '{name}' does not run while its health is waited for: {what}")

@@ -22,7 +22,7 @@ unit={top}/units/$2
 value() {{ sed -n "s/^$1=//p" "$unit" | sed 's/%%/%/g; s/\$\$/$/g'; }}
 case $1 in
 start) eval "$(value Environment | sed 's/^/export /')"; sh -c "$(value ExecStart)" 2>{top}/errors || exit 1
-       test -s "$(value PIDFile)" ;;
+       sleep 0.1; pid=$(cat "$(value PIDFile)"); test -e /proc/$pid && ! grep -q ') Z' /proc/$pid/stat ;;
 stop) eval "$(value Environment | sed 's/^/export /')"; sh -c "$(value ExecStop)" ;;
 enable) mkdir -p {top}/units/multi-user.target.wants
         ln -sf "$unit" {top}/units/multi-user.target.wants/ ;;
@@ -202,3 +202,11 @@ def test_secrets_reach_a_unit_after_a_reboot_only_by_a_task(box, manager, tmp_pa
     assert "secrets of container 'c' are gone" in (tmp_path / "errors").read_text()
     assert box.ensure(**task)["container"]["state"] == "running"
     assert box.execute("cat", "/run/secret") == "hunter2"
+
+
+def test_what_ends_at_once_is_reported_with_its_log(box, manager):
+    refused = box.refuse(restart_policy="always", command=["sh", "-c", "echo cannot >&2; exit 3"])
+    assert "it ended with exit code 3; the end of its log: cannot" in refused["msg"]
+    done = box.ensure(restart_policy="on-failure", command=["true"])
+    assert done["container"]["exit_code"] == 0
+    assert "--no-block stop" in manager()

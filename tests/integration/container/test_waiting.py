@@ -152,7 +152,7 @@ def test_container_that_ends_while_its_health_is_waited_for(box):
         health_check=check("false", retries=99),
     )
     assert refused["error"] == "wrong_state"
-    assert "ended with exit code 9" in refused["msg"]
+    assert "it ended with exit code 9" in refused["msg"]
     assert "cannot start" in refused["msg"]
 
 

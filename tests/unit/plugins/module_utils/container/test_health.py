@@ -9,7 +9,11 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.command import Comp
 from ansible_collections.pvecri.runtime.plugins.module_utils.container import health
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.health import Probe, Unhealthy
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import HealthRequest
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandTimeout, WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    CommandError,
+    CommandTimeout,
+    WrongState,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import HealthCheck
 
 IMAGE = HealthCheck(command=("image-check",), interval_s=5.0, timeout_s=6.0, start_period_s=7.0, retries=8)
@@ -48,6 +52,7 @@ def test_choose_check(asked, image, check):
         (Completed([], 1, "out ", "err"), Probe(1, "out err")),
         (CommandTimeout("late", stdout="half"), Probe(None, "half")),
         (CommandTimeout("late"), Probe(None, "no answer within 6 s")),
+        (CommandError("crun failed"), Probe(126, "crun failed")),
     ],
 )
 def test_run_probe(answer, probe):
