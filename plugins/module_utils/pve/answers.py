@@ -29,7 +29,7 @@ _PROXY_PROBLEMS = {
 }
 
 #: With these the request was, or may have been, on its way to what should carry it out.
-_MAYBE_DONE = frozenset({502, 504, 596, 597, 598, 599})
+_MAYBE_DONE = frozenset({502, 504, 596, 597, 598})
 
 #: Longest text of a server that is repeated in an error.
 _LONGEST_TEXT = 2000
