@@ -251,7 +251,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.ansible_edge import
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.describe import bundle_as_dict
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.manager import BundleManager
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.service import Request, State, perform
-from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.verify import require_valid
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import SubprocessRunner
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
 from ansible_collections.pvecri.runtime.plugins.module_utils.options.argument_spec import (
@@ -272,6 +271,11 @@ _VERIFIED = "verified"
 def run(params: dict[str, t.Any], context: Context) -> Outcome:
     """Bring one bundle to the state that is asked for."""
     if params["state"] == _VERIFIED:
+        # The whole schema, which other runs can do without.
+        from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.verify import (  # noqa: PLC0415
+            require_valid,
+        )
+
         require_valid(params["path"])
         return Outcome(values={"bundle": None, "problems": []})
     runner = SubprocessRunner()

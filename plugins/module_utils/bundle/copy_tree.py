@@ -28,10 +28,15 @@ def copy_tree(source: int, target: int) -> None:
     _copy_directory(source, target, {}, (target, "."))
 
 
+#: Directories within each other; each costs two descriptors of the usual 1024.
+_DEPTH_MAX = 200
+
 _Links = dict[tuple[int, int], str]
 
 
 def _copy_directory(source: int, target: int, links: _Links, top: tuple[int, str]) -> None:
+    if top[1].count("/") > _DEPTH_MAX:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     with os.scandir(source) as entries:
         names = sorted(entry.name for entry in entries)
     for name in names:

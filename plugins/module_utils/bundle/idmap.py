@@ -38,9 +38,14 @@ def user_namespace(uid_maps: t.Sequence[IdMap], gid_maps: t.Sequence[IdMap]) -> 
     A namespace needs a process to be born in: a child that waits and is killed.
     """
     ready, tell = os.pipe2(os.O_CLOEXEC)
+    parent = os.getpid()
     child = os.fork()
     if child == 0:  # pragma: no cover - coverage does not see this process
         try:
+            # It has the parent's locks, which must not outlive it.
+            syscalls.die_with_parent()
+            if os.getppid() != parent:
+                os._exit(1)
             syscalls.unshare(syscalls.CLONE_NEWUSER)
             os.write(tell, b"1")
             signal.pause()

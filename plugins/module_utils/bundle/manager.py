@@ -19,7 +19,6 @@ import dataclasses
 import json
 import os
 import re
-import shutil
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.bundle import (
@@ -38,7 +37,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.desired impo
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.record import BundleRecord, read_record
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, InvalidSpec, WrongState
-from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked, write_atomic
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked, remove_tree, write_atomic
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 
 if t.TYPE_CHECKING:
@@ -328,6 +327,10 @@ class BundleManager:
         path = self._staging_path(name)
         if os.path.lexists(path):
             _remove_whole(path)
+        self._forget_secrets(name)
+
+    def _forget_secrets(self, name: str) -> None:
+        """Remove secrets of a name that no bundle has any more."""
         if not os.path.isdir(os.path.join(self.paths.run_dir, "secrets", self.paths.owner)):
             return
         from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.contents import (  # noqa: PLC0415
@@ -380,7 +383,7 @@ def _remove_whole(path: str) -> None:
         return
     _unmount_whole(path)
     try:
-        shutil.rmtree(path)
+        remove_tree(path)
     except OSError as exc:
         raise CoreError(
             f"{exc.filename or path} cannot be removed: {os.strerror(exc.errno or 0)}",

@@ -17,7 +17,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import secrets
 import stat
 import time
 import typing as t
@@ -66,7 +65,7 @@ class Staging:
     final: str
     network_namespace: str | None = None
     extra: dict[str, t.Any] = dataclasses.field(default_factory=dict)
-    instance: str = dataclasses.field(default_factory=lambda: secrets.token_hex(6))
+    instance: str = dataclasses.field(default_factory=lambda: os.urandom(6).hex())
     warnings: list[str] = dataclasses.field(default_factory=list)
 
     def build(self, rootfs: Rootfs, images: t.Mapping[str, Image]) -> BundleRecord:

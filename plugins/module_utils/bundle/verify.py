@@ -80,7 +80,7 @@ def _host_side(path: str, config: dict[str, t.Any]) -> t.Iterator[Problem]:
     for stage, hooks in (config.get("hooks") or {}).items():
         for number, hook in enumerate(hooks):
             # Only a hook of the container's own stages runs from its own root file system.
-            if stage != "startContainer" and not os.access(hook["path"], os.X_OK):
+            if stage != "startContainer" and not _is_program(hook["path"]):
                 yield Problem(
                     f"$.hooks.{stage}[{number}].path", "bundle/hook", f"{hook['path']} cannot be run"
                 )
@@ -90,6 +90,14 @@ def _host_side(path: str, config: dict[str, t.Any]) -> t.Iterator[Problem]:
             yield Problem(
                 f"$.linux.namespaces[{number}].path", "bundle/namespace", f"{joined} does not exist"
             )
+
+
+def _is_program(path: str) -> bool:
+    try:
+        return os.access(path, os.X_OK)
+    except ValueError:
+        # A null character, or half a surrogate pair: no file has such a name.
+        return False
 
 
 def _check_root(path: str, root: dict[str, t.Any]) -> t.Iterator[Problem]:

@@ -10,13 +10,13 @@ A new volume begins with what the image has at the place where it is mounted.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import shutil
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.copy_tree import copy_tree
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, InvalidSpec
-from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked, remove_tree
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
@@ -50,7 +50,7 @@ def named_volume(paths: Paths, name: str, content: int | None, *, owner: tuple[i
             # One fixed name: what a killed process left there is seen, and the lock says that it is dead.
             temporary = os.path.join(paths.volumes, f".new.{name}")
             if os.path.lexists(temporary):
-                shutil.rmtree(temporary)
+                remove_tree(temporary)
             fill(temporary, content, owner)
             os.rename(temporary, path)
     return path
@@ -69,11 +69,13 @@ def fill(path: str, content: int | None, owner: tuple[int, int] = (0, 0)) -> Non
         finally:
             os.close(handle)
     except OSError as exc:
-        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove_tree(path)
         raise CoreError(
             f"the image's content cannot be copied to {path}: {os.strerror(exc.errno or 0)}",
             hint="Make room on its file system" if exc.errno == 28 else None,
         ) from exc
     except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove_tree(path)
         raise

@@ -21,7 +21,6 @@ import fcntl
 import json
 import os
 import re
-import secrets
 import threading
 import typing as t
 
@@ -106,7 +105,7 @@ class StoreFiles:
                 raw["names"] = [other for other in raw.get("names") or () if other != name]
             write_atomic(path, json.dumps(images).encode(), mode=0o600)
             # Another mark than before makes a process that has the old list in memory read it again.
-            os.pwrite(lock, secrets.token_hex(_MARK // 2).encode(), 0)
+            os.pwrite(lock, os.urandom(_MARK // 2).hex().encode(), 0)
         finally:
             os.close(lock)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import json
 import lzma
@@ -246,6 +247,46 @@ def test_layer_hostile_harms_nothing(core, tmp_path, case):
     assert victim.read_text() == "mine"
     assert victim.stat().st_ino == inode
     assert victim.stat().st_nlink == 1
+
+
+OVERLAY_MARKS = {
+    "redirect": {"trusted.overlay.redirect": b"/../../../../{dir}"},
+    "redirect of the host's root": {"trusted.overlay.redirect": b"/etc"},
+    "metacopy": {"trusted.overlay.metacopy": b"", "trusted.overlay.redirect": b"/{victim}"},
+    "opaque": {"trusted.overlay.opaque": b"y"},
+    "origin": {"trusted.overlay.origin": b"\x00\xfb\x1d\x00"},
+    "user marks": {"user.overlay.redirect": b"/etc", "user.overlay.opaque": b"y"},
+}
+
+
+@pytest.mark.parametrize("case", OVERLAY_MARKS)
+def test_layer_with_marks_of_overlayfs_shows_nothing_of_the_host(core, tmp_path, case):
+    """Attributes that steer overlayfs, put into a layer by its author: the store does not take them out."""
+    victim = tmp_path / "dir" / "victim"
+    victim.parent.mkdir()
+    victim.write_text("mine")
+
+    def filled(value):
+        value = value.replace(b"{victim}", str(victim)[1:].encode())
+        return value.replace(b"{dir}", str(victim.parent)[1:].encode())
+
+    marks = {name: filled(value) for name, value in OVERLAY_MARKS[case].items()}
+    lower = tar_layer([directory("d"), File("d/low", b"low"), File("f", b"low")])
+    upper = tar_layer([directory("d", xattrs=marks), File("d/high", b"high"), File("f", b"x", xattrs=marks)])
+    try:
+        _, root = make(core, tmp_path, lower, upper)
+    except CoreError:
+        assert core.manager.names() == []
+    else:
+        # A redirection leads to another directory of the image at most, never out of its layers.
+        shown: set[str] = set()
+        with contextlib.suppress(PermissionError):
+            shown |= set(os.listdir(root / "d"))
+        assert shown <= {"low", "high", "passwd", "group"}
+        assert "web" in (root / "etc/passwd").read_text()
+        with contextlib.suppress(OSError):
+            assert (root / "f").read_bytes() in (b"x", b"low", b"\0")
+    assert victim.read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", ["etc/passwd", "etc/group"])
