@@ -105,7 +105,9 @@ class FakeCluster:
 
     def requests_seen(self) -> list[tuple[str, str]]:
         """Return method and path (without /api2/json) of every request so far."""
-        return [(method, path.removeprefix("/api2/json")) for method, path, _ in list(self.pve.requests)]
+        return [
+            (method, path.removeprefix("/api2/json")) for method, path, _unused in list(self.pve.requests)
+        ]
 
     def forget_requests(self) -> None:
         """Start counting from nothing."""

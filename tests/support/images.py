@@ -196,7 +196,7 @@ class OciLayout:
             **platform,
             "config": dict(config or {}),
             "rootfs": {"type": "layers", "diff_ids": [digest_of(layer) for layer in layers]},
-            "history": [{"created": CREATED, "created_by": "test"} for _ in layers],
+            "history": [{"created": CREATED, "created_by": "test"} for _unused in layers],
         }
         layer_type = DOCKER_LAYER if docker else OCI_LAYER + ("+gzip" if compress else "")
         packed = [gzip.compress(layer, 1, mtime=0) if compress else layer for layer in layers]
@@ -215,7 +215,7 @@ class OciLayout:
         """Add an index of ``{"architecture[/variant]": manifest digest}`` and return its digest."""
         manifests = []
         for platform, digest in members.items():
-            architecture, _, variant = platform.partition("/")
+            architecture, _unused, variant = platform.partition("/")
             manifests.append(
                 {
                     "mediaType": DOCKER_MANIFEST if docker else OCI_MANIFEST,

@@ -118,7 +118,7 @@ class BackupDouble:
         kept: set[str] = set()
         for rule, period in _PERIODS.items():
             # A period that an earlier rule has a backup of needs none of this rule's.
-            covered = {_stamp(period, ctime, name) for ctime, name, _ in mine if name in kept}
+            covered = {_stamp(period, ctime, name) for ctime, name, _unused in mine if name in kept}
             left = int(rules.get(f"keep-{rule}", 0))
             for ctime, name, volume in mine:
                 stamp = _stamp(period, ctime, name)
@@ -157,7 +157,7 @@ class BackupDouble:
 
     async def _feature(self, values: Values, user: str) -> dict[str, int]:
         container = self.pve.ct(values["vmid"])
-        storages = {mount["volume"].split(":")[0] for _, mount in container.volumes()}
+        storages = {mount["volume"].split(":")[0] for _unused, mount in container.volumes()}
         fit = all(self.pve.storages[name]["type"] in _SNAPSHOT_TYPES for name in storages)
         return {"hasFeature": int(fit)}
 

@@ -72,7 +72,7 @@ class Registry:
         self.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -134,7 +134,7 @@ class Registry:
 
     def blob_path(self, digest: str) -> pathlib.Path:
         """Return the file in which the registry keeps a blob, for a test that damages it."""
-        algorithm, _, value = digest.partition(":")
+        algorithm, _unused, value = digest.partition(":")
         return self.root / "data/docker/registry/v2/blobs" / algorithm / value[:2] / value / "data"
 
     def _config(self, port: int) -> str:

@@ -79,6 +79,6 @@ def forget_secrets(paths: Paths, name: str, keep: t.Collection[str] = ()) -> Non
     except FileNotFoundError:
         return
     for entry in entries:
-        owner, _, instance = entry.rpartition(".")
+        owner, _unused, instance = entry.rpartition(".")
         if owner == name and instance not in keep:
             shutil.rmtree(os.path.join(root, entry), ignore_errors=True)

@@ -62,5 +62,5 @@ def _config(bundle: Bundle) -> dict[str, t.Any] | None:
 
 
 def _hidden(line: str, secret: set[str]) -> str:
-    name, equals, _ = line.partition("=")
+    name, equals, _unused = line.partition("=")
     return f"{name}{equals}{HIDDEN}" if name in secret else line

@@ -152,7 +152,7 @@ def _mount_one_by_one(layers: t.Sequence[str], target: str, upper: str | None, w
     options = [("lowerdir+", layer) for layer in layers]
     if upper and work:
         options += [("upperdir", upper), ("workdir", work)]
-    if any(len(os.fsencode(value)) >= _FSCONFIG_MAX for _, value in options):
+    if any(len(os.fsencode(value)) >= _FSCONFIG_MAX for _unused, value in options):
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     context = syscalls.fsopen("overlay")
     try:

@@ -149,7 +149,7 @@ class Units:
 
     def cancel(self, container: str) -> None:
         """Give up the start that is going on, from within it."""
-        self._systemctl("--no-block", "stop", unit_name(container))
+        self._systemctl("--no-block", "stop", unit_name(container), check=False)
 
     def enable(self, container: str, enabled: bool) -> None:
         """Start the unit at boot, or do not."""

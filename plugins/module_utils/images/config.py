@@ -71,7 +71,7 @@ def _environment(value: t.Any) -> tuple[tuple[str, str], ...]:
     """Split ``NAME=value``; a line without '=' is a variable without value, a later line wins."""
     found: dict[str, str] = {}
     for line in _texts(value, "config.Env"):
-        name, _, text = line.partition("=")
+        name, _unused, text = line.partition("=")
         if name:
             found[name] = text
     return tuple(found.items())

@@ -151,7 +151,7 @@ def parse_location(text: str, *, field: str = "image") -> Location:
         if not rest or re.search(r"\s", rest):
             raise InvalidSpec(field, f"{quoted(text)} names no image in a store")
         return Location(transport, path=rest)
-    path, _, inner = rest.partition(":") if transport is not Transport.DIR else (rest, "", "")
+    path, _unused, inner = rest.partition(":") if transport is not Transport.DIR else (rest, "", "")
     if not path.startswith("/"):
         raise InvalidSpec(field, f"{quoted(path)} is no absolute path", hint=f"Write '{transport}:/…'")
     if "\0" in text or "\n" in text:
@@ -311,5 +311,5 @@ def same_path_prefix(name: str) -> str | None:
     """Return the part of an internal name that all contents of one path share; None for other names."""
     if not name.startswith(f"{INTERNAL}/"):
         return None
-    head, dash, _ = name.rpartition("-")
+    head, dash, _unused = name.rpartition("-")
     return head + dash if dash and ":" in head else None

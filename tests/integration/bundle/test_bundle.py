@@ -639,7 +639,7 @@ def test_config_unreadable(core, busybox):
     bundle = core.manager.create(spec("true"), busybox)
     pathlib.Path(bundle.path, "config.json").write_text("{")
     with pytest.raises(WrongState, match="cannot be read"):
-        _ = core.manager.load("test").config
+        _unused = core.manager.load("test").config
 
 
 # ---- verify ----------------------------------------------------------------------------------------------
@@ -689,7 +689,7 @@ def test_verify_names_place_and_rule(core, tmp_path, change, path, rule):
     found = rules(core, tmp_path)
     path = path.replace("[-1].source", f"[{len(config.get('mounts', ())) - 1}].source")
     path = path.replace("[-1].path", f"[{len(config['linux']['namespaces']) - 1}].path")
-    assert (path, rule) in found or (path in [p for p, _ in found] and rule.startswith("schema")), found
+    assert (path, rule) in found or (path in [p for p, _unused in found] and rule.startswith("schema")), found
 
 
 def test_verify_no_bundle(core, tmp_path):

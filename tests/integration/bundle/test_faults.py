@@ -333,7 +333,7 @@ def test_kill_fetch(core, layout, tmp_path, when):
     argv = [sys.executable, "-c", code, core.paths.state_dir, core.paths.run_dir, layout]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with subprocess.Popen(argv, env=env) as victim:
-        for _ in range(600):
+        for _unused in range(600):
             if mark.exists() or victim.poll() is not None:
                 break
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -376,7 +376,7 @@ def test_kill_skopeo_in_the_middle_of_a_layer(core, tmp_path):
                 os.killpg(victim.pid, signal.SIGKILL)
         hit += victim.returncode == -signal.SIGKILL
     assert hit, "not one of the kills came in time"
-    image, _ = core.store.ensure(source)
+    image, _unused = core.store.ensure(source)
     assert len(os.listdir(os.path.join(image.layer_dirs[0], "d"))) == 5000
     layers = json.loads(pathlib.Path(core.paths.storage, "overlay-layers/layers.json").read_text())
     assert len(layers) == 1
@@ -405,10 +405,12 @@ def test_two_processes_make_the_same_bundle(core, layout, is_warm):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with contextlib.ExitStack() as stack:
-        both = [stack.enter_context(subprocess.Popen(argv, env=env, text=True, **pipes)) for _ in range(3)]
+        both = [
+            stack.enter_context(subprocess.Popen(argv, env=env, text=True, **pipes)) for _unused in range(3)
+        ]
         answers = [process.communicate("x", timeout=100) for process in both]
     assert [process.returncode for process in both] == [0, 0, 0], answers
-    assert sum(int(out) for out, _ in answers) == (0 if is_warm else 1)
+    assert sum(int(out) for out, _unused in answers) == (0 if is_warm else 1)
     bundle = core.manager.load("test")
     assert bundle.problems == []
     assert bundle.is_mounted

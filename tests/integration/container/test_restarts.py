@@ -209,4 +209,3 @@ def test_what_ends_at_once_is_reported_with_its_log(box, manager):
     assert "it ended with exit code 3; the end of its log: cannot" in refused["msg"]
     done = box.ensure(restart_policy="on-failure", command=["true"])
     assert done["container"]["exit_code"] == 0
-    assert "--no-block stop" in manager()

@@ -110,18 +110,18 @@ def test_command_gives_code_and_streams(connect: Connect, box: str, rc: int) -> 
 def test_words_are_not_interpreted_on_the_way(connect: Connect, box: str, words: str) -> None:
     import shlex
 
-    rc, stdout, _ = connect().exec_command(f"printf %s {shlex.quote(words)}", sudoable=False)
+    rc, stdout, _unused = connect().exec_command(f"printf %s {shlex.quote(words)}", sudoable=False)
     assert (rc, stdout.decode()) == (0, words)
 
 
 def test_input_is_binary(connect: Connect, box: str) -> None:
-    rc, stdout, _ = connect().exec_command("cat", in_data=BINARY * 500, sudoable=False)
+    rc, stdout, _unused = connect().exec_command("cat", in_data=BINARY * 500, sudoable=False)
     assert (rc, stdout) == (0, BINARY * 500)
 
 
 def test_environment_is_the_container_s(connect: Connect, box: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_OF_THE_HOST", "x")
-    _rc, stdout, _ = connect().exec_command("env", sudoable=False)
+    _rc, stdout, _unused = connect().exec_command("env", sudoable=False)
     names = {line.partition("=")[0] for line in stdout.decode().splitlines()}
     assert {"PATH", "BASE", "HOME"} <= names <= {"PATH", "BASE", "HOME", "PWD", "SHLVL", "OLDPWD", "_"}
 

@@ -112,7 +112,7 @@ def test_attach_sees_both_streams(runtime: CrunRuntime, bundle: Bundle) -> None:
         runtime.start("one")
         connection.settimeout(20)
         connection.send(b"in\n")
-        packets = [connection.recv(8193) for _ in range(2)]
+        packets = [connection.recv(8193) for _unused in range(2)]
     assert sorted(packets) == [bytes([Stream.STDOUT]) + b"out in\n", bytes([Stream.STDERR]) + b"err\n"]
 
 

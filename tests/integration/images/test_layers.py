@@ -70,7 +70,7 @@ def test_layer_whiteout_hides_file_and_directory(core, tmp_path):
         [directory("d"), File("d/gone", b"1"), File("d/kept", b"2"), directory("e"), File("e/x")]
     )
     upper = tar_layer([File("d/.wh.gone"), File(".wh.e")])
-    _, root = make(core, tmp_path, lower, upper)
+    _unused, root = make(core, tmp_path, lower, upper)
     assert sorted(os.listdir(root / "d")) == ["kept"]
     assert not (root / "e").exists()
 
@@ -78,7 +78,7 @@ def test_layer_whiteout_hides_file_and_directory(core, tmp_path):
 def test_layer_opaque_directory_hides_all_below(core, tmp_path):
     lower = tar_layer([directory("d"), File("d/old", b"1"), directory("d/sub"), File("d/sub/x", b"2")])
     upper = tar_layer([directory("d", 0o700), File("d/.wh..wh..opq"), File("d/new", b"3")])
-    _, root = make(core, tmp_path, lower, upper)
+    _unused, root = make(core, tmp_path, lower, upper)
     assert sorted(os.listdir(root / "d")) == ["new"]
     assert stat.S_IMODE((root / "d").stat().st_mode) == 0o700
 
@@ -86,14 +86,14 @@ def test_layer_opaque_directory_hides_all_below(core, tmp_path):
 def test_layer_directory_replaced_by_file_and_back(core, tmp_path):
     lower = tar_layer([directory("a"), File("a/x", b"1"), File("b", b"2")])
     upper = tar_layer([File("a", b"now a file"), directory("b"), File("b/y", b"3")])
-    _, root = make(core, tmp_path, lower, upper)
+    _unused, root = make(core, tmp_path, lower, upper)
     assert (root / "a").read_bytes() == b"now a file"
     assert (root / "b/y").read_bytes() == b"3"
 
 
 def test_layer_hard_links_share_one_inode(core, tmp_path):
     layer = tar_layer([File("one", b"same", 0o600), hard_link("two", "one"), hard_link("bin/three", "two")])
-    _, root = make(core, tmp_path, layer)
+    _unused, root = make(core, tmp_path, layer)
     inodes = {(root / name).stat().st_ino for name in ("one", "two", "bin/three")}
     assert len(inodes) == 1
     assert (root / "one").stat().st_nlink == 3
@@ -116,7 +116,7 @@ def test_layer_owner_mode_setuid_and_time(core, tmp_path):
             File("o", b"", 0o640, 123456, 654321),
         ]
     )
-    _, root = make(core, tmp_path, layer)
+    _unused, root = make(core, tmp_path, layer)
     found = {name: (root / name).stat() for name in ("s", "g", "sticky", "o")}
     assert {name: stat.S_IMODE(found[name].st_mode) for name in found} == {
         "s": 0o4755,
@@ -133,7 +133,7 @@ def test_layer_xattrs_and_file_capabilities(core, tmp_path):
     layer = tar_layer(
         [File("ping", b"#", 0o755, xattrs={"security.capability": NET_RAW, "user.note": "grüße".encode()})]
     )
-    _, root = make(core, tmp_path, layer)
+    _unused, root = make(core, tmp_path, layer)
     assert os.getxattr(root / "ping", "security.capability") == NET_RAW
     assert os.getxattr(root / "ping", "user.note") == "grüße".encode()
 
@@ -172,7 +172,7 @@ def test_layer_device_nodes_fifo_and_links(core, tmp_path):
             symlink("dangling", "../../../../nowhere"),
         ]
     )
-    _, root = make(core, tmp_path, layer)
+    _unused, root = make(core, tmp_path, layer)
     assert (root / "dev/null").stat().st_rdev == os.makedev(1, 3)
     assert stat.S_ISBLK((root / "blk").stat().st_mode)
     assert (root / "blk").stat().st_rdev == os.makedev(7, 99)
@@ -183,13 +183,13 @@ def test_layer_device_nodes_fifo_and_links(core, tmp_path):
 
 def test_layer_strange_names(core, tmp_path):
     names = ["with space", "new\nline", "umläut", "-rf", "a:b,c=d", "x" * 255]
-    _, root = make(core, tmp_path, tar_layer([File(f"odd/{name}", name.encode()) for name in names]))
+    _unused, root = make(core, tmp_path, tar_layer([File(f"odd/{name}", name.encode()) for name in names]))
     assert {name: (root / "odd" / name).read_bytes() for name in names} == {n: n.encode() for n in names}
 
 
 def test_layer_top_directory_is_that_of_the_store(core, tmp_path):
     """What the writable part is given for ``/`` is what the image shows there, not what we would choose."""
-    _, root = make(core, tmp_path, tar_layer([directory("./", 0o750, uid=5, gid=6), File("f")]))
+    _unused, root = make(core, tmp_path, tar_layer([directory("./", 0o750, uid=5, gid=6), File("f")]))
     layer = os.stat(core.store.list()[0].layer_dirs[0])
     shown = root.stat()
     assert (shown.st_mode, shown.st_uid, shown.st_gid) == (layer.st_mode, layer.st_uid, layer.st_gid)
@@ -236,7 +236,7 @@ def test_layer_hostile_harms_nothing(core, tmp_path, case):
         File(filled(e.path), e.content, e.mode, kind=e.kind, link=filled(e.link)) for e in HOSTILE[case]
     ]
     try:
-        _, root = make(core, tmp_path, tar_layer(entries))
+        _unused, root = make(core, tmp_path, tar_layer(entries))
     except CommandError:
         assert leftovers(core)[0] == []
         assert core.manager.names() == []
@@ -274,7 +274,7 @@ def test_layer_with_marks_of_overlayfs_shows_nothing_of_the_host(core, tmp_path,
     lower = tar_layer([directory("d"), File("d/low", b"low"), File("f", b"low")])
     upper = tar_layer([directory("d", xattrs=marks), File("d/high", b"high"), File("f", b"x", xattrs=marks)])
     try:
-        _, root = make(core, tmp_path, lower, upper)
+        _unused, root = make(core, tmp_path, lower, upper)
     except CoreError:
         assert core.manager.names() == []
     else:
@@ -317,7 +317,7 @@ def test_layer_users_behind_a_link_out_of_the_image_come_from_the_image(core, tm
         ]
     )
     link = tar_layer([symlink("etc/passwd", "passwd.real")])
-    bundle, _ = make(core, tmp_path, layer, link, user="eve")
+    bundle, _unused = make(core, tmp_path, layer, link, user="eve")
     assert bundle.config["process"]["user"]["uid"] == 4711
 
 
@@ -326,7 +326,7 @@ def test_layer_volume_over_a_link_does_not_copy_the_host(core, tmp_path):
     secret.mkdir()
     (secret / "key").write_text("private")
     layer = tar_layer([symlink("data", str(secret))])
-    bundle, _ = make(
+    bundle, _unused = make(
         core, tmp_path, layer, config={"Volumes": {"/data": {}}}, command=("/bin/ls", "-A", "/data")
     )
     for folder, _dirs, files in os.walk(os.path.join(bundle.path, "volumes")):

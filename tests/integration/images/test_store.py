@@ -97,7 +97,7 @@ def test_registry_pull_then_nothing_is_asked(core, layout, make_registry):
 def test_registry_tag_moves(core, layout, make_registry):
     registry = make_registry()
     registry.push(f"oci:{layout.path}:v1", "app:latest")
-    first, _ = core.store.ensure(plain(registry, "app"))
+    first, _unused = core.store.ensure(plain(registry, "app"))
     registry.push(f"oci:{layout.path}:v2", "app:latest")
     assert core.store.ensure(plain(registry, "app")) == (first, False)
     assert core.store.ensure(plain(registry, "app", policy=PullPolicy.NEVER)) == (first, False)
@@ -125,7 +125,7 @@ def test_registry_always_asks_after_a_reboot_too(core, layout, make_registry):
 def test_registry_down(core, layout, make_registry):
     registry = make_registry()
     registry.push(f"oci:{layout.path}:v1", "app:1")
-    image, _ = core.store.ensure(plain(registry, "app:1"))
+    image, _unused = core.store.ensure(plain(registry, "app:1"))
     registry.stop()
     assert core.store.ensure(plain(registry, "app:1", policy=PullPolicy.NEWER)) == (image, False)
     assert "was not asked for a newer image" in core.store.warnings[0]
@@ -202,7 +202,7 @@ def trusted(registry, name="app:1", **more):
 
 def test_credentials_work_and_are_nowhere(core, private):
     source = trusted(private, username="joe", password=PASSWORD)
-    image, _ = core.store.ensure(source)
+    image, _unused = core.store.ensure(source)
     assert version(image) == "1"
     assert PASSWORD not in repr(source)
     assert all(PASSWORD not in argument for call in core.runner.calls for argument in call)
@@ -218,7 +218,7 @@ def test_credentials_work_and_are_nowhere(core, private):
 def test_credentials_from_a_file(core, private, tmp_path):
     authfile = tmp_path / "auth.json"
     authfile.write_bytes(auth_document(private.address, "joe", PASSWORD))
-    image, _ = core.store.ensure(trusted(private, authfile=str(authfile)))
+    image, _unused = core.store.ensure(trusted(private, authfile=str(authfile)))
     assert version(image) == "1"
 
 
@@ -241,7 +241,7 @@ def test_certificate_unknown(core, private):
     with pytest.raises(CommandError, match="x509") as caught:
         core.store.ensure(source)
     assert "ca_file" in caught.value.hint
-    image, _ = core.store.ensure(dataclasses.replace(source, tls_verify=False))
+    image, _unused = core.store.ensure(dataclasses.replace(source, tls_verify=False))
     assert version(image) == "1"
 
 
@@ -301,7 +301,7 @@ def test_index_gives_the_platform(core, tmp_path, make_registry, docker):
     layout.add_index("multi", members)
     registry = make_registry()
     index = registry.push(f"oci:{layout.path}:multi", "app:1", everything=True, docker=docker)
-    native, _ = core.store.ensure(plain(registry, "app:1"))
+    native, _unused = core.store.ensure(plain(registry, "app:1"))
     foreign = plain(registry, "app:1", platform=Platform(architecture=FOREIGN))
     image, fetched = core.store.ensure(foreign)
     assert fetched
@@ -364,7 +364,7 @@ def test_local_ref_missing(core, layout):
 
 def test_local_layout_that_changed_is_another_image(core, layout):
     source = ImageSource(reference=f"oci:{layout.path}:v1")
-    first, _ = core.store.ensure(source)
+    first, _unused = core.store.ensure(source)
     layout.add_image("v1", [busybox_layer(), tar_layer([File("version", b"new")])], {"Cmd": ["sh"]})
     assert core.store.find(source) is None
     second, fetched = core.store.ensure(source)
@@ -453,12 +453,12 @@ def test_together_one_fetches_for_all(core, layout, policy):
         return store.ensure(source)
 
     with concurrent.futures.ThreadPoolExecutor(count) as pool:
-        futures = [pool.submit(fetch) for _ in range(count)]
+        futures = [pool.submit(fetch) for _unused in range(count)]
         threading.Timer(0.5, release.set).start()
         results = [future.result(60) for future in futures]
     assert Once.copies == 1
-    assert len({image.id for image, _ in results}) == 1
-    assert all(fetched for _, fetched in results)
+    assert len({image.id for image, _unused in results}) == 1
+    assert all(fetched for _unused, fetched in results)
 
 
 def test_together_different_images_do_not_wait_for_each_other(core, layout):
@@ -498,12 +498,12 @@ def test_timeout_kills_and_next_run_works(core, layout):
 
 def test_remove_by_name_id_and_repeat(core, layout):
     source = ImageSource(reference=f"oci:{layout.path}:v1")
-    image, _ = core.store.ensure(source)
+    image, _unused = core.store.ensure(source)
     assert core.store.remove(source.reference) is True
     assert core.store.find(source) is None
     assert core.store.remove(source.reference) is False
     assert not any(os.path.exists(layer) for layer in image.layer_dirs)
-    image, _ = core.store.ensure(source)
+    image, _unused = core.store.ensure(source)
     assert core.store.remove(image.id) is True
     assert core.store.remove(f"sha256:{image.id}") is False
 
@@ -512,8 +512,8 @@ def test_remove_one_of_two_names(core, layout, make_registry):
     registry = make_registry()
     registry.push(f"oci:{layout.path}:v1", "app:1")
     registry.push(f"oci:{layout.path}:v1", "app:2")
-    first, _ = core.store.ensure(plain(registry, "app:1"))
-    second, _ = core.store.ensure(plain(registry, "app:2"))
+    first, _unused = core.store.ensure(plain(registry, "app:1"))
+    second, _unused = core.store.ensure(plain(registry, "app:2"))
     assert first.id == second.id
     assert core.store.remove(f"{registry.address}/app:1")
     assert core.store.find(f"{registry.address}/app:1") is None
@@ -552,7 +552,7 @@ def test_remove_counts_damaged_records_as_users(core, layout):
 
 def test_store_layer_directory_gone_is_fetched_again(core, layout):
     source = ImageSource(reference=f"oci:{layout.path}:v1")
-    image, _ = core.store.ensure(source)
+    image, _unused = core.store.ensure(source)
     core.store.ensure(ImageSource(reference=f"oci:{layout.path}:v2"))
     # The lowest layer, which both images share.
     shutil.rmtree(os.path.dirname(image.layer_dirs[-1]))

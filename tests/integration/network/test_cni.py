@@ -86,7 +86,7 @@ def test_add_check_delete(cni: Cni, config: NetworkConfig, pinned: Pin, tmp_path
     assert result.mac is not None
     assert cni.result("one") == result
     assert taken(tmp_path) == ["10.199.0.2"]
-    assert "eth0" in netns.run_inside(path, lambda: [name for _, name in socket.if_nameindex()])
+    assert "eth0" in netns.run_inside(path, lambda: [name for _unused, name in socket.if_nameindex()])
     cni.check("one")
     with served(path, 8000, b"hello"):
         assert fetch("10.199.0.2", 8000) == b"hello"

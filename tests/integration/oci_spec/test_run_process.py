@@ -338,7 +338,7 @@ class TestHooks:
 
     def test_hook_that_reads_nothing_does_not_fail(self, box):
         hook = Hook(stage="createRuntime", path="/bin/true")
-        for _ in range(20):
+        for _unused in range(20):
             answer = box.run("true", hooks=(hook,))
             assert answer.rc == 0, answer.err
 

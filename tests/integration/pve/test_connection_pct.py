@@ -123,7 +123,7 @@ class TestCommands:
         )
 
     def test_exit_code_arrives_over_a_terminal(self, connect):
-        rc, stdout, _ = connect().exec_command("echo out; exit 255")
+        rc, stdout, _unused = connect().exec_command("echo out; exit 255")
         assert (rc, stdout.split()) == (255, [b"out"])
 
     def test_death_by_signal(self, connect):
@@ -147,21 +147,23 @@ class TestCommands:
     def test_words_are_not_interpreted_on_the_way(self, connect, words):
         import shlex
 
-        rc, stdout, _ = connect().exec_command(f"printf %s {shlex.quote(words)}", sudoable=False)
+        rc, stdout, _unused = connect().exec_command(f"printf %s {shlex.quote(words)}", sudoable=False)
         assert (rc, stdout.decode()) == (0, words)
 
     def test_input_is_binary(self, connect):
-        rc, stdout, _ = connect().exec_command("cat", in_data=BINARY, sudoable=False)
+        rc, stdout, _unused = connect().exec_command("cat", in_data=BINARY, sudoable=False)
         assert (rc, stdout) == (0, BINARY)
 
     def test_environment_of_the_node_stays_outside(self, connect, monkeypatch):
         monkeypatch.setenv("SECRET_OF_THE_NODE", "x")
-        _, stdout, _ = connect().exec_command("env", sudoable=False)
+        _unused, stdout, _unused = connect().exec_command("env", sudoable=False)
         names = {line.partition("=")[0] for line in stdout.decode().splitlines()}
         assert {"HOME", "PATH", "LANG"} <= names <= {"HOME", "PATH", "LANG", "PWD", "OLDPWD", "SHLVL", "_"}
 
     def test_other_user(self, connect):
-        rc, stdout, _ = connect(ansible_pct_user="nobody").exec_command("id -un; echo a\\'b", sudoable=False)
+        rc, stdout, _unused = connect(ansible_pct_user="nobody").exec_command(
+            "id -un; echo a\\'b", sudoable=False
+        )
         assert (rc, stdout) == (0, b"nobody\na'b\n")
 
     def test_running_is_asked_for_once_and_only_after_a_failure(self, connect, node):

@@ -179,7 +179,7 @@ def test_file_wins_over_the_environment(build, monkeypatch):
 
 
 def test_cache_saves_the_request(cluster, build):
-    first, second = (build(options_cache=True) for _ in range(2))
+    first, second = (build(options_cache=True) for _unused in range(2))
     assert hosts(first) == hosts(second)
     assert len(cluster.requests_seen()) == 1
     build(options_cache=True, cache=False)

@@ -113,7 +113,7 @@ class TestPresent:
     def test_rival_job_is_told_apart_by_the_log(self, pve_cluster, backup):
         pve_cluster.backups.rival = True
         result = backup()
-        first, _ = sorted(volumes(pve_cluster))
+        first, _unused = sorted(volumes(pve_cluster))
         assert result["backup"]["volid"] == f"backups:{first}"
         assert len(result["backups"]) == 2
 

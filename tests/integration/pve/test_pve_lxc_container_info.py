@@ -87,7 +87,7 @@ def test_nodes_are_shown(pve_cluster, info):
 def test_configs_take_one_request_each(pve_cluster, info):
     result = info(config=True, hostname=["web-*"])
     assert [container["config"]["hostname"] for container in result["containers"]] == ["web-1", "web-2"]
-    assert sorted(path for _, path in pve_cluster.requests_seen()) == [
+    assert sorted(path for _unused, path in pve_cluster.requests_seen()) == [
         "/cluster/resources",
         "/nodes/pve1/lxc/201/config",
         "/nodes/pve2/lxc/202/config",
@@ -104,7 +104,7 @@ def test_config_that_cannot_be_read_is_a_warning(pve_cluster, info):
 
 def test_current_takes_one_request_for_each_node(pve_cluster, info):
     assert vmids(info(current=True)) == [201, 202, 203, 204]
-    assert sorted(path for _, path in pve_cluster.requests_seen()) == [
+    assert sorted(path for _unused, path in pve_cluster.requests_seen()) == [
         "/cluster/resources",
         "/nodes/pve1/lxc",
         "/nodes/pve2/lxc",

@@ -148,7 +148,7 @@ def test_task_with_warnings_succeeds_and_warns(pve_cluster, container, snapshot)
     pve_cluster.pve.add_ceph_storage("rbd")
     container.config["mp0"] = "rbd:vm-201-disk-1,mp=/data,size=1G"
 
-    async def warn(*_):
+    async def warn(*_unused):
         from fakepve import TaskError
 
         raise TaskError("WARNINGS: 1")
@@ -205,7 +205,7 @@ def test_two_plays_at_once_end_with_one_snapshot(pve_cluster, container, tmp_pat
         except CoreError as exc:
             outcomes.append(exc.code)
 
-    plays = [threading.Thread(target=play) for _ in range(2)]
+    plays = [threading.Thread(target=play) for _unused in range(2)]
     for play_thread in plays:
         play_thread.start()
     for play_thread in plays:

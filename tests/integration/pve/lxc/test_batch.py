@@ -103,7 +103,7 @@ def test_batch_sees_what_lists_show(cluster, run, meddle):
     cluster.forget_requests()
     meddle(cluster.pve.ct(300))
     run(check=True, containers=[entry], memory=256, state="started")
-    assert any(path.endswith("/config") for _, path in cluster.requests_seen())
+    assert any(path.endswith("/config") for _unused, path in cluster.requests_seen())
 
 
 def test_batch_full_sees_everything(cluster, run):
@@ -175,7 +175,7 @@ def test_batch_removes_all(cluster, run):
 
 def test_batch_restarts_each_time(cluster, run):
     fill(cluster, 2)
-    for _ in range(2):
+    for _unused in range(2):
         assert [
             c["actions"] for c in run(containers=names(2), state="restarted", memory=256)["containers"]
         ] == [
@@ -194,7 +194,7 @@ def test_batch_in_check_mode(cluster, run):
 
 def test_batch_looks_for_a_template_once(cluster, run):
     run(containers=names(8), **SHARED)
-    looked = [path for _, path in cluster.requests_seen() if path.endswith("/storage/local/content")]
+    looked = [path for _unused, path in cluster.requests_seen() if path.endswith("/storage/local/content")]
     assert 1 <= len(looked) <= 2
 
 

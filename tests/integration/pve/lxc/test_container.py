@@ -563,7 +563,7 @@ class TestImages:
 class TestPlacement:
     def test_named_node_and_storage_need_no_view_of_the_cluster(self, cluster, run):
         run(vmid=300, node="pve2", **WEB)
-        paths = [path for _, path in cluster.requests_seen()]
+        paths = [path for _unused, path in cluster.requests_seen()]
         assert cluster.pve.ct(300).node == "pve2"
         assert "/nodes/pve2/lxc" in paths
 
@@ -593,12 +593,14 @@ class TestPlacement:
         assert f"vztmpl/{name}" in cluster.pve.storages["local"]["volumes"]
         assert f"ostemplate=local%3Avztmpl%2F{name}" in sent(cluster, "/lxc")
         run(hostname="b", **options)
-        assert [path for _, path in writes(cluster) if path.endswith("/aplinfo")] == ["/nodes/pve1/aplinfo"]
+        assert [path for _unused, path in writes(cluster) if path.endswith("/aplinfo")] == [
+            "/nodes/pve1/aplinfo"
+        ]
         assert not run(hostname="b", **options)["changed"]
 
     def test_template_by_name_that_the_storage_has_needs_no_download(self, cluster, run):
         run(hostname="a", ostemplate="debian-12-standard", storage="local-lvm")
-        assert not any(path.endswith("/aplinfo") for _, path in cluster.requests_seen())
+        assert not any(path.endswith("/aplinfo") for _unused, path in cluster.requests_seen())
 
     def test_template_by_a_name_that_nobody_knows(self, cluster, run):
         result = run(fails=True, hostname="a", node="pve1", storage="local-lvm", ostemplate="debian-99")

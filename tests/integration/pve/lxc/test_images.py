@@ -124,7 +124,7 @@ def test_image_in_check_mode_is_not_even_pulled(cluster, run, layout):
 def test_batch_brings_an_image_once(cluster, run, layout):
     entries = [{"hostname": f"a{number}"} for number in range(6)]
     run(containers=entries, image=f"oci:{layout.path}:plain", storage="local-lvm", node="pve1")
-    assert len([path for _, path in writes(cluster) if path.endswith("/upload")]) == 1
+    assert len([path for _unused, path in writes(cluster) if path.endswith("/upload")]) == 1
     assert len(cluster.pve.cts) == 6
 
 

@@ -174,7 +174,7 @@ def test_two_plays_at_once_make_one_container(cluster, tmp_path):
     cluster.pve.time_scale = 0.02
     cluster.pve.ct_secs["create"] = 10
     params = {**WEB, "state": "started"}
-    plays = [Play(cluster, params, tmp_path) for _ in range(3)]
+    plays = [Play(cluster, params, tmp_path) for _unused in range(3)]
     results = [play.result() for play in plays]
     assert [result.get("msg") for result in results] == [None] * 3
     assert len({result["container"]["vmid"] for result in results}) == 1
@@ -209,7 +209,9 @@ def test_two_plays_at_once_remove_one_container(cluster, tmp_path):
     cluster.pve.time_scale = 0.02
     cluster.pve.ct_secs["destroy"] = 10
     cluster.pve.add_ct(300, "web-1", status="running", config={"tags": "pvecri"})
-    plays = [Play(cluster, {"vmid": 300, "state": "absent", "lock_timeout": 20}, tmp_path) for _ in range(2)]
+    plays = [
+        Play(cluster, {"vmid": 300, "state": "absent", "lock_timeout": 20}, tmp_path) for _unused in range(2)
+    ]
     results = [play.result() for play in plays]
     assert [result.get("msg") for result in results] == [None] * 2
     assert cluster.pve.cts == []

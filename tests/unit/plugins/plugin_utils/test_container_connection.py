@@ -105,7 +105,7 @@ def test_files_go_in_chunks(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPa
     host = Host()
     connection = connected(host)
     connection.put_file(str(source), "/t")
-    assert [(len(data or b""), "cat >> /t" in command) for command, data, _ in host.calls] == [
+    assert [(len(data or b""), "cat >> /t" in command) for command, data, _unused in host.calls] == [
         (65536, False),
         (1, True),
     ]
@@ -118,7 +118,7 @@ def test_empty_file_has_no_input(tmp_path: pathlib.Path) -> None:
     (tmp_path / "source").touch()
     host = Host()
     connected(host).put_file(str(tmp_path / "source"), "/t")
-    assert [data for _, data, _ in host.calls] == [None]
+    assert [data for _unused, data, _unused in host.calls] == [None]
 
 
 def test_copies_that_fail(tmp_path: pathlib.Path) -> None:

@@ -36,7 +36,7 @@ def copied(pair):
 
 
 def test_copy_tree_owner_mode_and_time(pair):
-    source, _ = pair
+    source, _unused = pair
     (source / "d").mkdir()
     (source / "d/f").write_bytes(b"x" * 3000)
     (source / "d/l").symlink_to("/etc/passwd")
@@ -60,7 +60,7 @@ def test_copy_tree_owner_mode_and_time(pair):
 
 
 def test_copy_tree_hard_links_stay_links(pair):
-    source, _ = pair
+    source, _unused = pair
     (source / "a").write_text("1")
     (source / "d").mkdir()
     os.link(source / "a", source / "d/b")
@@ -72,7 +72,7 @@ def test_copy_tree_hard_links_stay_links(pair):
 
 
 def test_copy_tree_special_files(pair):
-    source, _ = pair
+    source, _unused = pair
     os.mkfifo(source / "pipe", 0o640)
     os.mknod(source / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
     os.mknod(source / "disk", stat.S_IFBLK | 0o600, os.makedev(7, 9))
@@ -87,7 +87,7 @@ def test_copy_tree_special_files(pair):
 
 
 def test_copy_tree_attributes_but_not_those_of_an_overlay(pair):
-    source, _ = pair
+    source, _unused = pair
     (source / "f").touch()
     os.setxattr(source / "f", "user.note", b"hi")
     os.setxattr(source / "f", "trusted.overlay.origin", b"x")
@@ -106,7 +106,7 @@ def test_copy_tree_attributes_but_not_those_of_an_overlay(pair):
 
 
 def test_copy_tree_sparse_and_large(pair):
-    source, _ = pair
+    source, _unused = pair
     with open(source / "f", "wb") as stream:
         stream.seek(3 << 20)
         stream.write(b"end" * 100_000)
@@ -119,7 +119,7 @@ def test_copy_tree_sparse_and_large(pair):
 
 
 def test_copy_tree_without_copy_file_range(pair, monkeypatch):
-    source, _ = pair
+    source, _unused = pair
     (source / "f").write_bytes(os.urandom(3 << 20))
 
     def refuse(*_args):

@@ -167,7 +167,7 @@ def test_running_containers(tmp_path):
 def test_running_containers_passes_over_a_zombie(tmp_path):
     child = subprocess.Popen(["/bin/true"])
     try:
-        for _ in range(2000):
+        for _unused in range(2000):
             if pathlib.Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
                 break
             os.sched_yield()

@@ -108,7 +108,7 @@ def test_create_that_fails_with_crun_s_state_left(runtime: CrunRuntime, recorder
         answering(message="no")(argv, options)
 
     recorder.answers["conmon"] = half
-    recorder.answers["delete"] = lambda *_: os.rmdir(box.layout.runtime_dir)
+    recorder.answers["delete"] = lambda *_unused: os.rmdir(box.layout.runtime_dir)
     with pytest.raises(CommandError):
         runtime.create(box.bundle(), "box")
     assert verbs(recorder) == [["delete", "--force", "box"]]
@@ -276,7 +276,7 @@ def test_kill_of_one_that_ends_meanwhile(
 ) -> None:
     box.record()
     box.alive()
-    monkeypatch.setattr(procfs, "send_signal", lambda *_: False)
+    monkeypatch.setattr(procfs, "send_signal", lambda *_unused: False)
     with pytest.raises(WrongState, match="no process"):
         runtime.kill("box")
 
@@ -391,7 +391,7 @@ def test_stop_when_the_kernel_or_conmon_hangs(
 ) -> None:
     box.record()
     box.alive()
-    monkeypatch.setattr(procfs, "send_signal", lambda *_: True)
+    monkeypatch.setattr(procfs, "send_signal", lambda *_unused: True)
 
     def hang(_name: str, timeout_s: float | None = None) -> int | None:
         if is_dead:
@@ -671,7 +671,7 @@ def test_children_are_bounded(paths: Paths, tree: CgroupTree, box: t.Any) -> Non
     box.alive()
     threads = [
         threading.Thread(target=driver.kill, args=("box", "USR1"), kwargs={"everyone": True})
-        for _ in range(8)
+        for _unused in range(8)
     ]
     for thread in threads:
         thread.start()

@@ -145,7 +145,7 @@ def test_unchanged_files_are_not_read_again(files, monkeypatch):
 
 def test_many_threads_read_the_same(files):
     found = []
-    threads = [threading.Thread(target=lambda: found.append(files.by_id(ID))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: found.append(files.by_id(ID))) for _unused in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -65,7 +65,7 @@ def test_request_goes_where_it_should(serve, method):
 def test_request_reuses_its_connection(serve):
     server = serve(Answer(data=1))
     client = server.client()
-    for _ in range(5):
+    for _unused in range(5):
         client.get("/version")
     client.close()
     assert server.connections == 1
@@ -74,7 +74,7 @@ def test_request_reuses_its_connection(serve):
 def test_client_may_be_used_by_threads(serve):
     server = serve(Answer(data=1))
     client = server.client()
-    threads = [threading.Thread(target=client.get, args=("/version",)) for _ in range(8)]
+    threads = [threading.Thread(target=client.get, args=("/version",)) for _unused in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -213,7 +213,7 @@ def test_connection_that_is_not_taken_is_a_time_out_of_its_own(tmp_path):
         listener.bind((HOST, 0))
         listener.listen(0)
         port = listener.getsockname()[1]
-        fillers = [socket.socket() for _ in range(4)]
+        fillers = [socket.socket() for _unused in range(4)]
         for filler in fillers:
             filler.setblocking(False)
             filler.connect_ex((HOST, port))
@@ -233,7 +233,7 @@ def closed_port():
 
 
 def test_refused_connection_was_not_done():
-    client, _ = no_sleep(Connection(HOST, "a@pve", port=closed_port(), token_id="t", token_secret="s"))
+    client, _unused = no_sleep(Connection(HOST, "a@pve", port=closed_port(), token_id="t", token_secret="s"))
     with pytest.raises(errors.ApiError, match=r"no connection to 127\.0\.0\.1") as caught:
         client.post("/x")
     assert not caught.value.maybe_done
@@ -241,7 +241,7 @@ def test_refused_connection_was_not_done():
 
 
 def test_unknown_host_is_named():
-    client, _ = no_sleep(Connection("pve.invalid", "a@pve", token_id="t", token_secret="s"))
+    client, _unused = no_sleep(Connection("pve.invalid", "a@pve", token_id="t", token_secret="s"))
     with pytest.raises(errors.ApiError, match=r"pve\.invalid:8006"):
         client.get("/x")
 
@@ -299,7 +299,7 @@ def test_plain_http_server_is_a_tls_failure():
         listener.listen(1)
 
         def answer():
-            peer, _ = listener.accept()
+            peer, _unused = listener.accept()
             with peer:
                 peer.recv(100)
                 peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -307,7 +307,7 @@ def test_plain_http_server_is_a_tls_failure():
         thread = threading.Thread(target=answer)
         thread.start()
         port = listener.getsockname()[1]
-        client, _ = no_sleep(Connection(HOST, "a@pve", port=port, token_id="t", token_secret="s"))
+        client, _unused = no_sleep(Connection(HOST, "a@pve", port=port, token_id="t", token_secret="s"))
         with pytest.raises(errors.ApiError, match="TLS with"):
             client.post("/version")
         thread.join()

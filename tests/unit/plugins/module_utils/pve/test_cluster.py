@@ -100,7 +100,7 @@ def test_new_container_is_asked_of_its_node_once(new):
     listed = [{"vmid": 102, "name": "new", "status": "running", "tags": "x"}, {"vmid": 999, "name": "unseen"}]
     client = Client([*NODES, CT, new], pve1=listed)
     view = cluster.read_cluster(client)
-    assert [path for path, _ in client.asked] == ["/cluster/resources", ("nodes", "pve1", "lxc")]
+    assert [path for path, _unused in client.asked] == ["/cluster/resources", ("nodes", "pve1", "lxc")]
     fresh = view.container(102)
     assert (fresh.name, fresh.status, fresh.tags) == ("new", "running", ("x",))
     assert fresh.pool == new.get("pool"), "the node's list knows no pools"
@@ -165,7 +165,7 @@ def test_read_configs_keeps_each_error_in_its_place():
     configs = cluster.read_configs(client, [good, bad])
     assert configs[1] == {"hostname": "x"}
     assert isinstance(configs[2], errors.ApiError)
-    assert all(params == {"current": True} for _, params in client.asked)
+    assert all(params == {"current": True} for _unused, params in client.asked)
 
 
 class Ids:

@@ -278,12 +278,12 @@ def test_compare_raw_lines_by_key():
     assert delta.raw == {"lxc.cap.drop": ("a",), "lxc.x": ("1",)}
     assert tracker.before() == {"lxc.cap.drop": ["a", "b"]}
     assert tracker.after() == {"lxc.cap.drop": ["a"], "lxc.x": ["1"]}
-    delta, _ = compare({"lxc": {"lxc.init.uid": None}}, config)
+    delta, _unused = compare({"lxc": {"lxc.init.uid": None}}, config)
     assert delta.raw == {"lxc.init.uid": None}
 
 
 def test_compare_without_adoption_adds_no_tag():
-    delta, _ = compare({"memory": 1024}, {"tags": "web"}, adopt=False)
+    delta, _unused = compare({"memory": 1024}, {"tags": "web"}, adopt=False)
     assert delta.put == {"memory": 1024}
 
 
@@ -309,7 +309,7 @@ def test_compare_intent_tag(tags, options, intent, expected):
 
 
 def test_compare_shows_values_in_the_diff():
-    _, tracker = compare(
+    _unused, tracker = compare(
         {"memory": 1024, "onboot": True, "env": {"A": "2"}, "networks": {"net0": None}},
         {"env": "A=1\0B=2", "net0": NET},
     )

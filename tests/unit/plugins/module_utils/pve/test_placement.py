@@ -129,7 +129,7 @@ def test_rank_lets_thin_storages_be_given_out_more_than_once(free_gib, size_gib,
     world = view([node("a")], [storage("thin", "a", free_gib=free_gib, kind="lvmthin")])
     ledger = Ledger()
     wanted = need(disks={"thin": size_gib * GIB})
-    for _ in range(3):
+    for _unused in range(3):
         candidate = rank(world, wanted, ledger)[0]
         assert candidate.is_eligible is fits
         ledger.book(wanted, candidate)
@@ -147,7 +147,7 @@ def test_rank_only_one_node():
 def test_ledger_spreads_what_is_not_there_yet():
     world, ledger = view([node("a"), node("b")], EVERYWHERE), Ledger()
     chosen = []
-    for _ in range(6):
+    for _unused in range(6):
         best = require_eligible(rank(world, need(1024, cores=2), ledger))[0]
         ledger.book(need(1024, cores=2), best)
         chosen.append(best.node)
@@ -159,7 +159,7 @@ def test_ledger_spreads_what_is_not_there_yet():
 def test_ledger_spreads_beyond_what_there_is():
     world, ledger = view([node("a", cpus=1), node("b", cpus=1)], EVERYWHERE), Ledger()
     chosen = []
-    for _ in range(12):
+    for _unused in range(12):
         best = rank(world, need(64), ledger)[0]
         ledger.book(need(64), best)
         chosen.append(best.node)
@@ -168,7 +168,7 @@ def test_ledger_spreads_beyond_what_there_is():
 
 def test_ledger_runs_out():
     world, ledger = view([node("a", free_gib=2)], EVERYWHERE), Ledger()
-    for _ in range(2):
+    for _unused in range(2):
         ledger.book(need(1024), require_eligible(rank(world, need(1024), ledger))[0])
     with pytest.raises(Conflict, match="0 MiB of memory free"):
         require_eligible(rank(world, need(1024), ledger))

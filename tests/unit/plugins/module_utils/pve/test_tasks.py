@@ -163,7 +163,7 @@ def test_read_log_asks_for_page_after_page(monkeypatch):
     monkeypatch.setattr(tasks, "_LOG_PAGE", 10)
     cluster = Cluster(RUNNING, log=[str(n) for n in range(25)])
     assert tasks.read_log(cluster, UPID) == [str(n) for n in range(25)]
-    assert [params["start"] for _, params in cluster.asked] == [0, 10, 20]
+    assert [params["start"] for _unused, params in cluster.asked] == [0, 10, 20]
 
 
 @pytest.mark.parametrize(
