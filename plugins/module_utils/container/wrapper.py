@@ -70,7 +70,7 @@ def read_given(path: str, field: str = "bundle") -> Given:
         raise NotFound(
             f"{field}: '{path}' is no bundle, it has no {CONFIG_FILE}", hint="Make it with oci_bundle"
         ) from exc
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise InvalidSpec(field, f"{name} is no JSON: {exc}") from exc
     if not isinstance(config, dict):
         raise InvalidSpec(field, f"{name} holds no JSON object")
@@ -114,6 +114,9 @@ class WrapperManager(BundleManager):
         places = WrapperPaths(paths.state_dir, paths.run_dir, paths.owner)
         super().__init__(places, store, runner)
 
+    def _forget_secrets(self, name: str) -> None:
+        """Leave all secrets alone: they belong to the bundle of that name that a wrapper may stand for."""
+
     def stage_wrapper(
         self,
         name: str,
@@ -129,6 +132,8 @@ class WrapperManager(BundleManager):
         """
         from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec import validate  # noqa: PLC0415
 
+        # As it was given first: what follows relies on its form.
+        validate.check(given.config)
         config, rootfs = adapt_config(given, network_namespace=network_namespace, mounts=mounts, name=name)
         validate.check(config)
         if not os.path.isdir(rootfs):
