@@ -85,8 +85,10 @@ class _Work:
         self.executed: set[str] = set()
         self.done: set[Verb] = set()
         self.conflicts = 0
-        #: The step under way.
+        #: The step under way; and what was not carried out when its answer was lost.
         self.current = Step(Verb.CREATE)
+        self.begun_s = 0.0
+        self.lost: set[str] = set()
 
     def run(self) -> Result:
         """Do it."""
@@ -214,7 +216,7 @@ class _Work:
         digest = actual.digest
         for step in made.steps:
             self.session.log(f"container {container.vmid}: {step.verb.value}")
-            self.current = step
+            self.current, self.begun_s = step, self.session.clock()
             self._step(container, step, actual, digest)
             self.executed.add(_key(step))
             self.done.add(step.verb)
@@ -333,8 +335,8 @@ class _Work:
         """Read and plan anew where the state explains the failure; else raise ``exc``.
 
         It is explained when the step is not needed any more, when there is a lock that
-        was not there, when somebody else wrote the config or moved the container, and
-        when the answer was lost.
+        was not there, when somebody else wrote the config or moved the container, and,
+        once for each step, when the answer was lost.
         """
         maybe_done = isinstance(exc, ApiError) and exc.maybe_done
         if not maybe_done and _is_final(exc):
@@ -346,15 +348,34 @@ class _Work:
             ) from exc
         if maybe_done:
             self._join_tasks(container)
+            planned = self._look_for_effect(container, planned)
         own_writes = {Verb.CONFIGURE, Verb.UNPROTECT, Verb.RESIZE, Verb.MOVE, Verb.RAW} & self.done
         fresh, made = self._again(container, planned)
         is_needed = _key(self.current) in {_key(step) for step in made.steps}
         rewritten = fresh.digest != planned.digest and not own_writes
         moved = fresh.node != planned.node and Verb.MIGRATE not in self.done
-        if is_needed and not (maybe_done or fresh.lock or rewritten or moved):
+        is_news = maybe_done and _key(self.current) not in self.lost
+        if is_needed and not (is_news or fresh.lock or rewritten or moved):
             raise exc
+        if maybe_done and is_needed:
+            self.lost.add(_key(self.current))
+        elif maybe_done:
+            self.result.actions.append(self.current.verb.value)
         self.executed.clear()
         return fresh, made
+
+    def _look_for_effect(self, container: Container, planned: Actual) -> Actual:
+        """Find out whether the step under way was carried out, where reading the container does not tell."""
+        if self.current.verb is Verb.POOL:
+            guest = self.session.view(afresh=True).guests.get(container.vmid)
+            return dataclasses.replace(planned, pool=guest.pool if guest else planned.pool)
+        if self.current.verb is Verb.REBOOT:
+            status = container.status()
+            # One second more, because it is counted in whole ones.
+            longest_s = self.session.clock() - self.begun_s + 1
+            if status.get("status") == "running" and float(status.get("uptime") or 0) <= longest_s:
+                self.done.add(Verb.REBOOT)
+        return planned
 
     def _join_tasks(self, container: Container) -> None:
         guest = Guest(vmid=container.vmid, node=container.node)
