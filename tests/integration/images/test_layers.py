@@ -12,8 +12,10 @@ import json
 import lzma
 import os
 import pathlib
+import shutil
 import stat
 import struct
+import subprocess
 import tarfile
 
 import pytest
@@ -401,9 +403,21 @@ def test_layer_whose_content_is_not_its_diff_id(core, tmp_path):
 # ---- tarballs --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pack", ["plain", "gzip", "bzip2", "xz"])
+def zstd(data):
+    if shutil.which("zstd") is None:
+        pytest.skip("needs the program zstd")
+    return subprocess.run(["zstd", "-c"], input=data, capture_output=True, check=True, timeout=60).stdout
+
+
+@pytest.mark.parametrize("pack", ["plain", "gzip", "bzip2", "xz", "zstd"])
 def test_tarball_packed(core, tmp_path, pack):
-    packers = {"plain": bytes, "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
+    packers = {
+        "plain": bytes,
+        "gzip": gzip.compress,
+        "bzip2": bz2.compress,
+        "xz": lambda data: lzma.compress(data, preset=1),
+        "zstd": zstd,
+    }
     path = tmp_path / "rootfs.tar"
     path.write_bytes(packers[pack](busybox_layer()))
     spec = ContainerSpec(name="test", namespaces=HOST_NETWORK, command=("/bin/echo", "up"))
