@@ -75,7 +75,7 @@ from ansible.errors import AnsibleParserError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, InvalidSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import cluster, parallel
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.client import PveClient
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.options import (
@@ -147,7 +147,12 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             value, origin = self.get_option_and_origin(name)
             variables = spec["fallback"][1] if "fallback" in spec else []
             given = next((os.environ[variable] for variable in variables if variable in os.environ), None)
-            params[name] = _typed(spec["type"], given) if origin == "default" and given is not None else value
+            params[name] = value
+            if origin == "default" and given is not None:
+                try:
+                    params[name] = _typed(spec["type"], given)
+                except (TypeError, ValueError) as exc:
+                    raise InvalidSpec(name, f"its environment variable holds '{given}'") from exc
         return params
 
     def _fill(self, entries: list[Entry]) -> None:
@@ -192,7 +197,11 @@ def first_address(addresses: t.Mapping[str, t.Sequence[str]]) -> str | None:
     """Return the first address that others can reach the container at, IPv4 first."""
     usable = []
     for text in (text for listed in addresses.values() for text in listed):
-        address = ipaddress.ip_address(text)
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            # Whatever the container reports: its other addresses serve.
+            continue
         if not (address.is_loopback or address.is_link_local):
             usable.append(address)
     return str(min(usable, key=lambda address: address.version)) if usable else None

@@ -31,7 +31,7 @@ def compile_once(loader: object) -> None:
     ``loader`` is a module's ``__loader__``; nothing happens unless it is Python's own
     for zip archives, as it is not in a checkout or in a test.
     """
-    if type(loader) is not zipimport.zipimporter:
+    if loader.__class__ is not zipimport.zipimporter:
         return
     archive = loader.archive
 

@@ -293,7 +293,10 @@ def perform(params: dict[str, t.Any], _context: Context) -> Outcome:
         raise InvalidSpec("log_lines", "a number of lines is 0 or more")
     query = Query(
         names=tuple(params["name"]),
-        labels={key: None if value is None or value == "" else str(value) for key, value in params["labels"].items()},
+        labels={
+            key: None if value is None or value == "" else str(value)
+            for key, value in params["labels"].items()
+        },
         states=frozenset(params["states"]),
         log_lines=params["log_lines"],
         has_stats=params["stats"],

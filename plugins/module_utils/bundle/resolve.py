@@ -216,7 +216,7 @@ def _shown(around: Surroundings, done: Resolved, mount: Mount, number: int, sour
     return os.path.join(around.final, target)
 
 
-_Resolver = t.Callable[[Surroundings, Resolved, Mount, int, str], str | None]
+_Resolver = t.Callable[[Surroundings, Resolved, Mount, int, str], "str | None"]
 
 _RESOLVERS: dict[MountKind, _Resolver] = {
     MountKind.BIND: _bind,

@@ -24,7 +24,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
 
 def restore_secrets(paths: Paths, bundle: Bundle, spec: ContainerSpec) -> None:
     """Write the secrets of ``spec`` again, if the bundle was made from the same ones."""
-    record = t.cast("BundleRecord", bundle.record)
+    record = t.cast(BundleRecord, bundle.record)
     # By destination: the order of mounts means nothing.
     recorded = {item["destination"]: (n, item) for n, item in enumerate(record.request.get("mounts", ()))}
     maps = id_maps(record)

@@ -256,8 +256,12 @@ def _health(given: Params | None) -> HealthRequest:
 
 @t.overload
 def _duration(params: Params, option: str, default: float, prefix: str = "") -> float: ...
+
+
 @t.overload
 def _duration(params: Params, option: str, default: None, prefix: str = "") -> float | None: ...
+
+
 def _duration(params: Params, option: str, default: float | None, prefix: str = "") -> float | None:
     value = params.get(option)
     return default if value is None else parse_duration(value, prefix + option)

@@ -174,7 +174,7 @@ class Plan:
 CanUpdate = t.Callable[[Plain, Plain], bool]
 
 #: Gives the text of the unit that a shaped request needs; None without a restart policy.
-UnitFor = t.Callable[[Plain], str | None]
+UnitFor = t.Callable[[Plain], "str | None"]
 
 
 def make_plan(desired: Desired, actual: Actual, can_update: CanUpdate, unit_for: UnitFor) -> Plan:

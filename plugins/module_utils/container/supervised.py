@@ -72,10 +72,10 @@ def main() -> t.NoReturn:
     """Do what the command line says; the exit code tells systemd whether it worked."""
     arguments = sys.argv[1:]
     if len(arguments) != 2 or arguments[0] not in {"start", "stop"}:
-        sys.exit(_USAGE)
+        raise SystemExit(_USAGE)
     paths = Paths(os.environ.get(STATE_VARIABLE, STATE_DIR), os.environ.get(RUN_VARIABLE, RUN_DIR))
     try:
         perform(Engine(paths, SubprocessRunner()), *arguments)
     except CoreError as exc:
-        sys.exit(f"pvecri: {exc}")
-    sys.exit(0)
+        raise SystemExit(f"pvecri: {exc}") from exc
+    raise SystemExit(0)

@@ -27,7 +27,9 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     WrongState,
 )
 
-_Other = type[NotFound] | type[Conflict] | type[WrongState] | type[Unsupported] | type[MissingDependency]
+_Other: t.TypeAlias = (
+    "type[NotFound] | type[Conflict] | type[WrongState] | type[Unsupported] | type[MissingDependency]"
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -252,7 +252,7 @@ class DirectorySource:
         return {"kind": "directory", "path": normalised_path(self.path), "mode": self.mode.value}
 
 
-RootfsSource = ImageSource | TarballSource | DirectorySource
+RootfsSource: t.TypeAlias = "ImageSource | TarballSource | DirectorySource"
 
 
 def normalised_path(path: str) -> str:

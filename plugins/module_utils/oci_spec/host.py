@@ -162,7 +162,7 @@ def choose_oci_version(features: t.Mapping[str, t.Any]) -> str:
 
     ``features`` is the runtime's answer (OCI runtime specification, features.md).
     """
-    newest = str(features.get("ociVersionMax", "")).split("-")[0].split("+")[0]
+    newest = str(features.get("ociVersionMax", "")).partition("-")[0].partition("+")[0]
     try:
         theirs = tuple(int(part) for part in newest.split("."))
     except ValueError:

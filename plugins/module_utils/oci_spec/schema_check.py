@@ -17,7 +17,7 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.problem import Problem, json_path
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.schema_types import Schema
 
-Path = tuple[str | int, ...]
+Path = tuple["str | int", ...]
 
 _SHOWN_VALUE: t.Final = 80
 

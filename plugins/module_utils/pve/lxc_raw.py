@@ -96,7 +96,8 @@ def write(vmid: int, lines: RawLines, *, config_dir: str = CONFIG_DIR, lock_dir:
     lock = os.path.join(lock_dir, f"pve-config-{vmid}.lock")
     with locked(lock, timeout_s=_LOCK_TIMEOUT_S, what=f"the config of container {vmid}"):
         try:
-            with open(path, encoding="utf-8") as stream:
+            # Bytes that are no UTF-8 are others' lines: they go back as they came.
+            with open(path, encoding="utf-8", errors="surrogateescape") as stream:
                 before = stream.read()
         except FileNotFoundError as exc:
             raise NotFound(f"{path} does not exist: container {vmid} is not on this node") from exc
@@ -111,7 +112,7 @@ def _replace(path: str, text: str) -> None:
     """Write the file whole; the cluster file system takes no mode and no hidden temporary names."""
     temporary = f"{path}.tmp.{os.getpid()}"
     try:
-        with open(temporary, "w", encoding="utf-8") as stream:
+        with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as stream:
             stream.write(text)
         os.rename(temporary, path)
     except BaseException:

@@ -196,9 +196,11 @@ def parse(text: str, schema: Schema, field: str, *, strict: bool = True) -> Prop
         key, equals, value = part.strip().partition("=")
         if not equals:
             if schema.first is None or position:
+                if not strict:
+                    continue
                 raise InvalidSpec(field, f"'{part}' has no '='", hint="Write it as key=value,key=value")
             key, value = schema.first, part.strip()
-        if key in found:
+        if key in found and strict:
             raise InvalidSpec(field, f"'{key}' is given twice")
         found[key] = value
     return from_mapping(found, schema, field, strict=strict)

@@ -23,13 +23,13 @@ from ansible_collections.pvecri.runtime.tests.support.images import (
     tar_layer,
     write_rootfs,
 )
-from ansible_collections.pvecri.runtime.tests.unit.plugins.modules.conftest import (  # noqa: F401 - fixture
-    run_module,
-)
+from ansible_collections.pvecri.runtime.tests.unit.plugins.modules.conftest import run_module
+
+__all__ = ["run_module"]
 
 
 @pytest.fixture
-def task(core, run_module, busybox_path):  # noqa: F811 - the fixture
+def task(core, run_module, busybox_path):
     """Return a function that runs oci_bundle below the test's directories."""
 
     def run(check=False, **params):
@@ -44,7 +44,7 @@ def task(core, run_module, busybox_path):  # noqa: F811 - the fixture
 
 
 @pytest.fixture
-def info(core, run_module):  # noqa: F811 - the fixture
+def info(core, run_module):
     def run(**params):
         base = {"state_dir": core.paths.state_dir, "run_dir": core.paths.run_dir}
         return run_module("oci_bundle_info", {**base, **params})

@@ -330,7 +330,7 @@ def test_playbook(box):
 
 
 def collections_path():
-    import ansible_collections.pvecri.runtime.plugins as plugins
+    from ansible_collections.pvecri.runtime import plugins
 
     folder = pathlib.Path(next(iter(plugins.__path__)))
     while folder.name != "ansible_collections":

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.pvecri.runtime.tests.support.host import (  # noqa: F401 - fixtures
-    busybox,
-    busybox_path,
-    core,
-    make_registry,
-)
+from ansible_collections.pvecri.runtime.tests.support.host import busybox, busybox_path, core, make_registry
+
+# The fixtures of this directory.
+__all__ = ["busybox", "busybox_path", "core", "make_registry"]

@@ -38,7 +38,11 @@ def post(path, **params):
 
 CLONE = post("/nodes/pve1/lxc/210/clone", newid=300)
 RESTORE = post("/nodes/pve1/lxc", vmid=300, ostemplate=ARCHIVE, restore=True, storage="local-lvm")
-REMOVE = lambda client: client.delete(("nodes", "pve1", "storage", "local", "content", ARCHIVE))  # noqa: E731
+
+
+def REMOVE(client):
+    return client.delete(("nodes", "pve1", "storage", "local", "content", ARCHIVE))
+
 
 #: What each row of the table looks like as a request, by module and subject.
 ACTIONS = {

@@ -98,7 +98,7 @@ def test_compile_once_leaves_other_archives(
     beside = archive_of(tmp_path / "payload.zip.other", {"zi_beside.py": ""})
     monkeypatch.setattr(sys, "path", [beside, *sys.path])
     zip_imports.compile_once(zipimport.zipimporter(payload))
-    assert type(importlib.import_module("zi_beside").__loader__) is zipimport.zipimporter
+    assert importlib.import_module("zi_beside").__loader__.__class__ is zipimport.zipimporter
     assert isinstance(importlib.import_module("zi_other").__loader__, zip_imports.SourceImporter)
 
 

@@ -134,14 +134,14 @@ def test_translate_names_the_field(text: str, field: str, part: str) -> None:
 @pytest.mark.parametrize(("text", "kind", "part"), KINDS)
 def test_translate_chooses_the_class(text: str, kind: type[CoreError], part: str) -> None:
     error = said(text)
-    assert type(error) is kind
+    assert error.__class__ is kind
     assert part in error.message
     assert error.hint
 
 
 def test_translate_keeps_what_it_does_not_know() -> None:
     error = said("line one\n\n  line two")
-    assert type(error) is CommandError
+    assert error.__class__ is CommandError
     assert (error.rc, error.argv) == (1, ["crun"])
     assert error.message == "crun failed for container 'web': line one; line two"
     silent = translate(CommandError("x", argv=["crun"], rc=1), name="web")

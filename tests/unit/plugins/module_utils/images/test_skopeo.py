@@ -171,7 +171,7 @@ def test_complaint(stderr, expected):
 def test_explain(message, kind, hint):
     error = CommandError("skopeo failed", argv=["skopeo"], rc=1, stderr=fatal(message))
     found = skopeo.explain(error, "quay.io/a/b:1")
-    assert type(found) is kind
+    assert found.__class__ is kind
     assert (found.hint is None) if hint is None else (hint in found.hint)
     if kind is not MissingDependency:
         assert found.message.startswith("quay.io/a/b:1 ")

@@ -118,7 +118,7 @@ def test_proxy_problem_of_no_node():
 )
 def test_server_error_keeps_the_text_and_advises(said, advice):
     found = error(500, said)
-    assert type(found) is errors.ApiError
+    assert found.__class__ is errors.ApiError
     assert not found.is_unreachable
     assert found.reason == said
     assert found.details()["status"] == 500

@@ -170,3 +170,10 @@ def test_format_number_table(number, text):
 )
 def test_render_then_parse_is_the_same(values):
     assert props.parse(props.render(values, NET), NET, "net0") == values
+
+
+def test_what_a_server_writes_in_a_new_way_is_read_as_far_as_it_goes():
+    assert props.actual("local:100/disk,ro=1,novelty,ro=0", props.MOUNT) == {
+        "volume": "local:100/disk",
+        "ro": "0",
+    }

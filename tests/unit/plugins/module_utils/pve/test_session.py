@@ -156,7 +156,11 @@ def test_renewal_falls_back_on_the_password(connect, accounts):
 def test_ticket_that_another_thread_replaced_is_not_replaced_again(connect):
     login = TicketLogin(Connection("h", "a@pve", password="x"))
     sent = []
-    send = lambda form: sent.append(form) or {"ticket": f"t{len(sent)}"}  # noqa: E731
+
+    def send(form):
+        sent.append(form)
+        return {"ticket": f"t{len(sent)}"}
+
     login.fresh(send)
     stale = login.mark()
     assert login.renew(send, stale)
