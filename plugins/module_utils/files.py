@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -55,6 +56,53 @@ def remove_temporaries(path: str) -> None:
             if entry.startswith(prefix) and suffix.replace("_", "a").isalnum():
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(os.path.join(directory, entry))
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory with all that is in it, however deep that is.
+
+    A container can make directories deeper than any recursion or the number of open
+    files allows: what lies deeper is moved up.  Neither that nor rmdir(2) works on a
+    mount point, so nothing is removed through one.  Raises OSError.
+    """
+    top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        prefix = f".{os.urandom(8).hex()}."
+        folders = _emptied(top)
+        number = 0
+        while folders:
+            name = folders.pop()
+            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+            try:
+                for inner in _emptied(below):
+                    moved = f"{prefix}{number}"
+                    os.rename(inner, moved, src_dir_fd=below, dst_dir_fd=top)
+                    folders.append(moved)
+                    number += 1
+            finally:
+                os.close(below)
+            os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+    os.rmdir(path)
+
+
+def _emptied(directory: int) -> list[str]:
+    """Remove what an open directory holds but for directories that hold something; return their names."""
+    with os.scandir(directory) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    left = []
+    for name, is_directory in found:
+        if not is_directory:
+            os.unlink(name, dir_fd=directory)
+            continue
+        try:
+            os.rmdir(name, dir_fd=directory)
+        except OSError as exc:
+            if exc.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise
+            left.append(name)
+    return left
 
 
 def sync_directory(path: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import files
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict
+from ansible_collections.pvecri.runtime.plugins.module_utils.syscalls import mounts_below
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -87,3 +88,58 @@ def test_remove_temporaries_leaves_other_files_alone(tmp_path: pathlib.Path) -> 
     files.remove_temporaries(str(tmp_path / "c.json"))
     assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted(kept)
     files.remove_temporaries(str(tmp_path / "missing" / "c.json"))
+
+
+def _nested(path: pathlib.Path, depth: int) -> None:
+    """Make directories within each other, deeper than a path may be long."""
+    below = os.open(path, os.O_RDONLY)
+    for number in range(depth):
+        with open(os.open("f", os.O_WRONLY | os.O_CREAT, dir_fd=below), "wb"):
+            os.mkdir("d", dir_fd=below)
+        if number % 7 == 0:
+            os.mkdir("empty", dir_fd=below)
+            os.symlink("/", "link", dir_fd=below)
+        inner = os.open("d", os.O_RDONLY, dir_fd=below)
+        os.close(below)
+        below = inner
+    os.close(below)
+
+
+def test_remove_tree_of_any_depth(tmp_path: pathlib.Path) -> None:
+    top = tmp_path / "tree"
+    top.mkdir()
+    _nested(top, 3000)
+    files.remove_tree(str(top))
+    assert os.listdir(tmp_path) == []
+
+
+def test_remove_tree_follows_no_link(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").touch()
+    (tmp_path / "link").symlink_to("kept")
+    with pytest.raises(NotADirectoryError):
+        files.remove_tree(str(tmp_path / "link"))
+    (tmp_path / "tree" / "below").mkdir(parents=True)
+    (tmp_path / "tree" / "below" / "link").symlink_to(tmp_path / "kept")
+    files.remove_tree(str(tmp_path / "tree"))
+    assert sorted(os.listdir(tmp_path)) == ["kept", "link"]
+    assert (tmp_path / "kept" / "file").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
+@pytest.mark.parametrize("place", ["m", "a/b/m"])
+def test_remove_tree_stops_at_a_mount(tmp_path: pathlib.Path, place: str) -> None:
+    host, point = tmp_path / "host", tmp_path / "tree" / place
+    host.mkdir()
+    (host / "file").touch()
+    point.mkdir(parents=True)
+    subprocess.run(["mount", "--bind", host, point], check=True)
+    try:
+        with pytest.raises(OSError, match="busy"):
+            files.remove_tree(str(tmp_path / "tree"))
+        assert (host / "file").exists()
+    finally:
+        # It may have been moved up with the directory that it lies in.
+        for mounted in mounts_below(str(tmp_path)):
+            subprocess.run(["umount", mounted], check=True)
+    files.remove_tree(str(tmp_path / "tree"))

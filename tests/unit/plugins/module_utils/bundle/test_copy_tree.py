@@ -166,3 +166,15 @@ def test_copy_tree_names_of_all_kinds(pair):
             stream.write(name)
     target = copied(pair)
     assert sorted(os.listdir(os.fsencode(target))) == sorted(names)
+
+
+def test_copy_tree_too_deep(pair):
+    below = os.open(pair[0], os.O_RDONLY)
+    for _number in range(module._DEPTH_MAX + 5):
+        os.mkdir("d", dir_fd=below)
+        inner = os.open("d", os.O_RDONLY, dir_fd=below)
+        os.close(below)
+        below = inner
+    os.close(below)
+    with pytest.raises(OSError, match="name too long"):
+        copied(pair)
