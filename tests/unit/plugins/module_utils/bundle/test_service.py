@@ -33,8 +33,8 @@ IDENTITY = {"image": "1", "digest": "sha256:1"}
 GONE = "secrets are gone, as after a reboot: /run/s"
 
 
-def desired(spec=SPEC, identity=None, source=SOURCE, namespace=None) -> Desired:
-    return desired_bundle(spec, source, identity or IDENTITY, namespace)
+def desired(spec=SPEC, identity=..., source=SOURCE, namespace=None) -> Desired:
+    return desired_bundle(spec, source, IDENTITY if identity is ... else identity, namespace)
 
 
 def bundle(*, mounted=True, problems=(), made=None, needs=True) -> Bundle:
