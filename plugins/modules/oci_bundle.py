@@ -262,6 +262,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.options.container i
 from ansible_collections.pvecri.runtime.plugins.module_utils.options.paths import (
     paths_argument_spec,
     paths_from_options,
+    require_root,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.options.source import source_from_options
 
@@ -278,6 +279,7 @@ def run(params: dict[str, t.Any], context: Context) -> Outcome:
 
         require_valid(params["path"])
         return Outcome(values={"bundle": None, "problems": []})
+    require_root()
     runner = SubprocessRunner()
     paths = paths_from_options(params)
     manager = BundleManager(paths, ImageStore(paths, runner), runner)

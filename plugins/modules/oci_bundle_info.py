@@ -211,6 +211,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import
 from ansible_collections.pvecri.runtime.plugins.module_utils.options.paths import (
     paths_argument_spec,
     paths_from_options,
+    require_root,
 )
 
 
@@ -236,6 +237,7 @@ def describe_images(store: ImageStore) -> list[dict[str, t.Any]]:
 
 def run(params: dict[str, t.Any], _context: Context) -> Outcome:
     """Read what is asked for."""
+    require_root()
     runner = SubprocessRunner()
     paths = paths_from_options(params)
     store = ImageStore(paths, runner)

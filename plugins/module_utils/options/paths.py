@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Turn the options ``state_dir`` and ``run_dir`` into `Paths`."""
+"""Turn the options ``state_dir`` and ``run_dir`` into `Paths`, and see to it that they can be used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import re
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, MissingDependency
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import RUN_DIR, STATE_DIR, Owner, Paths
 
 #: What skopeo would read as syntax in the name of a store.
@@ -22,6 +22,12 @@ def paths_argument_spec() -> dict[str, dict[str, t.Any]]:
         "state_dir": {"type": "path", "default": STATE_DIR},
         "run_dir": {"type": "path", "default": RUN_DIR},
     }
+
+
+def require_root() -> None:
+    """Raise MissingDependency unless this process is root's: it mounts, and gives files away."""
+    if os.geteuid() != 0:
+        raise MissingDependency("this needs root", hint="Set 'become: true' for the task")
 
 
 def paths_from_options(params: t.Mapping[str, t.Any]) -> Paths:

@@ -298,6 +298,14 @@ def test_oci_bundle_damaged(core, task):
     assert both(task, image=task.image)["bundle"]["problems"] == []
 
 
+def test_modules_need_root(task, info, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    for result in (task(image=task.image), task(check=True, state="absent"), info()):
+        assert result["failed"] is True
+        assert result["error"] == "missing_dependency"
+        assert "become: true" in result["msg"]
+
+
 # ---- verified --------------------------------------------------------------------------------------------
 
 
