@@ -173,6 +173,21 @@ def test_options_of_the_environment(cluster, build, monkeypatch):
     assert hosts(build(**{**without, "task_timeout": 1.0})) == ["twin-202", "twin-203", "web-1"]
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "option"),
+    [("PVE_PORT", "many", "api_port"), ("PVE_VALIDATE_CERTS", "maybe", "validate_certs")],
+)
+def test_variable_that_cannot_be_read_names_its_option(cluster, build, monkeypatch, variable, value, option):
+    for name, content in {**cluster.environment(), variable: value}.items():
+        monkeypatch.setenv(name, content)
+    with pytest.raises(AnsibleParserError, match=f"{option}: .*'{value}'"):
+        build(**dict.fromkeys(cluster.options()))
+
+
+def test_addresses_that_are_none_are_passed_over():
+    assert plugin.first_address({"eth0": ["dhcp", "fe80::1%eth0", "10.0.0.2"]}) == "10.0.0.2"
+
+
 def test_file_wins_over_the_environment(build, monkeypatch):
     monkeypatch.setenv("PVE_HOST", "elsewhere.invalid")
     assert build().hosts

@@ -109,7 +109,7 @@ def test_local_node(tmp_path):
 def test_bytes_that_are_no_text_stay(tmp_path):
     config = tmp_path / "100.conf"
     config.write_bytes(b"memory: 512\nlxc.environment: A=\xff\n")
-    assert lxc_raw.write(100, {"lxc.apparmor.profile": ("generated",)}, config_dir=tmp_path, lock_dir=tmp_path)
-    assert config.read_bytes() == (
-        b"memory: 512\nlxc.environment: A=\xff\nlxc.apparmor.profile: generated\n"
+    assert lxc_raw.write(
+        100, {"lxc.apparmor.profile": ("generated",)}, config_dir=tmp_path, lock_dir=tmp_path
     )
+    assert config.read_bytes() == (b"memory: 512\nlxc.environment: A=\xff\nlxc.apparmor.profile: generated\n")
