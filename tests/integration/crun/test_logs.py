@@ -6,15 +6,19 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import re
 import signal
+import subprocess
+import sys
 import time
 import typing as t
+import zipfile
 
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.container import logs
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun import keeper, procfs
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import keeper, procfs, rotation
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
@@ -107,6 +111,42 @@ def test_one_keeper_for_all_and_it_ends_with_the_last(
         assert pidfd is None or procfs.await_end(pidfd, 20)
     assert not keeper.is_running(lock)
     runtime.delete("two")
+
+
+_FROM_ZIP = """
+import sys
+archive, state_dir, run_dir, bundle, crun, conmon = sys.argv[1:]
+sys.path.insert(0, archive)
+from ansible_collections.pvecri.runtime.plugins.module_utils.command import SubprocessRunner
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime, Programs
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
+assert archive in CrunRuntime.create.__code__.co_filename
+CrunRuntime(
+    Paths(state_dir, run_dir), SubprocessRunner(), programs=Programs(crun=crun, conmon=conmon)
+).create(bundle, "one", log_size_max=20000, log_max_files=2)
+"""
+
+
+def test_keeper_of_a_module_that_comes_as_a_zip_file(
+    runtime: CrunRuntime, paths: Paths, bundle: Bundle, tmp_path: pathlib.Path
+) -> None:
+    """As on a host that Ansible sent a module to: there are no files of sources, and soon no archive."""
+    archive = tmp_path / "payload.zip"
+    top = pathlib.Path(rotation.__file__).parents[2]
+    with zipfile.ZipFile(archive, "w") as payload:
+        folder = pathlib.PurePath()
+        for part in ("ansible_collections", "pvecri", "runtime", "plugins", "module_utils"):
+            folder /= part
+            payload.writestr(f"{folder}/__init__.py", "")
+        for source in (top / "module_utils").rglob("*.py"):
+            payload.write(source, str(folder.parent / source.relative_to(top)))
+    programs = runtime._host.programs
+    arguments = [archive, paths.state_dir, paths.run_dir, bundle(), programs.crun, programs.conmon]
+    subprocess.run([sys.executable, "-I", "-c", _FROM_ZIP, *arguments], check=True)
+    archive.unlink()
+    until(lambda: keeper.is_running(keeper.lock_path(Layout(paths, "one"))))
+    log = str(getattr(runtime.state("one"), "log_path", ""))
+    until(lambda: os.stat(log).st_nlink == 2)
 
 
 def test_another_keeper_follows_one_that_was_killed(
