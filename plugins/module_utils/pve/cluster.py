@@ -15,12 +15,8 @@ import dataclasses
 import re
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, InvalidSpec, NotFound
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, NotFound
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import answers, parallel
-
-#: Proxmox VE's own bounds for guest ids.
-LOWEST_VMID = 100
-HIGHEST_VMID = 999_999_999
 
 
 class Client(t.Protocol):
@@ -145,10 +141,6 @@ class ClusterView:
         """Return the containers of that host name, which need not be unique."""
         return [g for g in self.containers() if g.name == name and node in (None, g.node)]
 
-    def online_nodes(self) -> list[str]:
-        """Return the names of the nodes that are online."""
-        return sorted(name for name, node in self.nodes.items() if node.is_online)
-
 
 def read_cluster(
     client: Client, *, current: bool = False, limit: int = parallel.DEFAULT_LIMIT
@@ -225,35 +217,6 @@ def read_configs(
             return dict(config)
 
     return dict(zip((g.vmid for g in guests), parallel.each(guests, read, limit=limit), strict=True))
-
-
-def next_vmid(client: Client) -> int:
-    """Return the lowest free id of the range that the datacenter is configured for."""
-    return int(client.get("/cluster/nextid"))
-
-
-def free_vmids(client: Client, lowest: int, highest: int, *, taken: t.Container[int] = ()) -> t.Iterator[int]:
-    """Yield free ids of the range, lowest first; raises NotFound when there are no more.
-
-    Nothing is reserved: a create that answers that its id is in use takes the next one.
-    ``taken`` saves requests for ids that are known to be in use.
-    """
-    if not LOWEST_VMID <= lowest <= highest <= HIGHEST_VMID:
-        raise InvalidSpec(
-            "vmid_range", f"{lowest} to {highest} is not a range within {LOWEST_VMID} to {HIGHEST_VMID}"
-        )
-    for vmid in range(lowest, highest + 1):
-        if vmid in taken:
-            continue
-        try:
-            client.get("/cluster/nextid", vmid=vmid)
-        except InvalidSpec:
-            # That is how PVE says "in use", also for guests that this user may not see.
-            continue
-        yield vmid
-    raise NotFound(
-        f"every id from {lowest} to {highest} is in use", hint="Widen the range, or remove containers"
-    )
 
 
 def _may_answer(nodes: t.Mapping[str, Node], name: str) -> bool:

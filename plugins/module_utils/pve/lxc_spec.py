@@ -117,11 +117,6 @@ class Disk:
     #: The other keys, in particular ``mp``.
     props: Props = dataclasses.field(default_factory=dict)
 
-    @property
-    def is_host_path(self) -> bool:
-        """Say whether it is a bind mount or a device, which only root@pam may configure."""
-        return bool(self.volume and self.volume.startswith("/"))
-
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Ha:

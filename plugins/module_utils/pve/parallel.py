@@ -37,13 +37,3 @@ def each(
         return [guarded(item) for item in todo]
     with concurrent.futures.ThreadPoolExecutor(max_workers=min(limit, len(todo))) as pool:
         return list(pool.map(guarded, todo))
-
-
-def all_or_raise(answers: t.Iterable[Answer | CoreError]) -> list[Answer]:
-    """Return the answers of `each`, or raise the first error among them."""
-    kept: list[Answer] = []
-    for answer in answers:
-        if isinstance(answer, CoreError):
-            raise answer
-        kept.append(answer)
-    return kept

@@ -104,16 +104,10 @@ def need_of(spec: LxcSpec, *, template_storage: str | None = None) -> Need:
     )
 
 
-def rank(
-    view: ClusterView, need: Need, ledger: Ledger | None = None, *, only: str | None = None
-) -> list[Candidate]:
-    """Return the nodes, best first, with those that cannot take the container last.
-
-    ``only`` restricts the choice to one node, for its storage and for the reasons.
-    """
+def rank(view: ClusterView, need: Need, ledger: Ledger | None = None) -> list[Candidate]:
+    """Return the nodes, best first, with those that cannot take the container last."""
     ledger = ledger or Ledger()
-    nodes = [node for name, node in sorted(view.nodes.items()) if only in (None, name)]
-    judged = [_judge(view, node, need, ledger) for node in nodes]
+    judged = [_judge(view, node, need, ledger) for node in view.nodes.values()]
     return sorted(judged, key=lambda c: (not c.is_eligible, -round(c.score, 6), c.node))
 
 
@@ -126,10 +120,10 @@ def require_eligible(candidates: t.Sequence[Candidate]) -> list[Candidate]:
     return eligible
 
 
-def storage_on(view: ClusterView, node: str, need: Need, ledger: Ledger | None = None) -> str | None:
+def storage_on(view: ClusterView, node: str, need: Need) -> str | None:
     """Return the storage of a given node for volumes that name none; None when it has none."""
     storages = {s.name: s for s in view.storages if s.node == node and s.is_available}
-    return _storage(node, storages, need, ledger or Ledger())[0]
+    return _storage(node, storages, need, Ledger())[0]
 
 
 def _judge(view: ClusterView, node: Node, need: Need, ledger: Ledger) -> Candidate:

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import errors
@@ -88,7 +86,7 @@ def test_view_of_one_request():
     ]
     assert view.guests[200].is_template
     assert view.nodes["pve1"].memory_free_bytes == 70
-    assert view.online_nodes() == ["pve1"]
+    assert [name for name, node in view.nodes.items() if node.is_online] == ["pve1"]
     (storage,) = view.storages
     assert (storage.free_bytes, storage.content, storage.is_shared) == (60, ("backup", "rootdir"), True)
 
@@ -166,42 +164,6 @@ def test_read_configs_keeps_each_error_in_its_place():
     assert configs[1] == {"hostname": "x"}
     assert isinstance(configs[2], errors.ApiError)
     assert all(params == {"current": True} for _unused, params in client.asked)
-
-
-class Ids:
-    def __init__(self, *used):
-        self.used = used
-        self.asked = []
-
-    def get(self, path, vmid=None):
-        if vmid is None:
-            return "107"
-        self.asked.append(vmid)
-        if vmid in self.used:
-            raise errors.InvalidSpec("vmid", "exists")
-        return str(vmid)
-
-
-def test_next_vmid_is_a_number():
-    assert cluster.next_vmid(Ids()) == 107
-
-
-def test_free_vmids_skips_what_is_taken_without_asking():
-    ids = Ids(101)
-    found = list(itertools.islice(cluster.free_vmids(ids, 100, 200, taken={100, 102}), 2))
-    assert found == [103, 104]
-    assert ids.asked == [101, 103, 104]
-
-
-def test_free_vmids_says_when_the_range_is_full():
-    with pytest.raises(errors.NotFound, match="100 to 101"):
-        list(cluster.free_vmids(Ids(100, 101), 100, 101))
-
-
-@pytest.mark.parametrize(("lowest", "highest"), [(99, 200), (200, 199), (100, 1_000_000_000)])
-def test_free_vmids_refuses_a_range_that_is_none(lowest, highest):
-    with pytest.raises(errors.InvalidSpec, match="vmid_range"):
-        next(cluster.free_vmids(Ids(), lowest, highest))
 
 
 @pytest.mark.parametrize(

@@ -94,8 +94,6 @@ def test_parse_rootfs(value, expected):
 def test_parse_mounts(value, expected):
     spec = parse(mounts={"mp3": value})
     assert spec.mounts == {"mp3": expected}
-    if expected:
-        assert expected.is_host_path == bool(expected.volume)
 
 
 def test_parse_sorts_entries_by_number():

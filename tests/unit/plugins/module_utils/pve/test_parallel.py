@@ -55,9 +55,3 @@ def test_each_raises_a_defect(limit):
 
 def test_each_of_nothing():
     assert parallel.each([], print) == []
-
-
-def test_all_or_raise():
-    assert parallel.all_or_raise([1, 2]) == [1, 2]
-    with pytest.raises(errors.NotFound):
-        parallel.all_or_raise([1, errors.NotFound("x"), errors.Conflict("y")])

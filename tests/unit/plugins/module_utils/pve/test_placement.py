@@ -140,10 +140,6 @@ def test_rank_prefers_space_also_on_thin_storages():
     assert [c.node for c in rank(view([node("a"), node("b")], storages), need())] == ["b", "a"]
 
 
-def test_rank_only_one_node():
-    assert [c.node for c in rank(view([node("a"), node("b")], EVERYWHERE), need(), only="b")] == ["b"]
-
-
 def test_ledger_spreads_what_is_not_there_yet():
     world, ledger = view([node("a"), node("b")], EVERYWHERE), Ledger()
     chosen = []
