@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import string
-import typing as t
 
 from hypothesis import strategies as st
 
@@ -84,7 +83,7 @@ def resources() -> st.SearchStrategy[Resources]:
     """Return limits that fit each other."""
 
     @st.composite
-    def make(draw: t.Callable[[t.Any], t.Any]) -> Resources:
+    def make(draw) -> Resources:
         memory = draw(st.one_of(st.none(), st.integers(1 << 20, 1 << 40)))
         swap = draw(st.integers(memory, 1 << 41)) if memory and draw(st.booleans()) else None
         return Resources(
@@ -108,7 +107,7 @@ def mounts() -> st.SearchStrategy[tuple[ResolvedMount, ...]]:
     """Return mounts at different destinations with their sources."""
 
     @st.composite
-    def make(draw: t.Callable[[t.Any], t.Any]) -> tuple[ResolvedMount, ...]:
+    def make(draw) -> tuple[ResolvedMount, ...]:
         result = []
         for destination in draw(st.lists(ABSOLUTE, unique=True, max_size=4)):
             kind = draw(st.sampled_from(list(MountKind)))
@@ -140,7 +139,7 @@ def securities() -> st.SearchStrategy[Security]:
     """Return what processes may do."""
 
     @st.composite
-    def make(draw: t.Callable[[t.Any], t.Any]) -> Security:
+    def make(draw) -> Security:
         added = draw(st.frozensets(st.sampled_from(["ALL", *CAPABILITIES]), max_size=4))
         dropped = draw(st.frozensets(st.sampled_from(CAPABILITIES), max_size=4)) - added
         return Security(
@@ -158,7 +157,7 @@ def securities() -> st.SearchStrategy[Security]:
 
 
 @st.composite
-def requests(draw: t.Callable[[t.Any], t.Any]) -> tuple[ContainerSpec, tuple[ResolvedMount, ...]]:
+def requests(draw) -> tuple[ContainerSpec, tuple[ResolvedMount, ...]]:
     """Return a valid request and its mounts with their sources."""
     asked = draw(mounts())
     user = draw(MODES)

@@ -291,7 +291,7 @@ def test_ensure_memory(paths, monkeypatch, refused):
         real(source, target, fstype, flags, data)
 
     monkeypatch.setattr(contents.syscalls, "mount", mount)
-    monkeypatch.setattr(contents.syscalls, "is_in_memory", lambda path: syscalls.is_mount_point(path))
+    monkeypatch.setattr(contents.syscalls, "is_in_memory", syscalls.is_mount_point)
     contents.ensure_memory(paths)
     contents.ensure_memory(paths)
     assert [("noswap" in data) for data in calls] == [True, False][: refused + 1]
