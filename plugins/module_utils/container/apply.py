@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import glob
 import os
+import re
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.container import limits, program
@@ -166,7 +166,7 @@ class _Application:
             os.unlink(program.failure_path(engine.paths, self.name))
         remove_temporaries(Layout(engine.paths, self.name).record)
         log = Layout(engine.paths, self.name).default_log
-        for path in [*glob.glob(glob.escape(log) + "*"), *glob.glob(_hidden(log))]:
+        for path in _log_files(log):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         for manager in (engine.wrappers, engine.bundles):
@@ -307,10 +307,16 @@ class _Application:
         self.has_unit = False
 
 
-def _hidden(log: str) -> str:
-    """Return the pattern of the hidden companions of a log."""
+def _log_files(log: str) -> list[str]:
+    """Return the files of a log: older ones, conmon's next one, and the second name of the one being written.
+
+    Exactly these, since the name of another container may begin with that of this log.
+    """
     folder, name = os.path.split(log)
-    return os.path.join(glob.escape(folder), f".{glob.escape(name)}.*")
+    ours = re.compile(rf"{re.escape(name)}(?:\.[0-9]+|\.tmp)?|\.{re.escape(name)}\.held")
+    with contextlib.suppress(FileNotFoundError):
+        return [os.path.join(folder, entry) for entry in os.listdir(folder) if ours.fullmatch(entry)]
+    return []
 
 
 def _restored(intent: Intent, gone: t.Mapping[str, str]) -> dict[str, str]:

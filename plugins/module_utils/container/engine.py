@@ -98,7 +98,10 @@ class Engine:
             WrapperManager,
         )
 
-        return WrapperManager(self.paths, self.store, self.runner)
+        wrappers = WrapperManager(self.paths, self.store, self.runner)
+        # A bundle and a wrapper of one name have one lock: a task that turns one into the other has it once.
+        wrappers.staged = self.bundles.staged
+        return wrappers
 
     @functools.cached_property
     def network(self) -> ContainerNetwork:

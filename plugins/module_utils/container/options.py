@@ -333,7 +333,7 @@ def _check_attached(task: Task) -> None:
 
 
 def _check_restarts(task: Task) -> None:
-    if task.request.restart.name == "no" or task.state in {State.ABSENT, State.STOPPED}:
+    if task.request.restart.name == "no" or task.state is State.ABSENT:
         return
     from ansible_collections.pvecri.runtime.plugins.module_utils.container import systemd  # noqa: PLC0415
 

@@ -162,5 +162,5 @@ class WrapperManager(BundleManager):
                 extra=extra,
             )
             record.write(directory)
-            self._staged.add(name)
+            self.staged.add(name)
             return Staged(name=name, path=directory, record=record, warnings=[], held=held.pop_all())
