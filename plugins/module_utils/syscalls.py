@@ -24,12 +24,8 @@ MS_NOSUID = 0x2
 MS_NODEV = 0x4
 MS_NOEXEC = 0x8
 MS_REMOUNT = 0x20
-MS_NOSYMFOLLOW = 0x100
 MS_BIND = 0x1000
-MS_REC = 0x4000
 MS_PRIVATE = 0x40000
-MS_SLAVE = 0x80000
-MS_SHARED = 0x100000
 
 # umount2(2)
 MNT_DETACH = 0x2
@@ -37,12 +33,8 @@ UMOUNT_NOFOLLOW = 0x8
 
 # unshare(2), setns(2)
 CLONE_FS = 0x200
-CLONE_NEWNS = 0x20000
-CLONE_NEWCGROUP = 0x2000000
 CLONE_NEWUTS = 0x4000000
-CLONE_NEWIPC = 0x8000000
 CLONE_NEWUSER = 0x10000000
-CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
 # The new mount calls; their numbers are the same on every architecture that Debian has.
@@ -54,11 +46,9 @@ _SYS_FSMOUNT = 432
 _SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
 
-FSCONFIG_SET_FLAG = 0
 FSCONFIG_SET_STRING = 1
 FSCONFIG_CMD_CREATE = 6
 MOUNT_ATTR_RDONLY = 0x1
-MOUNT_ATTR_NOSUID = 0x2
 MOUNT_ATTR_NODEV = 0x4
 MOUNT_ATTR_NOEXEC = 0x8
 MOUNT_ATTR_IDMAP = 0x100000
@@ -132,11 +122,6 @@ def fsopen(fstype: str) -> int:
 def fsconfig_string(context: int, key: str, value: str) -> None:
     """Set one option of a mount context; the kernel takes at most 255 bytes of ``value``."""
     _syscall(_SYS_FSCONFIG, context, FSCONFIG_SET_STRING, key.encode(), os.fsencode(value), 0, path=value)
-
-
-def fsconfig_flag(context: int, key: str) -> None:
-    """Set one option without a value of a mount context."""
-    _syscall(_SYS_FSCONFIG, context, FSCONFIG_SET_FLAG, key.encode(), None, 0)
 
 
 def fsconfig_create(context: int) -> None:

@@ -30,6 +30,9 @@ DEFAULT_TAG = "latest"
 MAX_NAME = 255
 MAX_TAG = 128
 
+#: Characters of a faulty text that an error message repeats.
+_SHOWN = 100
+
 #: Length of the hexadecimal part of each digest algorithm that OCI registers.
 DIGEST_HEX = {"sha256": 64, "sha384": 96, "sha512": 128}
 
@@ -143,24 +146,9 @@ class ImageReference:
         return f"{self.name}@{self.digest}" if self.digest else f"{self.name}:{self.tag}"
 
     @property
-    def components(self) -> tuple[str, ...]:
-        """The repository's path components, the registry not among them."""
-        return tuple(self.repository.split("/"))
-
-    @property
-    def last_component(self) -> str:
-        """The last path component of the repository: ``nginx``."""
-        return self.repository.rpartition("/")[2]
-
-    @property
     def _suffix(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
         return f"{tag}@{self.digest}" if self.digest else tag
-
-    def with_digest(self, digest: str) -> t.Self:
-        """Return the same reference pinned to ``digest``, the tag kept for people to read."""
-        check_digest(digest)
-        return dataclasses.replace(self, digest=digest)
 
     def as_dict(self) -> dict[str, str | None]:
         """Return plain data for a module's result."""
@@ -174,9 +162,9 @@ class ImageReference:
         }
 
 
-def quoted(text: str, limit: int = 100) -> str:
-    """Return ``text`` in quotes, escaped and cut to ``limit`` characters, for an error message."""
-    return ascii(text if len(text) <= limit else text[: limit - 1] + "...")
+def quoted(text: str) -> str:
+    """Return ``text`` in quotes, escaped and cut short, for an error message."""
+    return ascii(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "...")
 
 
 def check_tag(tag: str, *, field: str = "image") -> None:

@@ -224,7 +224,6 @@ def test_mount_and_umount_with_odd_names(tmp_path):
 def test_new_mount_calls(tmp_path):
     context = syscalls.fsopen("tmpfs")
     syscalls.fsconfig_string(context, "size", "1m")
-    syscalls.fsconfig_flag(context, "ro")
     syscalls.fsconfig_create(context)
     mounted = syscalls.fsmount(context, syscalls.MOUNT_ATTR_NODEV)
     os.close(context)
