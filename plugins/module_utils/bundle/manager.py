@@ -77,7 +77,8 @@ class BundleManager:
         self.store = store
         self.runner = runner
         self._host = host
-        self._staged: set[str] = set()
+        #: Names whose locks are held since `stage`; managers that lock by the same files share it.
+        self.staged: set[str] = set()
 
     # ---- reading: no process, no write, no mount ----------------------------------------------------------
 
@@ -172,7 +173,7 @@ class BundleManager:
                 if isinstance(exc, OSError):
                     raise _disk_error(exc, work.directory) from exc
                 raise
-            self._staged.add(spec.name)
+            self.staged.add(spec.name)
             return Staged(
                 name=spec.name,
                 path=work.directory,
@@ -209,7 +210,7 @@ class BundleManager:
             self._release(staged)
 
     def _release(self, staged: Staged) -> None:
-        self._staged.discard(staged.name)
+        self.staged.discard(staged.name)
         staged.held.close()
 
     # ---- changing -----------------------------------------------------------------------------------------
@@ -294,7 +295,8 @@ class BundleManager:
         except FileNotFoundError:
             return []
         swept = []
-        for name in sorted(entry.removeprefix(_STAGED) for entry in entries if entry.startswith(_STAGED)):
+        left = {entry.removeprefix(_STAGED) for entry in entries if entry.startswith(_STAGED)}
+        for name in sorted(left - self.staged):
             # Whoever holds the lock is at work, and will clear away what was left before.
             with contextlib.suppress(CoreError), self._locked(name, timeout_s=0):
                 self._clear(name)
@@ -316,7 +318,7 @@ class BundleManager:
         return os.path.join(self.paths.bundles, _STAGED + name)
 
     def _locked(self, name: str, *, timeout_s: float = 120.0) -> contextlib.AbstractContextManager[None]:
-        if name in self._staged:
+        if name in self.staged:
             # Held since `stage`, by whoever uses this manager.
             return contextlib.nullcontext()
         path = os.path.join(self.paths.locks, f"bundle-{name}.lock")

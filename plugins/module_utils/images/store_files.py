@@ -24,7 +24,7 @@ import re
 import threading
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound, WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound, WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_atomic
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.config import parse_image_config
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
@@ -49,7 +49,7 @@ class StoreFiles:
 
     def all(self) -> list[Image]:
         """Return all images that are whole, in the order of the store."""
-        return [image for raw in self._image_list() if (image := self._whole(raw)) is not None]
+        return [image for raw in self._image_list() if (image := self._readable(raw)) is not None]
 
     def by_id(self, image_id: str) -> Image | None:
         """Return the image with this id (64 hexadecimal digits), if it is there and whole."""
@@ -71,7 +71,11 @@ class StoreFiles:
 
     def broken_ids(self) -> list[str]:
         """Return the ids of images that the store lists, but of which a part is missing."""
-        return [raw["id"] for raw in self._image_list() if self._whole(raw) is None]
+        return [raw["id"] for raw in self._image_list() if self._is_broken(raw)]
+
+    def id_of(self, name: str) -> str | None:
+        """Return the id of the image that bears this full name, whether or not it can be used."""
+        return next((raw["id"] for raw in self._image_list() if name in (raw.get("names") or ())), None)
 
     def has_other_content(self, image: Image) -> bool:
         """Say whether the layers are not those that the image's configuration lists (``diff_ids``).
@@ -110,6 +114,22 @@ class StoreFiles:
             os.close(lock)
 
     # ---- reading ------------------------------------------------------------------------------------------
+
+    def _readable(self, raw: _Raw) -> Image | None:
+        """Return the image, or None when it is not whole or its configuration makes no sense.
+
+        One that is asked for says what is wrong with it; it does not stand in the way of others.
+        """
+        try:
+            return self._whole(raw)
+        except InvalidSpec:
+            return None
+
+    def _is_broken(self, raw: _Raw) -> bool:
+        try:
+            return self._whole(raw) is None
+        except InvalidSpec:
+            return False
 
     def _first(self, matches: t.Callable[[_Raw], bool]) -> Image | None:
         for raw in self._image_list():
@@ -178,6 +198,8 @@ class StoreFiles:
             document = json.loads(self._big_data(raw["id"], config_key))
         except (FileNotFoundError, ValueError):
             return None
+        except RecursionError as exc:
+            raise InvalidSpec("image", "its configuration is nested too deeply") from exc
         digests = raw.get("big-data-digests") or {}
         listed = [key.removeprefix(_MANIFEST_KEY) for key in keys if key.startswith(_MANIFEST_KEY)]
         own = digests.get("manifest") or raw.get("digest") or ""

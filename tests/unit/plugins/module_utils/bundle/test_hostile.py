@@ -16,6 +16,8 @@ import pytest
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.manager import BundleManager
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.verify import verify_bundle
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import SubprocessRunner
+from ansible_collections.pvecri.runtime.plugins.module_utils.container import apply
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.engine import Engine
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.wrapper import (
     WrapperManager,
     read_given,
@@ -134,3 +136,29 @@ def test_killed_while_a_user_namespace_is_made_keeps_no_lock(tmp_path):
         assert child.stdout.read() == b""
     with locked(lock, timeout_s=5):
         pass
+
+
+def test_bundle_and_wrapper_of_one_name_have_one_lock(paths, given):
+    engine = Engine(paths, SubprocessRunner())
+    staged = stage(engine.wrappers, given(json.dumps(CONFIG)))
+    assert engine.bundles.repair("web") is None
+    assert engine.bundles.sweep() == []
+    engine.wrappers.discard(staged)
+
+
+def test_sweep_leaves_what_is_staged(paths, given):
+    _bundles, wrappers = managers(paths)
+    staged = stage(wrappers, given(json.dumps(CONFIG)))
+    assert wrappers.sweep() == []
+    assert os.path.isdir(staged.path)
+    wrappers.discard(staged)
+
+
+def test_logs_of_others_are_left(tmp_path):
+    ours = ["web.log", "web.log.1", "web.log.12", "web.log.tmp", ".web.log.held"]
+    others = ["web.log-2.log", "web.log.log", ".web.log.log.held", "web2.log", "web.log.1.log"]
+    for name in (*ours, *others):
+        (tmp_path / name).touch()
+    found = apply._log_files(str(tmp_path / "web.log"))
+    assert sorted(map(os.path.basename, found)) == sorted(ours)
+    assert apply._log_files(str(tmp_path / "none" / "web.log")) == []

@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound, WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound, WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.images import store_files
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.store_files import (
     StoreFiles,
@@ -275,3 +275,22 @@ def test_find_in_host_store_by_default(store, monkeypatch):
     for name in ("quay.io/a/b:2", f"@{OTHER}"):
         with pytest.raises(NotFound, match="holds no image"):
             find_in_host_store(name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"config": {"Healthcheck": {"Test": ["CMD", "x"], "Retries": -1}}}', "[" * 100_000 + "]" * 100_000],
+)
+def test_an_image_that_makes_no_sense_stands_in_nobodys_way(tmp_path, text):
+    store = Store(tmp_path)
+    store.layer("b")
+    store.image()
+    (tmp_path / "overlay-images" / ID / big_data_name(CONFIG)).write_text(text)
+    files = StoreFiles(str(tmp_path))
+    assert files.all() == []
+    # Nothing of it is missing: to fetch it again would not help.
+    assert files.broken_ids() == []
+    with pytest.raises(InvalidSpec):
+        files.by_name("quay.io/a/b:1")
+    assert files.id_of("quay.io/a/b:1") == ID
+    assert files.id_of("quay.io/a/b:2") is None
