@@ -321,6 +321,54 @@ def test_create_killed_at_any_time(runtime: CrunRuntime, paths: Paths, bundle: B
     runtime.delete("one")
 
 
+_DELETE = """
+import os, signal, sys
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import removal
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.argv import Programs
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
+from ansible_collections.pvecri.runtime.plugins.module_utils.command import SubprocessRunner
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
+state_dir, run_dir, step, crun, conmon = sys.argv[1:]
+holder = removal
+*modules, name = step.split(".")
+for module in modules:
+    holder = getattr(holder, module)
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr(holder, name, die)
+CrunRuntime(
+    Paths(state_dir, run_dir), SubprocessRunner(), programs=Programs(crun=crun, conmon=conmon)
+).delete("one", force=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "step",
+    ["_end_monitor", "argvs.delete_argv", "_remove_cgroup", "forget", "shutil.rmtree", "records.remove"],
+)
+def test_delete_killed_at_every_step(runtime: CrunRuntime, paths: Paths, bundle: Bundle, step: str) -> None:
+    path = bundle()
+    runtime.create(path, "one", log_size_max=20_000, log_max_files=2)
+    runtime.start("one")
+    programs = runtime._host.programs
+    done = subprocess.run(
+        [sys.executable, "-c", _DELETE, paths.state_dir, paths.run_dir, step, programs.crun, programs.conmon],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert known(runtime, "one").status is Status.STOPPED
+    runtime.delete("one")
+    assert runtime.state("one") is None
+    assert runtime.names() == []
+    left = [paths.exits, paths.runtime_root, os.path.dirname(Layout(paths, "one").monitor_dir)]
+    assert [entry for directory in left for entry in os.listdir(directory)] == []
+    assert not [name for name in os.listdir(paths.logs) if name.startswith(".")]
+    runtime.create(path, "one")
+
+
 def test_containers_survive_the_process_that_made_them(
     runtime: CrunRuntime, paths: Paths, bundle: Bundle
 ) -> None:
