@@ -55,12 +55,12 @@ class StoreWriter:
     def fetch(self, source: ImageSource | TarballSource, wanted: Wanted) -> Image:
         """Bring an image into the store, check that it is the one asked for, and return it."""
         self._bring(source, wanted)
-        image = self.files.by_name(wanted.name)
+        image = self._brought(wanted.name)
         if image is None:
             # skopeo goes by the store's lists, which may name layers that somebody removed.
             self._delete_broken(wanted.what)
             self._bring(source, wanted)
-            image = self.files.by_name(wanted.name)
+            image = self._brought(wanted.name)
         if image is None:
             raise WrongState(
                 f"{wanted.what} was fetched, but is not whole in the image store",
@@ -69,6 +69,17 @@ class StoreWriter:
         self._verify(source, wanted, image)
         self._forget_older(wanted.name)
         return image
+
+    def _brought(self, name: str) -> Image | None:
+        """Return what was fetched; an image whose configuration makes no sense is not kept."""
+        try:
+            return self.files.by_name(name)
+        except InvalidSpec:
+            with contextlib.suppress(CoreError), locked_store(self.paths):
+                image_id = self.files.id_of(name)
+                if image_id is not None and not image_users(self.paths, image_id):
+                    self.delete(image_id)
+            raise
 
     def _bring(self, source: ImageSource | TarballSource, wanted: Wanted) -> None:
         target = self._target(wanted.name)
