@@ -55,7 +55,6 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
@@ -211,14 +210,14 @@ class OciLayout:
             self._list(ref, descriptor)
         return t.cast("str", descriptor["digest"])
 
-    def add_index(self, ref: str, members: t.Mapping[str, str], *, docker: bool = False) -> str:
+    def add_index(self, ref: str, members: t.Mapping[str, str]) -> str:
         """Add an index of ``{"architecture[/variant]": manifest digest}`` and return its digest."""
         manifests = []
         for platform, digest in members.items():
             architecture, _unused, variant = platform.partition("/")
             manifests.append(
                 {
-                    "mediaType": DOCKER_MANIFEST if docker else OCI_MANIFEST,
+                    "mediaType": OCI_MANIFEST,
                     "digest": digest,
                     "size": self.blob_path(digest).stat().st_size,
                     "platform": {
@@ -228,9 +227,8 @@ class OciLayout:
                     },
                 }
             )
-        media_type = DOCKER_LIST if docker else OCI_INDEX
-        data = _json({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests})
-        descriptor = self.add_blob(data, media_type)
+        data = _json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests})
+        descriptor = self.add_blob(data, OCI_INDEX)
         self._list(ref, descriptor)
         return t.cast("str", descriptor["digest"])
 
@@ -246,9 +244,9 @@ class OciLayout:
         )
 
 
-def busybox_image(path: str | os.PathLike[str], ref: str = "latest", **more: t.Any) -> OciLayout:
+def busybox_image(path: str | os.PathLike[str], **more: t.Any) -> OciLayout:
     """Make a layout at ``path`` with one busybox image that runs a shell."""
     layout = OciLayout(path)
     config = {"Cmd": ["/bin/sh"], "Env": ["PATH=/bin"], **more.pop("config", {})}
-    layout.add_image(ref, [busybox_layer()], config, **more)
+    layout.add_image("latest", [busybox_layer()], config, **more)
     return layout

@@ -221,9 +221,9 @@ WEB: Values = {
 CONFIG = "/nodes/{node}/lxc/{vmid}/config"
 
 
-def ct(cluster: t.Any, name: str = "web-1") -> t.Any:
-    """Return the fake's container of that name, or None."""
-    return next((ct for ct in cluster.pve.cts if ct.name == name), None)
+def ct(cluster: t.Any) -> t.Any:
+    """Return the fake's container web-1, or None."""
+    return next((ct for ct in cluster.pve.cts if ct.name == "web-1"), None)
 
 
 def writes(cluster: t.Any) -> list[tuple[str, str]]:

@@ -132,7 +132,7 @@ class ContainerRequest:
     stop_timeout_s: float = STOP_TIMEOUT_S
 
 
-def parse_ports(texts: t.Iterable[str], field: str = "published_ports") -> tuple[Port, ...]:
+def parse_ports(texts: t.Iterable[str]) -> tuple[Port, ...]:
     """Return the ports that ``[address:]host_port:container_port[/protocol]`` texts name.
 
     Both ports can be ranges of the same length.  Raises InvalidSpec naming the entry, also
@@ -140,7 +140,7 @@ def parse_ports(texts: t.Iterable[str], field: str = "published_ports") -> tuple
     """
     ports: dict[str, Port] = {}
     for index, text in enumerate(texts):
-        where = f"{field}[{index}]"
+        where = f"published_ports[{index}]"
         for port in _parse_port(str(text), where):
             if port.key in ports:
                 raise InvalidSpec(where, f"port {port.key} of the host is published twice")
@@ -188,12 +188,12 @@ def check_address(text: str, field: str) -> str:
     return text
 
 
-def parse_restart_policy(text: str, field: str = "restart_policy") -> RestartPolicy:
+def parse_restart_policy(text: str) -> RestartPolicy:
     """Return the policy that ``no``, ``on-failure[:n]``, ``always`` or ``unless-stopped`` names."""
     match = _RESTART.fullmatch(text)
     if match is None or (match["count"] is not None and match["name"] != "on-failure"):
         raise InvalidSpec(
-            field,
+            "restart_policy",
             f"{text!r} is not a restart policy",
             hint="Use no, on-failure[:n], always or unless-stopped",
         )

@@ -53,8 +53,8 @@ class CgroupTree:
         with open(self.path(group, controller, name), "w", encoding="ascii") as stream:
             stream.write(value)
 
-    def adopt(self, pid: int, group: str = MONITOR_GROUP) -> bool:
-        """Move a process into a group of its own, out of the reach of its session's end.
+    def adopt(self, pid: int) -> bool:
+        """Move a process into the monitors' group, out of the reach of its session's end.
 
         Returns False where the cgroup file system does not let us: the process then
         stays where it is and works all the same.
@@ -62,7 +62,7 @@ class CgroupTree:
         tops = [self.root] if self.is_v2 else [os.path.join(self.root, "systemd")]
         with contextlib.suppress(OSError):
             for top in tops:
-                directory = os.path.join(top, group)
+                directory = os.path.join(top, MONITOR_GROUP)
                 os.makedirs(directory, exist_ok=True)
                 with open(os.path.join(directory, "cgroup.procs"), "w", encoding="ascii") as stream:
                     stream.write(str(pid))

@@ -33,6 +33,9 @@ RLIMITS: t.Final = {f"RLIMIT_{name}": number for number, name in enumerate(_RLIM
 #: What the kernel calls «no limit».
 RLIM_INFINITY: t.Final = (1 << 64) - 1
 
+#: Highest number that a list of CPUs or memory nodes may hold.
+_HIGHEST_NUMBER = 1 << 16
+
 HOOK_STAGES: t.Final = (
     "prestart",
     "createRuntime",
@@ -43,7 +46,7 @@ HOOK_STAGES: t.Final = (
 )
 
 
-def parse_number_list(text: str, *, highest: int = 1 << 16) -> frozenset[int] | None:
+def parse_number_list(text: str) -> frozenset[int] | None:
     """Return the numbers of a list such as ``0-3,7`` (cpuset(7), list format); None if it is none."""
     numbers: set[int] = set()
     for part in text.split(","):
@@ -51,7 +54,7 @@ def parse_number_list(text: str, *, highest: int = 1 << 16) -> frozenset[int] | 
         if not found:
             return None
         first, last = int(found[1]), int(found[2] or found[1])
-        if last < first or last > highest:
+        if last < first or last > _HIGHEST_NUMBER:
             return None
         numbers.update(range(first, last + 1))
     return frozenset(numbers)

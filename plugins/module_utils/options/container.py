@@ -41,11 +41,11 @@ _NAME_MAX: t.Final = 128
 _UNLIMITED: t.Final = ("-1", "unlimited", "infinity")
 
 
-def check_name(name: str, field: str = "name") -> str:
+def check_name(name: str) -> str:
     """Return a container's name if it can name files; raises InvalidSpec."""
     if not _NAME.fullmatch(name) or len(name) > _NAME_MAX:
         raise InvalidSpec(
-            field,
+            "name",
             f"'{name[:_NAME_MAX]}' is not a name of a container",
             hint=f"At most {_NAME_MAX} letters, digits, '_', '.' and '-', beginning with a letter or digit",
         )

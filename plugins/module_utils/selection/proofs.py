@@ -96,7 +96,7 @@ def check_rules(rules: t.Sequence[Rule], indexes: t.Mapping[Subject, SubjectInde
         _check_values(rule, place)
         _check_docker_hub(rule, place)
         _check_tag_or_digest(rule, place)
-        for earlier in bits(_candidates(rule, number, rules, indexes)):
+        for earlier in bits(_candidates(rule, number, indexes)):
             if _covers(rules[earlier], rule):
                 raise _shadowed(rule, rules[earlier], place)
 
@@ -163,9 +163,7 @@ def _shadowed(rule: Rule, earlier: Rule, place: str) -> InvalidSpec:
     )
 
 
-def _candidates(
-    rule: Rule, number: int, rules: t.Sequence[Rule], indexes: t.Mapping[Subject, SubjectIndex]
-) -> int:
+def _candidates(rule: Rule, number: int, indexes: t.Mapping[Subject, SubjectIndex]) -> int:
     """Return the earlier rules that accept all examples of what ``rule`` accepts: few are left to prove."""
     candidates = _mask(0, number)
     for subject, index in indexes.items():
