@@ -17,7 +17,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     LoginFailed,
     MissingPrivilege,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import privileges
 
 #: pveproxy's own numbers for what went wrong between it and the node that should answer.
 _PROXY_PROBLEMS = {
@@ -30,6 +29,17 @@ _PROXY_PROBLEMS = {
 
 #: With these the request was, or may have been, on its way to what should carry it out.
 _MAYBE_DONE = frozenset({502, 504, 596, 597, 598})
+
+# Requests that Proxmox VE refuses without naming a privilege, because alternatives exist.
+_UNNAMED = (
+    ("POST", r"/nodes/[^/]+/lxc", "VM.Allocate", "/vms/{vmid} of the new container, or on its pool"),
+    (
+        "POST",
+        r"/nodes/[^/]+/lxc/\d+/clone",
+        "VM.Allocate",
+        "/vms/{newid} of the new container, or on its pool",
+    ),
+)
 
 #: Longest text of a server that is repeated in an error.
 _LONGEST_TEXT = 2000
@@ -107,7 +117,7 @@ def error_of_answer(
             "whether the account is enabled and the token unexpired, and the clocks of both hosts",
         )
     if status == 403:
-        return _forbidden(said, request, privileges.unnamed(method, path))
+        return _forbidden(said, request, _unnamed(method, path))
     maybe_done = method != "GET" and status in _MAYBE_DONE
     if status in _PROXY_PROBLEMS:
         node = node_of(path)
@@ -145,6 +155,14 @@ def _bad_request(said: str, errors: t.Any, request: str) -> InvalidSpec:
         first if len(texts) == 1 else ", ".join(texts),
         f"{texts[first] if len(texts) == 1 else f'{first}: {texts[first]}{more}'} ({request})",
     )
+
+
+def _unnamed(method: str, path: str) -> tuple[str, str] | None:
+    """Return privilege and path that a refusal without a reason most likely means, or ``None``."""
+    for verb, pattern, privilege, where in _UNNAMED:
+        if verb == method and re.fullmatch(pattern, path):
+            return privilege, where
+    return None
 
 
 def _forbidden(said: str, request: str, unnamed: tuple[str, str] | None) -> MissingPrivilege:

@@ -14,9 +14,10 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import errors
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import privileges, tasks
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import tasks
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.client import PveClient
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.options import client_from_params
+from ansible_collections.pvecri.runtime.tests.support import pve_privileges as privileges
 
 CT = "/nodes/pve1/lxc/201"
 TEMPLATE = "local:vztmpl/debian-12-standard.tar.zst"

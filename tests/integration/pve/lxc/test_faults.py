@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import privileges
+from ansible_collections.pvecri.runtime.tests.support import pve_privileges as privileges
 from ansible_collections.pvecri.runtime.tests.support.pve_lxc import (
     CONFIG,
     TEMPLATE,

@@ -78,14 +78,29 @@ def test_forbidden_for_all_but_root(said, advice):
     assert advice in str(found)
 
 
-def test_forbidden_without_a_reason_falls_back_on_the_privilege_table():
-    found = error(403, "Permission check failed", method="POST", path="/nodes/pve1/lxc")
+@pytest.mark.parametrize(
+    ("method", "path", "where"),
+    [
+        ("POST", "/nodes/pve1/lxc", "/vms/{vmid}"),
+        ("POST", "/nodes/pve1/lxc/100/clone", "/vms/{newid}"),
+    ],
+)
+def test_forbidden_without_a_reason_names_the_likely_privilege(method, path, where):
+    found = error(403, "Permission check failed", method=method, path=path)
     assert found.privilege == "VM.Allocate"
-    assert "/vms/" in found.path
+    assert found.path.startswith(where)
 
 
-def test_forbidden_without_a_reason_and_unknown():
-    found = error(403, "Permission check failed", method="POST", path="/nodes/pve1/scan/nfs")
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/nodes/pve1/lxc"),
+        ("POST", "/nodes/pve1/lxc/100/snapshot"),
+        ("POST", "/nodes/pve1/scan/nfs"),
+    ],
+)
+def test_forbidden_without_a_reason_and_unknown(method, path):
+    found = error(403, "Permission check failed", method=method, path=path)
     assert found.privilege is None
     assert "is not allowed: Permission check failed" in str(found)
 

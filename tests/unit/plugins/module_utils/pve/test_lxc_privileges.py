@@ -10,11 +10,12 @@ import types
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import MissingPrivilege
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import lxc_keys, lxc_privileges, privileges
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import lxc_keys, lxc_privileges
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_create import clone_params, create_params
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_parse import parse_spec
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_plan import Actual, plan
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_privileges import Requirement
+from ansible_collections.pvecri.runtime.tests.support import pve_privileges as privileges
 
 TEMPLATE = "local:vztmpl/debian-12.tar.zst"
 

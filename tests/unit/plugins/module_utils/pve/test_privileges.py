@@ -12,11 +12,8 @@ import re
 import pytest
 import yaml
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import (
-    lxc_options,
-    lxc_privileges,
-    privileges,
-)
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import lxc_options, lxc_privileges
+from ansible_collections.pvecri.runtime.tests.support import pve_privileges as privileges
 
 ROOT = pathlib.Path(__file__).parents[5]
 PAGE = ROOT / "docs" / "pve-privileges.md"
@@ -43,7 +40,7 @@ def test_page_holds_the_commands():
 def test_every_container_option_has_a_row_or_needs_nothing():
     options = set(lxc_options.container_options())
     known = words("pve_lxc_container") | privileges.FREE_OPTIONS
-    assert options - known == set(), "say in privileges.py which privilege these options need"
+    assert options - known == set(), "say in pve_privileges.py which privilege these options need"
 
 
 def test_free_options_exist():
@@ -74,20 +71,6 @@ def test_roles_of_one_module_are_smaller():
     (container, storage) = privileges.roles(("pve_lxc_snapshot",))
     assert container.privileges == ("VM.Audit", "VM.PowerMgmt", "VM.Snapshot", "VM.Snapshot.Rollback")
     assert storage.privileges == ("Datastore.Audit",)
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "privilege"),
-    [
-        ("POST", "/nodes/pve1/lxc", "VM.Allocate"),
-        ("POST", "/nodes/pve1/lxc/100/clone", "VM.Allocate"),
-        ("GET", "/nodes/pve1/lxc", None),
-        ("POST", "/nodes/pve1/lxc/100/snapshot", None),
-    ],
-)
-def test_unnamed(method, path, privilege):
-    found = privileges.unnamed(method, path)
-    assert (found[0] if found else None) == privilege
 
 
 @pytest.mark.parametrize("key", sorted({*lxc_privileges.PRIVILEGES, *lxc_privileges.ROOT_ONLY} - {"unused"}))

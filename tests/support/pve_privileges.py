@@ -3,15 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Know which privileges of Proxmox VE each thing needs, in one table.
 
-The tables of docs/pve-privileges.md are made from it (`as_markdown`), the roles to
-create are computed from it (`roles`), and a refusal that names nothing is explained
-by it (`unnamed`).  The rules are those of Proxmox VE 9's API and of pve-container.
+The tables of docs/pve-privileges.md are made from it (`as_markdown`), and the roles to
+create are computed from it (`roles`).  Tests hold what the modules check and what an API
+refuses against it.  The rules are those of Proxmox VE 9's API and of pve-container.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 
 GUEST = "/vms/{vmid}"
 STORAGE = "/storage/{storage}"
@@ -158,17 +157,6 @@ FREE_OPTIONS = frozenset(
     }
 )
 
-# Requests that Proxmox VE refuses without naming a privilege, because alternatives exist.
-_UNNAMED = (
-    ("POST", r"/nodes/[^/]+/lxc", "VM.Allocate", "/vms/{vmid} of the new container, or on its pool"),
-    (
-        "POST",
-        r"/nodes/[^/]+/lxc/\d+/clone",
-        "VM.Allocate",
-        "/vms/{newid} of the new container, or on its pool",
-    ),
-)
-
 #: Role name by the kind of path that it is given on.
 _ROLES = {
     GUEST: ("PvecriContainer", "/vms"),
@@ -204,14 +192,6 @@ def roles(modules: tuple[str, ...] = ()) -> tuple[Role, ...]:
         if not need.is_root_only and (not modules or need.module in ("all", *modules)):
             found.setdefault(need.path, set()).update(need.privileges)
     return tuple(Role(*_ROLES[path], tuple(sorted(found[path]))) for path in _ROLES if path in found)
-
-
-def unnamed(method: str, path: str) -> tuple[str, str] | None:
-    """Return privilege and path that a refusal without a reason most likely means, or ``None``."""
-    for verb, pattern, privilege, where in _UNNAMED:
-        if verb == method and re.fullmatch(pattern, path):
-            return privilege, where
-    return None
 
 
 def as_markdown() -> str:
