@@ -12,10 +12,24 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound
-from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import Location, Transport
+from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner, last_line
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    CommandError,
+    CoreError,
+    InvalidSpec,
+    NotFound,
+)
+from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import (
+    IMPORT_TIMEOUT_S,
+    Location,
+    Transport,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.store_files import find_in_host_store
+
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_BLOCK = 1 << 20
 
 
 def local_state(location: Location) -> str:
@@ -53,3 +67,68 @@ def _file_hash(path: str, what: str, kind: str) -> str:
         raise NotFound(
             f"{what} does not exist: there is no {path}", hint=f"The path must be that of {kind}"
         ) from exc
+
+
+def readable_tarball(path: str, temporary: str, runner: Runner) -> str:
+    """Return the path of an archive that skopeo can read: ``path``, or an unpacked copy.
+
+    skopeo reads plain tar and gzip.  It also unpacks what bzip2, xz and zstd packed,
+    but takes the packed file's digest for the content's, which newer versions refuse;
+    so these are unpacked below ``temporary``.  Raises InvalidSpec for a damaged file
+    and MissingDependency without the program zstd.
+    """
+    with open(path, "rb") as stream:
+        magic = stream.read(6)
+    target = os.path.join(temporary, "rootfs.tar")
+    if magic.startswith(_ZSTD):
+        _unpack_zstd(path, target, runner)
+        return target
+    opener = _decompressor(magic)
+    if opener is None:
+        return path
+    try:
+        with opener(path) as source, open(target, "wb") as unpacked:
+            while block := source.read(_BLOCK):
+                unpacked.write(block)
+    except (EOFError, ValueError, _lzma_error()) as exc:
+        raise InvalidSpec("tarball", f"{path} is damaged: {exc}", hint="Make or fetch it again") from exc
+    except OSError as exc:
+        if exc.errno is None:
+            raise InvalidSpec("tarball", f"{path} is damaged: {exc}", hint="Make or fetch it again") from exc
+        raise CoreError(
+            f"{path} cannot be unpacked to {target}: {exc.strerror}", hint="Make room in the state directory"
+        ) from exc
+    return target
+
+
+def _unpack_zstd(path: str, target: str, runner: Runner) -> None:
+    """Unpack by the program zstd: Python has no reader for it before 3.14."""
+    argv = ["zstd", "--decompress", "--quiet", "--force", "-o", target, "--", path]
+    done = runner.run(argv, timeout_s=IMPORT_TIMEOUT_S, check=False)
+    if done.rc:
+        raise CommandError(
+            f"{path} cannot be unpacked: {last_line(done.stderr) or 'zstd failed'}",
+            argv=argv,
+            rc=done.rc,
+            stdout=done.stdout,
+            stderr=done.stderr,
+            hint="Make or fetch the archive again, or make room in the state directory",
+        )
+
+
+def _decompressor(magic: bytes) -> t.Callable[[str], t.Any] | None:
+    if magic.startswith(b"BZh"):
+        import bz2  # noqa: PLC0415 - rarely needed
+
+        return bz2.open
+    if magic.startswith(b"\xfd7zXZ\0"):
+        import lzma  # noqa: PLC0415 - rarely needed
+
+        return lzma.open
+    return None
+
+
+def _lzma_error() -> type[Exception]:
+    import lzma  # noqa: PLC0415 - rarely needed
+
+    return lzma.LZMAError

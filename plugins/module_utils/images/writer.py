@@ -22,6 +22,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked, write_atomic
 from ansible_collections.pvecri.runtime.plugins.module_utils.images import skopeo
+from ansible_collections.pvecri.runtime.plugins.module_utils.images.local import readable_tarball
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.locks import (
     lock_name,
     locked_store,
@@ -85,7 +86,8 @@ class StoreWriter:
         target = self._target(wanted.name)
         with self._temporary(wanted.name) as temporary:
             if isinstance(source, TarballSource):
-                argv = skopeo.copy_tarball_argv(wanted.what, target, temporary=temporary)
+                path = readable_tarball(wanted.what, temporary, self.runner)
+                argv = skopeo.copy_tarball_argv(path, target, temporary=temporary)
                 self._run(argv, IMPORT_TIMEOUT_S, wanted.what)
             else:
                 self._copy(source, t.cast("Location", wanted.location), target, temporary)

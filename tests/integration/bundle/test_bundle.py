@@ -118,7 +118,8 @@ def test_bundle_warm_needs_no_process_but_crun_version(core, busybox):
     core.store.ensure(busybox)
     fresh = core.fresh()
     fresh.manager.create(spec("true"), busybox)
-    assert fresh.runner.calls == [["crun", "--version"]]
+    # crun is asked once what it can do; newer versions have a second word for it.
+    assert fresh.runner.calls in ([["crun", "--version"]], [["crun", "--version"], ["crun", "features"]])
     fresh.runner.calls.clear()
     fresh.manager.create(spec("true", name="two"), busybox)
     loaded = fresh.manager.load("two")
@@ -560,7 +561,7 @@ def test_directory_overlay_leaves_it_alone(core, tmp_path):
     assert not os.path.exists(os.path.join(path, "new"))
     core.manager.remove("test")
     assert os.path.exists(os.path.join(path, "bin/busybox"))
-    assert core.runner.programs() == ["crun"]
+    assert set(core.runner.programs()) == {"crun"}
 
 
 def test_directory_direct_writes_into_it_and_survives_removal(core, tmp_path):

@@ -105,7 +105,7 @@ def test_layer_hard_link_to_a_file_of_a_lower_layer_is_refused(core, tmp_path):
     """The target of a hard link must stand in the same layer (OCI image specification, layer.md)."""
     with pytest.raises(CommandError) as caught:
         make(core, tmp_path, tar_layer([File("low", b"x")]), tar_layer([hard_link("high", "low")]))
-    assert "processing tar file" in str(caught.value)
+    assert "no such file or directory" in str(caught.value)
     assert leftovers(core)[0] == []
 
 
@@ -395,7 +395,8 @@ def test_layer_whose_content_is_not_its_diff_id(core, tmp_path):
     manifest["layers"] = [other]
     swapped = layout.add_blob(json.dumps(manifest).encode(), images.OCI_MANIFEST)
     layout._list("latest", swapped)
-    with pytest.raises(InvalidSpec, match="diff_ids"):
+    # Newer versions of skopeo look at this themselves.
+    with pytest.raises((InvalidSpec, CommandError), match=r"diff_ids|DiffID"):
         core.store.ensure(ImageSource(reference=f"oci:{layout.path}:latest"))
     assert leftovers(core) == ([], "[]", [])
 
@@ -437,14 +438,16 @@ def test_tarball_hostile_harms_nothing(core, tmp_path):
     assert victim.read_text() == "mine"
 
 
-def test_tarball_truncated(core, tmp_path):
-    path = tmp_path / "rootfs.tar.gz"
-    data = gzip.compress(busybox_layer())
-    path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(CommandError) as caught:
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zstd])
+@pytest.mark.parametrize("damage", [damage_truncate, damage_flip])
+def test_tarball_damaged(core, tmp_path, pack, damage):
+    path = tmp_path / "rootfs.tar.packed"
+    path.write_bytes(pack(tar_layer([File("a", os.urandom(50_000))])))
+    damage(path)
+    with pytest.raises(CoreError) as caught:
         core.store.ensure(TarballSource(path=str(path)))
     assert str(path) in str(caught.value)
-    assert leftovers(core)[0] == []
+    assert leftovers(core) == ([], leftovers(core)[1], [])
 
 
 def test_tarball_unchanged_is_not_read_twice_and_changed_is(core, tmp_path):

@@ -5,14 +5,25 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 
 import pytest
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound
+from ansible_collections.pvecri.runtime.plugins.module_utils.command import Completed
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    CommandError,
+    CoreError,
+    InvalidSpec,
+    MissingDependency,
+    NotFound,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.local import (
     file_state,
     local_state,
+    readable_tarball,
     tarball_state,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import parse_location
@@ -63,3 +74,58 @@ def test_local_state_of_an_archive_is_the_files(tmp_path):
     path = tmp_path / "a.tar"
     path.touch()
     assert local_state(parse_location(f"oci-archive:{path}:x")) == file_state(str(path), "")
+
+
+# ---- packed archives -------------------------------------------------------------------------------------
+
+
+class NoRunner:
+    def run(self, argv, **_options):
+        raise MissingDependency(f"program '{argv[0]}' was not found")
+
+
+def test_readable_tarball_as_it_is(tmp_path):
+    for content in (b"", b"plain", gzip.compress(b"x")):
+        (tmp_path / "a").write_bytes(content)
+        assert readable_tarball(str(tmp_path / "a"), str(tmp_path), NoRunner()) == str(tmp_path / "a")
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])
+def test_readable_tarball_unpacks(tmp_path, pack):
+    content = os.urandom(3 << 20)
+    (tmp_path / "a").write_bytes(pack(content))
+    (tmp_path / "t").mkdir()
+    unpacked = readable_tarball(str(tmp_path / "a"), str(tmp_path / "t"), NoRunner())
+    assert unpacked == str(tmp_path / "t/rootfs.tar")
+    with open(unpacked, "rb") as stream:
+        assert stream.read() == content
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])
+def test_readable_tarball_damaged(tmp_path, pack):
+    whole = pack(os.urandom(10_000))
+    for damaged in (whole[:5000], whole[:100] + b"x" * 5000):
+        (tmp_path / "a").write_bytes(damaged)
+        with pytest.raises(InvalidSpec, match="is damaged") as caught:
+            readable_tarball(str(tmp_path / "a"), str(tmp_path), NoRunner())
+        assert caught.value.field == "tarball"
+
+
+def test_readable_tarball_without_room(tmp_path):
+    (tmp_path / "a").write_bytes(bz2.compress(b"x"))
+    with pytest.raises(CoreError, match="cannot be unpacked") as caught:
+        readable_tarball(str(tmp_path / "a"), str(tmp_path / "none"), NoRunner())
+    assert "Make room" in caught.value.hint
+
+
+def test_readable_tarball_zstd(tmp_path):
+    (tmp_path / "a").write_bytes(b"\x28\xb5\x2f\xfdxxxx")
+    with pytest.raises(MissingDependency, match="zstd"):
+        readable_tarball(str(tmp_path / "a"), str(tmp_path), NoRunner())
+
+    class Fails:
+        def run(self, argv, **_options):
+            return Completed(list(argv), 1, "", "a : Decoding error\n")
+
+    with pytest.raises(CommandError, match="cannot be unpacked: a : Decoding error"):
+        readable_tarball(str(tmp_path / "a"), str(tmp_path), Fails())
