@@ -15,12 +15,33 @@ import dataclasses
 import enum
 import hashlib
 import os
+import re
 import typing as t
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import canonical_json
 
 STATE_DIR = "/var/lib/pvecri"
 RUN_DIR = "/run/pvecri"
+
+_NAME_MAX = 128
+_NAME = re.compile(rf"[a-zA-Z0-9][a-zA-Z0-9_.-]{{0,{_NAME_MAX - 1}}}")
+
+
+def is_container_name(name: str) -> bool:
+    """Tell whether ``name`` can name a container, and so its files."""
+    return _NAME.fullmatch(name) is not None
+
+
+def check_container_name(name: str, field: str = "name") -> str:
+    """Return ``name``; raises InvalidSpec for ``field`` when it cannot name a container."""
+    if not is_container_name(name):
+        raise InvalidSpec(
+            field,
+            f"'{name[:_NAME_MAX]}' is not a name of a container",
+            hint=f"At most {_NAME_MAX} letters, digits, '_', '.' and '-', beginning with a letter or digit",
+        )
+    return name
 
 
 class Owner(enum.StrEnum):

@@ -18,7 +18,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import re
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.bundle import (
@@ -36,9 +35,13 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.desired impo
     find_rootfs,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.record import BundleRecord, read_record
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, InvalidSpec, WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked, remove_tree, write_atomic
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
+    Paths,
+    check_container_name,
+    is_container_name,
+)
 
 if t.TYPE_CHECKING:
     from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
@@ -49,7 +52,6 @@ if t.TYPE_CHECKING:
     from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.problem import Problem
 
 _STAGED = ".new."
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -85,19 +87,13 @@ class BundleManager:
     def names(self) -> list[str]:
         """Return the names of all bundles, sorted."""
         try:
-            return sorted(name for name in os.listdir(self.paths.bundles) if _NAME.fullmatch(name))
+            return sorted(name for name in os.listdir(self.paths.bundles) if is_container_name(name))
         except FileNotFoundError:
             return []
 
     def path_of(self, name: str) -> str:
         """Return the directory of a bundle that may not exist; raises InvalidSpec for no name."""
-        if not _NAME.fullmatch(name):
-            raise InvalidSpec(
-                "name",
-                f"{name!r} is no container name",
-                hint="Use up to 128 letters, digits, '_', '.' and '-', beginning with a letter or digit",
-            )
-        return os.path.join(self.paths.bundles, name)
+        return os.path.join(self.paths.bundles, check_container_name(name))
 
     def load(self, name: str) -> Bundle | None:
         """Return a bundle with what is wrong with it, or None when there is none."""

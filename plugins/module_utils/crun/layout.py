@@ -12,12 +12,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import re
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
-
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths, check_container_name
 
 #: Size of ``sun_path`` in unix(7), with its closing NUL.
 _SUN_PATH = 108
@@ -31,12 +28,7 @@ class Layout:
     name: str
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise InvalidSpec(
-                "name",
-                f"'{self.name}' is no container name",
-                hint="Use up to 128 letters, digits, '_', '.' and '-', beginning with a letter or digit",
-            )
+        check_container_name(self.name)
 
     @property
     def runtime_dir(self) -> str:

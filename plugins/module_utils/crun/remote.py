@@ -10,8 +10,8 @@ import json
 import re
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import check_container_name
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 _NUMBERS = re.compile(r"[0-9]+(:[0-9]+)?")
 
 
@@ -29,8 +29,7 @@ class Container:
 
     def __post_init__(self) -> None:
         """Refuse what would become another argument."""
-        if not _NAME.fullmatch(self.name):
-            raise InvalidSpec("container", f"'{self.name}' is no name of a container")
+        check_container_name(self.name, "container")
         if not self.root.startswith("/"):
             raise InvalidSpec("runtime_root", f"'{self.root}' is no absolute path")
         if not self.user or self.user.startswith("-"):

@@ -24,6 +24,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
     Resources,
     Rlimit,
     Security,
+    check_container_name,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.options.values import (
     Params,
@@ -35,21 +36,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.options.values impo
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.units import parse_size
 
-_NAME: t.Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
-_NAME_MAX: t.Final = 128
-
 _UNLIMITED: t.Final = ("-1", "unlimited", "infinity")
-
-
-def check_name(name: str) -> str:
-    """Return a container's name if it can name files; raises InvalidSpec."""
-    if not _NAME.fullmatch(name) or len(name) > _NAME_MAX:
-        raise InvalidSpec(
-            "name",
-            f"'{name[:_NAME_MAX]}' is not a name of a container",
-            hint=f"At most {_NAME_MAX} letters, digits, '_', '.' and '-', beginning with a letter or digit",
-        )
-    return name
 
 
 def spec_from_options(params: Params) -> ContainerSpec:
@@ -60,7 +47,7 @@ def spec_from_options(params: Params) -> ContainerSpec:
     """
     env, secret_env = _environment(params)
     return ContainerSpec(
-        name=check_name(params["name"]),
+        name=check_container_name(params["name"]),
         entrypoint=argv_of(params.get("entrypoint"), "entrypoint"),
         command=argv_of(params.get("command"), "command"),
         env=env,

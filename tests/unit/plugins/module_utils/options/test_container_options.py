@@ -39,7 +39,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.options.argument_sp
     source_argument_spec,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.options.container import (
-    check_name,
     spec_from_options,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.options.source import source_from_options
@@ -396,8 +395,8 @@ def test_stop_signal(text, expected):
 
 
 @pytest.mark.parametrize("name", ["a", "A.b_c-9", "0", "a" * 128])
-def test_check_name(name):
-    assert check_name(name) == name
+def test_name(name):
+    assert made(name=name).name == name
 
 
 # ---- where the root file system comes from ---------------------------------------------------------------
