@@ -5,7 +5,7 @@
 
 On a host a module and all that it imports come as sources in one zip archive.
 Python's ``zipimport`` compiles every file of it twice, first to learn its file
-name and then to run it, and that was a fifth of a module's whole time.
+name and then to run it, which would be a fifth of a module's whole time.
 """
 
 from __future__ import annotations

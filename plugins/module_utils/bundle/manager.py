@@ -72,13 +72,11 @@ class BundleManager:
     to do should load little.
     """
 
-    def __init__(
-        self, paths: Paths, store: ImageStore, runner: Runner, *, host: HostFacts | None = None
-    ) -> None:
+    def __init__(self, paths: Paths, store: ImageStore, runner: Runner) -> None:
         self.paths = paths
         self.store = store
         self.runner = runner
-        self._host = host
+        self._host: HostFacts | None = None
         #: Names whose locks are held since `stage`; managers that lock by the same files share it.
         self.staged: set[str] = set()
 

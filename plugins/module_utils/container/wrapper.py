@@ -58,7 +58,7 @@ class Given:
         return {"path": self.path, "config": f"sha256:{self.digest}"}
 
 
-def read_given(path: str, field: str = "bundle") -> Given:
+def read_given(path: str) -> Given:
     """Read a bundle; raises NotFound when there is none, InvalidSpec when its config.json is no JSON."""
     path = os.path.realpath(path)
     name = os.path.join(path, CONFIG_FILE)
@@ -68,12 +68,12 @@ def read_given(path: str, field: str = "bundle") -> Given:
         config = json.loads(data)
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise NotFound(
-            f"{field}: '{path}' is no bundle, it has no {CONFIG_FILE}", hint="Make it with oci_bundle"
+            f"bundle: '{path}' is no bundle, it has no {CONFIG_FILE}", hint="Make it with oci_bundle"
         ) from exc
     except (ValueError, RecursionError) as exc:
-        raise InvalidSpec(field, f"{name} is no JSON: {exc}") from exc
+        raise InvalidSpec("bundle", f"{name} is no JSON: {exc}") from exc
     if not isinstance(config, dict):
-        raise InvalidSpec(field, f"{name} holds no JSON object")
+        raise InvalidSpec("bundle", f"{name} holds no JSON object")
     return Given(path, config, hashlib.sha256(data).hexdigest())
 
 

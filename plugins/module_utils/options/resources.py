@@ -12,7 +12,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.options.values impo
 from ansible_collections.pvecri.runtime.plugins.module_utils.units import parse_cpus, parse_size
 
 
-def resources_from(given: Params | None, field: str = "resources") -> Resources:
+def resources_from(given: Params | None) -> Resources:
     """Return the limits; raises InvalidSpec with the option's path.
 
     Whether the limits fit each other, the kernel and this host is checked where a
@@ -22,38 +22,38 @@ def resources_from(given: Params | None, field: str = "resources") -> Resources:
         return Resources()
     quota, period = given.get("cpu_quota"), given.get("cpu_period")
     if given.get("cpus") is not None:
-        quota, period = parse_cpus(given["cpus"], f"{field}.cpus")
+        quota, period = parse_cpus(given["cpus"], "resources.cpus")
     return Resources(
         cpu_shares=given.get("cpu_shares"),
         cpu_quota_us=quota,
         cpu_period_us=period,
         cpuset_cpus=given.get("cpuset_cpus"),
         cpuset_mems=given.get("cpuset_mems"),
-        memory_bytes=_size(given, "memory", field),
-        memory_reservation_bytes=_size(given, "memory_reservation", field),
-        memory_swap_bytes=_size(given, "memory_swap", field),
+        memory_bytes=_size(given, "memory"),
+        memory_reservation_bytes=_size(given, "memory_reservation"),
+        memory_swap_bytes=_size(given, "memory_swap"),
         pids_limit=given.get("pids_limit"),
         io_weight=given.get("io_weight"),
-        io_limits=_io_limits(given.get("io_limits"), f"{field}.io_limits"),
+        io_limits=_io_limits(given.get("io_limits")),
         hugepages=tuple(
-            (size, parse_size(limit, f"{field}.hugepages.{size}"))
-            for size, limit in pairs_of(given.get("hugepages"), f"{field}.hugepages")
+            (size, parse_size(limit, f"resources.hugepages.{size}"))
+            for size, limit in pairs_of(given.get("hugepages"), "resources.hugepages")
         ),
-        unified=pairs_of(given.get("unified"), f"{field}.unified"),
+        unified=pairs_of(given.get("unified"), "resources.unified"),
     )
 
 
-def _size(given: Params, option: str, field: str) -> int | None:
+def _size(given: Params, option: str) -> int | None:
     value = given.get(option)
-    return None if value is None else parse_size(value, f"{field}.{option}", allow_unlimited=True)
+    return None if value is None else parse_size(value, f"resources.{option}", allow_unlimited=True)
 
 
-def _io_limits(items: t.Sequence[Params] | None, field: str) -> tuple[IoLimit, ...]:
+def _io_limits(items: t.Sequence[Params] | None) -> tuple[IoLimit, ...]:
     return tuple(
         IoLimit(
             device=item["device"],
-            read_bps=_rate(item, "read_bps", f"{field}[{i}]"),
-            write_bps=_rate(item, "write_bps", f"{field}[{i}]"),
+            read_bps=_rate(item, "read_bps", f"resources.io_limits[{i}]"),
+            write_bps=_rate(item, "write_bps", f"resources.io_limits[{i}]"),
             read_iops=item.get("read_iops"),
             write_iops=item.get("write_iops"),
         )
