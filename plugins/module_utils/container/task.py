@@ -51,39 +51,33 @@ class Task:
         return self.source is not None or self.bundle is not None
 
 
-class JobFailed(CommandError):
-    """Report a container whose program ended badly; ``values`` are what a module would return."""
+class _JobError(CommandError):
+    """Report a container that did not do its job; ``values`` are what a module would return."""
+
+    def __init__(self, message: str, *, values: Plain, **details: t.Any) -> None:
+        super().__init__(message, **details)
+        self.values = values
+
+    def details(self) -> Plain:
+        """Return exit code and output whole: they are what the task was for."""
+        return {
+            "error": self.code,
+            "rc": self.rc,
+            "stdout": self.stdout,
+            "stderr": self.stderr,
+            "stdout_lines": self.stdout.splitlines(),
+            "stderr_lines": self.stderr.splitlines(),
+            **self.values,
+        }
+
+
+class JobFailed(_JobError):
+    """Report a container whose program ended badly."""
 
     code = "container_failed"
 
-    def __init__(self, message: str, *, values: Plain, **details: t.Any) -> None:
-        super().__init__(message, **details)
-        self.values = values
 
-    def details(self) -> Plain:
-        """Return exit code and output whole: they are what the task was for."""
-        return _job_details(self, self.values)
-
-
-class JobTimeout(CommandTimeout):
+class JobTimeout(_JobError, CommandTimeout):
     """Report a container that was stopped because its time was up."""
 
-    def __init__(self, message: str, *, values: Plain, **details: t.Any) -> None:
-        super().__init__(message, **details)
-        self.values = values
-
-    def details(self) -> Plain:
-        """Return exit code and output whole: they are what the task was for."""
-        return _job_details(self, self.values)
-
-
-def _job_details(error: CommandError, values: Plain) -> Plain:
-    return {
-        "error": error.code,
-        "rc": error.rc,
-        "stdout": error.stdout,
-        "stderr": error.stderr,
-        "stdout_lines": error.stdout.splitlines(),
-        "stderr_lines": error.stderr.splitlines(),
-        **values,
-    }
+    code = CommandTimeout.code
