@@ -16,6 +16,8 @@ import signal
 import stat
 import typing as t
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import WrongState
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # mount(2)
@@ -287,6 +289,21 @@ def open_beneath(root: int | str, path: str, flags: int = os.O_RDONLY, mode: int
                 raise
             break
     return _walk_beneath(root, path, flags, mode)
+
+
+def open_regular_beneath(root: int | str, path: str) -> int:
+    """Open a regular file for reading as `open_beneath` does; raises WrongState for anything else.
+
+    What it is is asked before it is opened: opening a device node, which a hostile
+    image can hold under any name, is an act in itself.
+    """
+    place = open_beneath(root, path, os.O_PATH)
+    try:
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            raise WrongState(f"/{path.lstrip('/')} is no regular file")
+        return os.open(f"/proc/self/fd/{place}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(place)
 
 
 def _walk_beneath(root: int, path: str, flags: int, mode: int) -> int:

@@ -42,6 +42,18 @@ def mount_all(path: str, record: BundleRecord) -> bool:
     return changed
 
 
+def try_sub_paths(path: str, record: BundleRecord) -> None:
+    """Raise InvalidSpec or WrongState when a part of a volume or image cannot be mounted.
+
+    Asked of a staged bundle: once it has taken the old one's place, that one is gone.
+    """
+    maps = id_maps(record)
+    for mount in record.mounts:
+        if mount.sub_path:
+            _mount_one(path, mount, maps)
+            rootfs.unmount(os.path.join(path, mount.target))
+
+
 def unmount_all(path: str, record: BundleRecord) -> bool:
     """Take away every mount of a bundle; return whether there was one."""
     changed = False

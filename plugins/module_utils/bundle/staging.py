@@ -21,6 +21,7 @@ import stat
 import time
 import typing as t
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import mounting
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.bundle import CONFIG_FILE
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.desired import Rootfs, desired_bundle
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.idmap import host_id
@@ -92,6 +93,7 @@ class Staging:
             record.write(self.directory)
             for action in resolved.actions:
                 action()
+        mounting.try_sub_paths(self.directory, record)
         return record
 
     @property

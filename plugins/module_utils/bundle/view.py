@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import syscalls
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import rootfs
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import IdMap
 
 #: Users and groups of an image: more than this is no list of users.
@@ -53,14 +52,14 @@ def viewed(
 def read_text(root: int, path: str) -> str:
     """Return the text of a file in the image, empty when it has none; raises InvalidSpec for no file."""
     try:
-        handle = syscalls.open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        handle = syscalls.open_regular_beneath(root, path)
     except (FileNotFoundError, NotADirectoryError):
         return ""
+    except WrongState as exc:
+        raise InvalidSpec("image", f"/{path} of the image is no regular file") from exc
     except OSError as exc:
         raise InvalidSpec("image", f"/{path} of the image cannot be read: {exc.strerror}") from exc
     try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise InvalidSpec("image", f"/{path} of the image is no regular file")
         parts = []
         left = _TEXT_MAX
         while left > 0 and (block := os.read(handle, min(left, 1 << 16))):

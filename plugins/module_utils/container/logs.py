@@ -11,6 +11,7 @@ container stdout/stderr streams").
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import datetime
 import os
@@ -18,6 +19,9 @@ import typing as t
 
 #: Read from the end of a log in blocks of this size.
 _BLOCK = 64 * 1024
+
+#: What is returned of a log at most, in bytes: an answer of a module travels whole, several times.
+OUTPUT_MAX = 16 * 1024 * 1024
 
 STREAMS = ("stdout", "stderr")
 
@@ -94,7 +98,10 @@ def log_files(path: str) -> list[str]:
 
 def read_records(path: str, *, since: datetime.datetime | None = None) -> list[Record]:
     """Return all records of the log at ``path``, rotated files included, but not those before ``since``."""
-    records = []
+    return list(_records(path, since))
+
+
+def _records(path: str, since: datetime.datetime | None) -> t.Iterator[Record]:
     for name in log_files(path):
         with open(name, "rb") as stream:
             for line in stream:
@@ -103,8 +110,7 @@ def read_records(path: str, *, since: datetime.datetime | None = None) -> list[R
                     continue
                 # Records are in the order of time: the rest is later, too.
                 since = None
-                records.append(record)
-    return records
+                yield record
 
 
 def _is_before(text: str, moment: datetime.datetime) -> bool:
@@ -114,30 +120,50 @@ def _is_before(text: str, moment: datetime.datetime) -> bool:
         return False
 
 
-def read_streams(path: str, *, since: datetime.datetime | None = None) -> dict[str, str]:
-    """Return ``stdout`` and ``stderr`` of the log at ``path``; undecodable bytes are replaced."""
-    return {
-        stream: data.decode("utf-8", "replace")
-        for stream, data in join_streams(read_records(path, since=since)).items()
-    }
+def read_streams(
+    path: str, *, since: datetime.datetime | None = None, limit_bytes: int = OUTPUT_MAX
+) -> dict[str, str]:
+    """Return ``stdout`` and ``stderr`` of the log at ``path``; undecodable bytes are replaced.
+
+    Of a longer log the last ``limit_bytes`` are returned, after a line that says so.
+    """
+    kept: collections.deque[Record] = collections.deque()
+    size = 0
+    dropped = dict.fromkeys(STREAMS, 0)
+    for record in _records(path, since):
+        kept.append(record)
+        size += len(record.text)
+        while size > limit_bytes:
+            oldest = kept.popleft()
+            size -= len(oldest.text)
+            dropped[oldest.stream] += len(oldest.text)
+    written = {stream: data.decode("utf-8", "replace") for stream, data in join_streams(kept).items()}
+    for stream, count in dropped.items():
+        if count:
+            written[stream] = (
+                f"[{count} bytes are left out here; the log has them: {path}]\n{written[stream]}"
+            )
+    return written
 
 
 def tail(path: str, lines: int) -> list[str]:
     """Return the last ``lines`` lines that the container wrote, of both streams, as text.
 
-    Reads from the end, so that a large log costs no more than what is shown.
+    Reads from the end, so that a large log costs no more than what is shown; a line
+    longer than `OUTPUT_MAX` is shown by its end.
     """
     if lines <= 0:
         return []
     newest_first: list[Record] = []
-    complete = 0
+    complete = size = 0
     for raw in _lines_backwards(log_files(path)):
         record = parse_record(raw)
         if record is None:
             continue
         # One complete line more than asked for, so that the parts of the first are all there.
         complete += not record.partial
-        if complete > lines + 1:
+        size += len(record.text)
+        if complete > lines + 1 or size > OUTPUT_MAX:
             break
         newest_first.append(record)
     joined = list(join_lines(reversed(newest_first)))

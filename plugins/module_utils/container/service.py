@@ -45,6 +45,7 @@ _HOST_TROUBLE = frozenset(
         errno.ENOMEM,
         errno.EACCES,
         errno.EPERM,
+        errno.ENOTDIR,
     }
 )
 

@@ -227,7 +227,7 @@ def _user(state: ContainerState, request: ExecRequest) -> ResolvedUser | None:
 def _text(root: str, path: str) -> str:
     """Read a file of the container, following its links within it only."""
     try:
-        handle = syscalls.open_beneath(root, path, os.O_RDONLY | os.O_NONBLOCK)
+        handle = syscalls.open_regular_beneath(root, path)
     except (FileNotFoundError, NotADirectoryError):
         return ""
     with open(handle, "rb") as stream:

@@ -422,6 +422,16 @@ def test_image_mount_sub_path_missing(core, busybox):
         core.manager.create(spec("true", mounts=(mount,)), busybox)
 
 
+def test_sub_path_missing_leaves_the_old_bundle_alone(core, busybox):
+    old = core.manager.create(spec("cat /kept"), busybox)
+    pathlib.Path(old.path, "upper", "kept").write_text("mine")
+    mount = Mount(kind=MountKind.IMAGE, destination="/x", source=busybox.reference, sub_path="none")
+    with pytest.raises(InvalidSpec, match="none does not exist there"):
+        core.manager.create(spec("true", mounts=(mount,)), busybox)
+    assert pathlib.Path(old.path, "upper", "kept").read_text() == "mine"
+    assert core.manager.load("test").record == old.record
+
+
 def test_secret_lies_in_memory_and_in_no_file(core, busybox):
     secret = Mount(kind=MountKind.SECRET, destination="/run/key", content=b"geheimnis", read_only=True)
     bundle = core.manager.create(

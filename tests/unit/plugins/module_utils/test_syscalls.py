@@ -13,6 +13,7 @@ import threading
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import syscalls
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import WrongState
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -265,3 +266,20 @@ def test_unshare_and_setns_concern_one_thread(tmp_path):
     assert seen["new"] != here
     with pytest.raises(OSError, match="file descriptor"):
         syscalls.setns(-1)
+
+
+def test_open_regular_beneath_opens_nothing_but_files(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "link").symlink_to("/file")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "directory").mkdir()
+    for name in ("file", "link"):
+        with open(syscalls.open_regular_beneath(str(tmp_path), name)) as stream:
+            assert stream.read() == "text"
+    opened = []
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, *rest: opened.append(path) or real(path, *rest))
+    for name in ("fifo", "directory"):
+        with pytest.raises(WrongState, match=f"/{name} is no regular file"):
+            syscalls.open_regular_beneath(str(tmp_path), name)
+    assert set(opened) == {str(tmp_path)}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime
+import pathlib
 
 import pytest
 
@@ -146,3 +147,22 @@ def test_tail_reads_only_the_end(tmp_path, monkeypatch):
     )
     assert logs.tail(str(path), 2) == ["19998", "19999"]
     assert len(reads) < 10
+
+
+def test_read_streams_keeps_the_end_of_what_is_too_long(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("".join(f"2026-01-01T00:00:00Z stdout F {number:09}\n" for number in range(1000)))
+    streams = logs.read_streams(str(path), limit_bytes=90)
+    first, *rest = streams["stdout"].splitlines()
+    assert rest == [f"{number:09}" for number in range(990, 1000)]
+    assert first == f"[8910 bytes are left out here; the log has them: {path}]"
+    assert streams["stderr"] == ""
+
+
+def test_tail_of_a_line_without_end_is_bounded(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    path.write_text("2026-01-01T00:00:00Z stdout P 0123456789\n" * 1000)
+    monkeypatch.setattr(logs, "OUTPUT_MAX", 100)
+    assert logs.tail(str(path), 3) == ["0123456789" * 10]
