@@ -142,7 +142,8 @@ options:
       - V(none) is a network of its own with nothing but the loopback device.
       - V(host) is the network of the host.
       - A name is a network of its own that is joined to the CNI network of that name, from the files in
-        C(/etc/cni/net.d).
+        C(/etc/cni/net.d). V(pvecri) is known without a file, as a bridge that hides its containers behind the
+        host's address and can publish ports.
       - V(container:NAME) is the network of another container of this module.
       - An absolute path is an existing network namespace, for example V(/run/netns/blue).
       - If not set, V(none), or with O(bundle) what the bundle says.
@@ -264,7 +265,7 @@ EXAMPLES = r"""
   pvecri.runtime.crun_container:
     name: web
     image: docker.io/library/nginx:1.27
-    network: podman
+    network: pvecri
     published_ports:
       - "8080:80"
     resources:
@@ -277,7 +278,7 @@ EXAMPLES = r"""
     name: web
     state: healthy
     image: docker.io/library/nginx:1.27
-    network: podman
+    network: pvecri
     published_ports:
       - "8080:80"
     resources:
@@ -425,7 +426,7 @@ container:
     network:
       description: What O(network) was. Not set if the bundle decides that.
       type: str
-      sample: podman
+      sample: pvecri
     network_namespace:
       description: Path of its network namespace. Not set if that is the host's or not known.
       type: str
@@ -434,7 +435,7 @@ container:
       description: Addresses that it has of its own.
       type: list
       elements: str
-      sample: [10.88.0.5]
+      sample: [10.124.0.5]
     ports:
       description: Published ports.
       type: list

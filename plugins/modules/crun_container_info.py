@@ -166,7 +166,7 @@ containers:
     network:
       description: How it reaches others, as the option of that name. Not set if the bundle decides that.
       type: str
-      sample: podman
+      sample: pvecri
     network_namespace:
       description: Path of its network namespace. Not set if that is the host's or not known.
       type: str
@@ -175,7 +175,7 @@ containers:
       description: Addresses that it has of its own.
       type: list
       elements: str
-      sample: [10.88.0.5]
+      sample: [10.124.0.5]
     ports:
       description: Published ports.
       type: list

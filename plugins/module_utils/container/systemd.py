@@ -21,7 +21,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.files import (
 )
 
 if t.TYPE_CHECKING:
-    from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
+    from ansible_collections.pvecri.runtime.plugins.module_utils.command import Completed, Runner
 
 UNIT_DIR = "/etc/systemd/system"
 #: Exists exactly when systemd is the init of this host (sd_booted(3)).
@@ -137,6 +137,10 @@ class Units:
     def start(self, container: str) -> None:
         """Start the unit; earlier failures no longer count."""
         unit = unit_name(container)
+        shown = self._systemctl("show", "--property=NeedDaemonReload", unit, check=False)
+        if shown.stdout.strip() == "NeedDaemonReload=yes":
+            # Whoever wrote it last was killed before systemd read it.
+            self._systemctl("daemon-reload")
         self._systemctl("reset-failed", unit, check=False)
         self._systemctl("start", unit)
 
@@ -169,5 +173,5 @@ class Units:
             self._systemctl("daemon-reload")
             self._systemctl("reset-failed", unit_name(container), check=False)
 
-    def _systemctl(self, *words: str, timeout_s: float = 120.0, check: bool = True) -> None:
-        self._runner.run(["systemctl", *words], timeout_s=timeout_s, check=check)
+    def _systemctl(self, *words: str, timeout_s: float = 120.0, check: bool = True) -> Completed:
+        return self._runner.run(["systemctl", *words], timeout_s=timeout_s, check=check)

@@ -48,7 +48,7 @@ def manager(box, tmp_path, monkeypatch):
     def since():
         lines = calls.read_text().splitlines() if calls.exists() else []
         calls.write_text("")
-        return [line.replace(" pvecri-c.service", "") for line in lines]
+        return [line.replace(" pvecri-c.service", "") for line in lines if not line.startswith("show")]
 
     return since
 

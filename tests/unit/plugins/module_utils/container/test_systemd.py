@@ -85,10 +85,11 @@ def test_require_booted(tmp_path, monkeypatch):
 class Recorder:
     def __init__(self):
         self.calls = []
+        self.answers = {}
 
     def run(self, argv, *, timeout_s=60.0, check=True, **_more):
         self.calls.append((" ".join(argv), check))
-        return Completed(list(argv), 0, "", "")
+        return Completed(list(argv), 0, self.answers.get(argv[1], ""), "")
 
 
 @pytest.fixture
@@ -113,6 +114,7 @@ def test_units_write_start_stop(units):
     units.stop("web", 10)
     assert units.recorder.calls == [
         ("systemctl daemon-reload", True),
+        ("systemctl show --property=NeedDaemonReload pvecri-web.service", False),
         ("systemctl reset-failed pvecri-web.service", False),
         ("systemctl start pvecri-web.service", True),
         ("systemctl enable pvecri-web.service", True),
@@ -162,3 +164,15 @@ def test_units_remove_without_systemd(units, tmp_path):
     assert not os.path.exists(units.path("web"))
     assert units.is_enabled("web") is False
     assert units.recorder.calls == []
+
+
+@pytest.mark.parametrize(("answer", "is_reloaded"), [("yes", True), ("no", False)])
+def test_units_start_reads_what_a_killed_run_has_written(units, answer, is_reloaded):
+    units.recorder.answers["show"] = f"NeedDaemonReload={answer}\n"
+    units.start("web")
+    assert (("systemctl daemon-reload", True) in units.recorder.calls) is is_reloaded
+
+
+def test_units_cancel_never_fails(units):
+    units.cancel("web")
+    assert units.recorder.calls == [("systemctl --no-block stop pvecri-web.service", False)]
