@@ -51,6 +51,7 @@ options:
   validate_certs:
     description:
       - Whether the server's certificate must come from a trusted authority and fit O(api_host).
+      - V(false) contradicts O(ca_path), and giving both is refused.
       - If not set, E(PVE_VALIDATE_CERTS) or E(PROXMOX_VALIDATE_CERTS) is used.
     type: bool
     default: true

@@ -352,6 +352,10 @@ apply_pending:
   description:
     - Whether a running container is restarted when changes wait for its next start
       (RV(container.pending)). Default is V(false).
+    - A change that waits counts as made, also where Proxmox VE could not apply it to the running container,
+      such as an interface that could not be plugged in. The run that sent it fails then with what Proxmox VE
+      said, and later ones find nothing to change. Only this option, which costs one more request for each
+      container, looks for what waits.
     - Check mode does not foresee this restart, as the server decides what must wait.
   type: bool
 purge:

@@ -148,6 +148,15 @@ options:
       - With O(state=restored), have the container running afterwards, also if it existed already.
     type: bool
     default: false
+  adopt:
+    description:
+      - With O(state=restored), whether a container of that number that was not made by this collection
+        (that lacks the tag C(pvecri)), or that is of a Kubernetes pod (tag C(pvecri-cri)), may be
+        overwritten with O(force=true). The task fails otherwise.
+      - It does not get the tag; a restored container has the tags that it had when it was backed up.
+      - Making and removing backups and O(start) do not need it, because nothing of a container is lost.
+    type: bool
+    default: false
 seealso:
   - module: pvecri.runtime.pve_lxc_container
   - module: pvecri.runtime.pve_lxc_snapshot
@@ -339,6 +348,7 @@ def restored(client: PveClient, view: ClusterView, params: Params, check_mode: b
         force=params["force"],
         unique=params["unique"],
         start=params["start"],
+        adopt=params["adopt"],
     )
     actual = backups.read(client, place)
     backup = backups.choose(actual, params["backup"] or "latest", source)
@@ -401,6 +411,7 @@ def main() -> t.NoReturn:
         "force": {"type": "bool", "default": False},
         "unique": {"type": "bool", "default": False},
         "start": {"type": "bool", "default": False},
+        "adopt": {"type": "bool", "default": False},
     }
     run_module(
         {**connection_argument_spec(), **spec},

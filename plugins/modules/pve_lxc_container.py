@@ -249,7 +249,7 @@ containers:
       type: str
       sample: web-1
     changed:
-      description: Whether it was, or in check mode would be, changed.
+      description: Whether it was, or in check mode would be, changed, also when it failed after that.
       returned: always
       type: bool
       sample: true
@@ -269,8 +269,8 @@ containers:
       type: str
       sample: wrong_state
     actions:
-      description: As RV(actions).
-      returned: when it did not fail
+      description: As RV(actions). Of one that failed, what was done before.
+      returned: always
       type: list
       elements: str
       sample: [configure, start]
@@ -359,19 +359,12 @@ def perform(params: dict[str, t.Any], context: Context) -> Outcome:
     session = _session(params, context)
     answers = reconcile_many(session, specs, verify=verify, concurrency=params["concurrency"])
     shown = [lxc_show.answer(answer) for answer in answers]
+    diff = lxc_show.differences(answers)
+    warnings = [warning for answer in answers if answer.result for warning in answer.result.warnings]
     if any(answer.error for answer in answers):
-        raise SomeFailed(answers, shown)
-    results = [answer.result for answer in answers if answer.result is not None]
-    return Outcome(
-        changed=any(answer.changed for answer in answers),
-        diff=[
-            {**done.differences.as_diff(), "before_header": done.spec.label, "after_header": done.spec.label}
-            for done in results
-            if done.changed
-        ],
-        values={"containers": shown},
-        warnings=[warning for done in results for warning in done.warnings],
-    )
+        only = {"diff": diff} if context.diff_mode else {}
+        raise SomeFailed(answers, {"containers": shown, "warnings": warnings, **only})
+    return Outcome(any(answer.changed for answer in answers), diff, {"containers": shown}, warnings)
 
 
 def _perform_one(params: dict[str, t.Any], context: Context) -> Outcome:

@@ -81,6 +81,15 @@ options:
       - Shell pattern for the names that O(retention) counts and removes, for example V(nightly-*).
     type: str
     default: "*"
+  adopt:
+    description:
+      - Whether a container that was not made by this collection (that lacks the tag C(pvecri)) may be
+        rolled back, and snapshots of it be removed, O(retention) included. The task fails otherwise.
+        The container does not get the tag.
+      - A container of a Kubernetes pod (tag C(pvecri-cri)) needs O(vmid) as well.
+      - Taking a snapshot, and giving it another text, needs neither, because nothing is lost by it.
+    type: bool
+    default: false
 seealso:
   - module: pvecri.runtime.pve_lxc_container
   - module: pvecri.runtime.pve_lxc_backup
@@ -182,6 +191,8 @@ def perform(params: dict[str, t.Any], context: Context) -> Outcome:
         start=params["start"],
         retention=params["retention"],
         retention_pattern=params["retention_pattern"],
+        adopt=params["adopt"],
+        by_id=params["vmid"] is not None,
     )
     client = client_from_params(params)
     view = cluster.read_cluster(client)
@@ -211,6 +222,7 @@ def main() -> t.NoReturn:
         "start": {"type": "bool", "default": False},
         "retention": {"type": "int", "default": 0},
         "retention_pattern": {"type": "str", "default": "*"},
+        "adopt": {"type": "bool", "default": False},
     }
     run_module({**connection_argument_spec(), **spec}, perform, required_one_of=[("vmid", "hostname")])
 

@@ -21,7 +21,8 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, InvalidSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import parallel
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import ClusterView, Guest
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_reconcile import Result, reconcile
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_reconcile import reconcile
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_result import Result
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_session import Session
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_spec import (
     TAG,
@@ -44,7 +45,7 @@ class Verify(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of one container of many: one of the three."""
+    """What became of one container of many: a result, settled, or an error and what was done before it."""
 
     spec: LxcSpec
     result: Result | None = None
@@ -55,7 +56,10 @@ class Answer:
     @property
     def changed(self) -> bool:
         """Say whether anything was, or would be, changed."""
-        return self.result is not None and self.result.changed
+        if self.result is None:
+            return False
+        # What differs was only planned; of one that failed, what was carried out counts.
+        return bool(self.result.actions) if self.error is not None else self.result.changed
 
 
 class SomeFailed(CoreError):
@@ -63,17 +67,17 @@ class SomeFailed(CoreError):
 
     code = "some_failed"
 
-    def __init__(self, answers: t.Sequence[Answer], shown: t.Sequence[dict[str, t.Any]]) -> None:
+    def __init__(self, answers: t.Sequence[Answer], values: t.Mapping[str, t.Any]) -> None:
         failed = [answer for answer in answers if answer.error is not None]
         first = "; ".join(f"{a.spec.label}: {a.error}" for a in failed[:3])
         more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
         super().__init__(f"{len(failed)} of {len(answers)} containers failed: {first}{more}")
         self.changed = any(answer.changed for answer in answers)
-        self.shown = list(shown)
+        self.values = dict(values)
 
     def details(self) -> dict[str, t.Any]:
-        """Return plain data for ``fail_json``: every container with what became of it."""
-        return {"error": self.code, "changed": self.changed, "containers": self.shown}
+        """Return plain data for ``fail_json``: every container with what became of it, diff and warnings."""
+        return {"error": self.code, "changed": self.changed, **self.values}
 
 
 def check_distinct(specs: t.Sequence[LxcSpec]) -> None:
@@ -103,18 +107,17 @@ def reconcile_many(
         else:
             todo.append(number)
 
+    results = {number: Result(specs[number]) for number in todo}
+
     def one(number: int) -> Result:
         spec = specs[number]
         tag = spec.intent_tag() if verify is Verify.INTENT else None
-        return reconcile(session, spec, intent_tag=tag)
+        return reconcile(session, spec, intent_tag=tag, result=results[number])
 
     done = parallel.each(todo, one, limit=concurrency)
     for number, outcome in zip(todo, done, strict=True):
-        spec = specs[number]
-        if isinstance(outcome, CoreError):
-            answers[number] = Answer(spec, error=outcome)
-        else:
-            answers[number] = Answer(spec, result=outcome)
+        error = outcome if isinstance(outcome, CoreError) else None
+        answers[number] = Answer(specs[number], result=results[number], error=error)
     return [answers[number] for number in range(len(specs))]
 
 

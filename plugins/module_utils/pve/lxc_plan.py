@@ -18,7 +18,8 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.diff import DifferenceTracker
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound, WrongState
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import props
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import ownership, props
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import Guest
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_compare import Comparer, Delta
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_create import CLONE_NOTE
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_spec import (
@@ -171,17 +172,10 @@ def plan(
 
 def check_ownership(spec: LxcSpec, actual: Actual) -> None:
     """Raise WrongState when the container may not be touched by this spec."""
-    if actual.is_kubelets and not (spec.conduct.adopt and spec.vmid is not None):
-        raise WrongState(
-            f"container {actual.vmid} belongs to a Kubernetes pod (tag '{TAG_CRI}')",
-            hint="Leave it to kubelet; only 'adopt: true' together with its vmid overrides this",
-        )
-    if not actual.is_ours and not spec.conduct.adopt:
-        raise WrongState(
-            f"container {actual.vmid} ({actual.hostname}) on node '{actual.node}' was not made by this "
-            f"collection: it has no tag '{TAG}', and something about it would have to change",
-            hint="Set 'adopt: true' to manage it from now on",
-        )
+    # A clone gets its tags only after it was made.
+    tags = {*actual.tags, TAG} if actual.is_half_cloned else actual.tags
+    guest = Guest(vmid=actual.vmid, node=actual.node, name=actual.hostname, tags=tuple(tags))
+    ownership.check(guest, adopt=spec.conduct.adopt, by_id=spec.vmid is not None)
 
 
 def _plan_new(spec: LxcSpec) -> Plan:

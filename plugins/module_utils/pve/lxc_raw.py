@@ -19,6 +19,7 @@ import re
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound, Unsupported
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import leftovers
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_spec import RawLines
 
 #: Where pmxcfs shows the containers of the node that one is on.
@@ -104,6 +105,8 @@ def write(vmid: int, lines: RawLines, *, config_dir: str = CONFIG_DIR, lock_dir:
         after = edited(before, lines)
         if after == before:
             return False
+        mine = re.compile(rf"{vmid}\.conf\.tmp\.(?P<pid>[0-9]+)")
+        leftovers.sweep_dead(os.path.dirname(path), mine)
         _replace(path, after)
         return True
 

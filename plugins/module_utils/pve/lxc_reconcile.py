@@ -12,9 +12,7 @@ next run reads what is there and plans from that.
 from __future__ import annotations
 
 import dataclasses
-import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.diff import DifferenceTracker
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     ApiError,
     Conflict,
@@ -32,6 +30,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_plan import
     Verb,
     plan,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_result import Result
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_session import (
     Found,
     Session,
@@ -40,9 +39,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_session imp
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_spec import LxcSpec, State
 
-if t.TYPE_CHECKING:
-    from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_new import Placed
-
 #: After these the config is not what it was when the plan was made.
 _BARRIERS = frozenset({Verb.SHUTDOWN, Verb.UNPROTECT, Verb.MIGRATE, Verb.MOVE})
 
@@ -50,38 +46,24 @@ _BARRIERS = frozenset({Verb.SHUTDOWN, Verb.UNPROTECT, Verb.MIGRATE, Verb.MOVE})
 _MOST_CONFLICTS = 5
 
 
-@dataclasses.dataclass(slots=True)
-class Result:
-    """What became of one container."""
+def reconcile(
+    session: Session, spec: LxcSpec, *, intent_tag: str | None = None, result: Result | None = None
+) -> Result:
+    """Make the container what ``spec`` asks for, or only say how in check mode.
 
-    spec: LxcSpec
-    #: None for a container that does not exist (any more, or yet in check mode).
-    actual: Actual | None = None
-    differences: DifferenceTracker = dataclasses.field(default_factory=DifferenceTracker)
-    #: Names of the steps that were, or in check mode would be, carried out.
-    actions: list[str] = dataclasses.field(default_factory=list)
-    warnings: list[str] = dataclasses.field(default_factory=list)
-    placed: Placed | None = None
-
-    @property
-    def changed(self) -> bool:
-        """Say whether anything was, or would be, changed."""
-        return bool(self.differences)
-
-
-def reconcile(session: Session, spec: LxcSpec, *, intent_tag: str | None = None) -> Result:
-    """Make the container what ``spec`` asks for, or only say how in check mode."""
-    return _Work(session, spec, intent_tag).run()
+    ``result`` is filled on the way, so that it tells what was done before an error.
+    """
+    return _Work(session, spec, intent_tag, result or Result(spec)).run()
 
 
 class _Work:
     """The work on one container."""
 
-    def __init__(self, session: Session, spec: LxcSpec, intent_tag: str | None) -> None:
+    def __init__(self, session: Session, spec: LxcSpec, intent_tag: str | None, result: Result) -> None:
         self.session = session
         self.spec = spec
         self.intent_tag = intent_tag
-        self.result = Result(spec)
+        self.result = result
         self.executed: set[str] = set()
         self.done: set[Verb] = set()
         self.conflicts = 0
@@ -162,12 +144,22 @@ class _Work:
             self.result.actions.append(Verb.CREATE.value)
         self.executed.add(Verb.CREATE)
         container = made_one.container
+        self.result.vmid = container.vmid
         return Found(container, container.read(reading_of(self.spec), pool=self.spec.pool or None))
 
     # ---- applying
 
     def _converge(self, found: Found, made: Plan) -> None:
+        try:
+            actual = self._carry_out(found, made)
+        finally:
+            self.result.warnings += found.container.warnings
+        self.result.actual = None if self.spec.state is State.ABSENT else actual
+
+    def _carry_out(self, found: Found, made: Plan) -> Actual:
+        """Apply plan after plan until nothing is left to do; return what is there then."""
         container, actual = found.container, found.actual
+        self.result.vmid = container.vmid
         while made:
             if actual.lock is not None:
                 self._wait_unlocked(container)
@@ -183,8 +175,7 @@ class _Work:
                 actual, made = self._after_failure(container, actual, exc)
             else:
                 actual, made = self._again(container, actual)
-        self.result.warnings += container.warnings
-        self.result.actual = None if self.spec.state is State.ABSENT else actual
+        return actual
 
     def _wait_unlocked(self, container: Container) -> None:
         try:

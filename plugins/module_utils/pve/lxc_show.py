@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import lxc_keys as keys
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import props
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import Guest
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_batch import Answer
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_compare import raw_lines, split_env
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_plan import Actual
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_reconcile import Result
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_result import Result
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_spec import TAG_INTENT
 
 #: Shown by themselves, in a form of their own.
@@ -92,10 +93,35 @@ def answer(one: Answer) -> dict[str, t.Any]:
     """Return the return values of one container of many."""
     named = {"vmid": one.spec.vmid, "hostname": one.spec.hostname}
     if one.error is not None:
-        return {**named, "changed": False, "failed": True, "msg": str(one.error), **one.error.details()}
+        return {**named, **_failure(one, one.error)}
     values = result(one.result) if one.result is not None else {"container": None, "actions": []}
     if one.settled is not None:
         values["container"] = listed(one.settled)
     seen = values["container"] or named
     ids = {"vmid": seen["vmid"], "hostname": seen["hostname"]}
     return {**ids, "changed": one.changed, "failed": False, **values}
+
+
+def differences(answers: t.Iterable[Answer]) -> list[dict[str, t.Any]]:
+    """Return the diff of each container that was changed; one that failed says how far it got."""
+    shown = []
+    for one in answers:
+        if one.result is None or not one.changed:
+            continue
+        label = one.spec.label
+        reached = f"{label} (failed after: {', '.join(one.result.actions)})" if one.error else label
+        diff = one.result.differences.as_diff()
+        shown.append({**diff, "before_header": label, "after_header": reached})
+    return shown
+
+
+def _failure(one: Answer, error: CoreError) -> dict[str, t.Any]:
+    """Return what is said of a container that failed, with what was done before."""
+    values: dict[str, t.Any] = {"changed": one.changed, "failed": True, "msg": str(error), **error.details()}
+    done = one.result
+    values["actions"] = list(done.actions) if done else []
+    if done is not None and done.vmid is not None:
+        values["vmid"] = done.vmid
+    if done is not None and done.placed is not None:
+        values["placement"] = done.placed.as_dict()
+    return values

@@ -25,6 +25,7 @@ Props = dict[str, str]
 _TRUE = frozenset({"1", "yes", "true", "on"})
 _FALSE = frozenset({"0", "no", "false", "off"})
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?:i?B)?", re.IGNORECASE)
 
 GIB = 1024**3
@@ -194,11 +195,13 @@ def parse(text: str, schema: Schema, field: str, *, strict: bool = True) -> Prop
     found: dict[str, t.Any] = {}
     for position, part in enumerate(p for p in str(text).split(",") if p.strip()):
         key, equals, value = part.strip().partition("=")
-        if not equals:
+        # A path or volume may hold a '=' itself: it is then the unnamed first value.
+        is_key = bool(equals) and (key in schema.kinds or bool(_KEY.fullmatch(key)))
+        if not is_key:
             if schema.first is None or position:
                 if not strict:
                     continue
-                raise InvalidSpec(field, f"'{part}' has no '='", hint="Write it as key=value,key=value")
+                raise InvalidSpec(field, f"'{part}' is no key=value", hint="Write it as key=value,key=value")
             key, value = schema.first, part.strip()
         if key in found and strict:
             raise InvalidSpec(field, f"'{key}' is given twice")
@@ -219,6 +222,13 @@ def from_mapping(values: t.Mapping[str, t.Any], schema: Schema, field: str, *, s
             raise InvalidSpec(f"{field}.{name}", "is unknown", hint=f"Known are {known}")
         if isinstance(value, (dict, list, tuple)) and kind is not Kind.WORDS:
             raise InvalidSpec(f"{field}.{name}", "must be one value")
+        if strict and name == schema.first and "=" in str(value):
+            # It would write the value without the name, and take it for a key when it reads it again.
+            raise InvalidSpec(
+                f"{field}.{name}",
+                f"'{value}' holds a '=', which Proxmox VE cannot store there",
+                hint="Give the directory or device another name, for example by a symbolic link",
+            )
         try:
             props[name] = canonical(kind or Kind.TEXT, value, f"{field}.{name}")
         except InvalidSpec:

@@ -10,7 +10,7 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.diff import DifferenceTracker
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, WrongState
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import guests, tasks
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import guests, ownership, tasks
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.backups import Backup
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.client import PveClient
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import Guest
@@ -30,6 +30,8 @@ class RestoreRequest:
     unique: bool = False
     #: Have it running afterwards.
     start: bool = False
+    #: Overwrite also one that was not made by this collection.
+    adopt: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def plan(wanted: RestoreRequest, existing: Guest | None, is_running: bool, backu
     """Return what is to be done when ``existing`` has the id already; pure.
 
     Raises Conflict for a virtual machine of that id, WrongState when a running
-    container would be overwritten.
+    container, or one that is not ours, would be overwritten.
     """
     differences = DifferenceTracker()
     if existing is not None and existing.type != "lxc":
@@ -70,6 +72,9 @@ def plan(wanted: RestoreRequest, existing: Guest | None, is_running: bool, backu
     start = wanted.start and (restore or not is_running)
     if start:
         differences.add("container.status", None if existing is None else "stopped", "running")
+    # A start is no loss, and may be what an interrupted restore of a container without the tag lacks.
+    if existing is not None and overwrite:
+        ownership.check_loss(existing, adopt=wanted.adopt, by_id=True)
     return Plan(restore, start, differences)
 
 

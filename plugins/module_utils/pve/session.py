@@ -81,6 +81,12 @@ class Connection:
             raise InvalidSpec(
                 "api_password", "is missing", hint="Give it, or api_token_id and api_token_secret"
             )
+        if self.ca_path and not self.validate_certs:
+            raise InvalidSpec(
+                "validate_certs",
+                "is false, but ca_path names authorities to check the certificate with",
+                hint="Leave out one of the two",
+            )
         if self.totp and not totp.is_code(self.totp):
             totp.parse_secret(self.totp)
         pin = re.sub(r"[:\s]", "", self.fingerprint or "").lower()

@@ -22,7 +22,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     NotFound,
     Unsupported,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import answers, guests, tasks
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import answers, guests, ownership, tasks
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.client import PveClient
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import Guest
 
@@ -69,6 +69,10 @@ class Request:
     #: Keep this many of the snapshots whose name fits ``retention_pattern``; 0 keeps all.
     retention: int = 0
     retention_pattern: str = "*"
+    #: Roll back and remove also where the container was not made by this collection.
+    adopt: bool = False
+    #: Whether the task names the container by its id.
+    by_id: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what Proxmox VE would refuse, naming the option."""
@@ -184,13 +188,23 @@ def reconcile(
     *,
     check_mode: bool = False,
 ) -> tuple[Plan, list[str]]:
-    """Lead from ``actual`` to what is wanted; return the plan and the tasks' warnings."""
-    steps = plan(wanted, actual)
+    """Lead from ``actual`` to what is wanted; return the plan and the tasks' warnings.
+
+    Raises WrongState when something of a container that is not ours would be lost.
+    """
+    steps = _permitted(guest, wanted, plan(wanted, actual))
     if check_mode or not steps.has_steps:
         return steps, []
     if guests.wait_unlocked(client, guest, client.connection.task_timeout_s):
-        steps = plan(wanted, read(client, guest))
+        steps = _permitted(guest, wanted, plan(wanted, read(client, guest)))
     return steps, apply(client, guest, wanted, steps)
+
+
+def _permitted(guest: Guest, wanted: Request, steps: Plan) -> Plan:
+    # Taking a snapshot loses nothing, nor does taking it again where its task died.
+    if steps.roll_back or steps.remove_after:
+        ownership.check_loss(guest, adopt=wanted.adopt, by_id=wanted.by_id)
+    return steps
 
 
 def apply(client: PveClient, guest: Guest, wanted: Request, steps: Plan) -> list[str]:

@@ -38,7 +38,12 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.images.source impor
     Transport,
     parse_location,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import appliance, oci_archive, tasks
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import (
+    appliance,
+    leftovers,
+    oci_archive,
+    tasks,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.client import PveClient
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_raw import local_node
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_spec import LxcSpec, Source, SourceKind
@@ -47,6 +52,10 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_spec import
 _CACHE = "template/cache"
 
 _PULL_TIMEOUT_S = 1800.0
+
+#: What a killed process leaves: its work directory, and its half copy among the templates.
+_WORK = re.compile(r"pvecri-image-[a-z0-9_]+")
+_HALF_COPY = re.compile(r"\..+_[0-9a-f]{16}\.tar\.[0-9a-f]{8}")
 
 #: The image specification's architectures by Proxmox VE's names.
 _PLATFORMS = {"amd64": "amd64", "i386": "386", "arm64": "arm64", "armhf": "arm", "riscv64": "riscv64"}
@@ -139,6 +148,7 @@ class _Fetcher:
         """Return the image's volume, pulled and put onto the storage if need be."""
         location = _location(self.source.name)
         storage = self.source.image_storage
+        leftovers.sweep(tempfile.gettempdir(), _WORK)
         with tempfile.TemporaryDirectory(prefix="pvecri-image-") as work:
             if location.transport is Transport.OCI_ARCHIVE and not location.inner:
                 archive, digest = location.path, _inspect(location.path, self.spec).digest
@@ -227,6 +237,7 @@ def place(client: PveClient, storage: str, archive: str, name: str) -> bool:
     directory = os.path.join(path, _CACHE) if path else ""
     if not os.path.isdir(directory) or not os.access(directory, os.W_OK):
         return False
+    leftovers.sweep(directory, _HALF_COPY)
     # Not *.tar before it is whole: an aborted copy must never pass for a template.
     temporary = os.path.join(directory, f".{name}.{secrets.token_hex(4)}")
     try:

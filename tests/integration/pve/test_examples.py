@@ -29,7 +29,7 @@ def cluster(pve_cluster):
         "shared": 1,
         "volumes": {},
     }
-    pve.add_ct(201, "db-1", node="pve1", status="running")
+    pve.add_ct(201, "db-1", node="pve1", status="running", config={"tags": "pvecri"})
     pve.add_ct(202, "web-1", node="pve2", status="running", config={"tags": "production"})
     pve_cluster.backups.add("backups", 201, age_s=100)
     return pve_cluster

@@ -126,7 +126,10 @@ def described(need):
 def world(pve_cluster):
     """Fill the cluster with what the actions need."""
     pve = pve_cluster.pve
-    pve.add_ct(201, "web", config={"unprivileged": 1}).snapshots["old"] = {"snaptime": 1, "memory": 512}
+    pve.add_ct(201, "web", config={"unprivileged": 1, "tags": "pvecri"}).snapshots["old"] = {
+        "snaptime": 1,
+        "memory": 512,
+    }
     pve.add_ct(202, "privileged").config.pop("unprivileged")
     base = pve.add_ct(210, "base", template=True)
     base.config["rootfs"] = "local-lvm:base-210-disk-0,size=1G"

@@ -15,7 +15,7 @@ DAY = 86400
 def container(pve_cluster):
     shared = {"type": "nfs", "active": 1, "content": "backup", "files": set(), "shared": 1, "volumes": {}}
     pve_cluster.pve.storages["backups"] = shared
-    return pve_cluster.pve.add_ct(201, "db-1", node="pve2", status="running")
+    return pve_cluster.pve.add_ct(201, "db-1", node="pve2", status="running", config={"tags": "pvecri"})
 
 
 @pytest.fixture
@@ -247,6 +247,20 @@ class TestAbsent:
 
 
 class TestRestored:
+    @pytest.mark.parametrize("tags", ["", "pvecri;pvecri-cri"])
+    def test_container_of_others_is_not_overwritten(self, pve_cluster, backup, container, tags):
+        pve_cluster.backups.add("backups", 201)
+        container.status = "stopped"
+        container.config["tags"] = tags
+        params = {"state": "restored", "target_storage": "local-lvm", "force": True}
+        for check in (True, False):
+            failed = backup(check=check, **params)
+            assert (failed["failed"], failed["error"]) == (True, "wrong_state")
+            assert "adopt: true" in failed["msg"]
+        assert writes(pve_cluster) == []
+        assert not backup(**{**params, "force": False})["changed"]
+        assert backup(adopt=True, **params)["changed"]
+
     def test_container_comes_back_once(self, pve_cluster, backup, container):
         volid = pve_cluster.backups.add("backups", 201)
         params = {"state": "restored", "target_storage": "local-lvm", "node": "pve1"}

@@ -14,7 +14,7 @@ MODULE = "pve_lxc_snapshot"
 
 @pytest.fixture
 def container(pve_cluster):
-    return pve_cluster.pve.add_ct(201, "db-1", node="pve2", status="running")
+    return pve_cluster.pve.add_ct(201, "db-1", node="pve2", status="running", config={"tags": "pvecri"})
 
 
 @pytest.fixture
@@ -263,3 +263,43 @@ def test_missing_privilege_is_named(pve_cluster, run_module, container):
 def test_secrets_stay_out_of_everything(pve_cluster, snapshot):
     result = snapshot(vmid=999)
     assert pve_cluster.options()["api_token_secret"] not in str(result)
+
+
+class TestOwnership:
+    @pytest.fixture(params=["", "pvecri;pvecri-cri"])
+    def foreign(self, request, snapshot, container):
+        snapshot()
+        container.config["tags"] = request.param
+        return container
+
+    @pytest.mark.parametrize(
+        "task",
+        [
+            {"state": "absent"},
+            {"state": "rolledback"},
+            {"snapname": "nightly-2", "retention": 1},
+        ],
+    )
+    @pytest.mark.parametrize("check", [True, False])
+    def test_nothing_of_others_is_lost(self, pve_cluster, snapshot, foreign, task, check):
+        pve_cluster.forget_requests()
+        failed = snapshot(check=check, **task)
+        assert (failed["failed"], failed["error"]) == (True, "wrong_state")
+        assert "adopt: true" in failed["msg"]
+        assert writes(pve_cluster) == []
+        tags = foreign.config["tags"]
+        foreign.snapshots["before-upgrade"]["tags"] = tags
+        assert snapshot(check=check, adopt=True, **task)["changed"]
+        assert foreign.config.get("tags", "") == tags, "acting on it does not make it ours"
+
+    def test_taking_one_needs_no_leave(self, foreign, snapshot):
+        assert snapshot("mine")["changed"]
+        assert snapshot("mine", description="text")["changed"]
+        assert not snapshot("other", state="absent")["changed"]
+
+    def test_containers_of_pods_are_named_by_id(self, container, snapshot):
+        snapshot()
+        container.config["tags"] = "pvecri;pvecri-cri"
+        failed = snapshot(hostname="db-1", state="absent", adopt=True)
+        assert (failed["failed"], failed["error"]) == (True, "wrong_state")
+        assert "with its vmid" in failed["msg"]

@@ -250,3 +250,24 @@ def test_what_is_meant_must_be_clear(run, options):
 def test_secrets_of_entries_are_shown_nowhere(run):
     result = run(containers=[{"hostname": "a", "password": "very secret"}], **SHARED)
     assert "very secret" not in str(result)
+
+
+def test_batch_tells_what_was_done_before_a_failure(cluster, run):
+    cluster.pve.fail("POST", "/nodes/pve1/lxc/300/status/start", 500, "no such device")
+    entries = [{"vmid": 300, "hostname": "a", "node": "pve1"}, {"vmid": 301, "hostname": "b", "node": "pve2"}]
+    result = run(fails=True, containers=entries, **SHARED)
+    assert result["changed"]
+    broken, fine = result["containers"]
+    assert (broken["changed"], broken["failed"], broken["actions"][0]) == (True, True, "create")
+    assert (broken["vmid"], broken["placement"]["node"]) == (300, "pve1")
+    assert (fine["changed"], fine["failed"]) == (True, False)
+    failed, other = (diff["after_header"] for diff in result["diff"])
+    assert "(failed after: create" in failed
+    assert "failed" not in other
+
+
+def test_batch_in_check_mode_claims_nothing_of_what_fails(cluster, run):
+    cluster.pve.add_ct(300, "theirs")
+    result = run(check=True, fails=True, containers=[{"vmid": 300}, {"hostname": "new"}], **SHARED)
+    assert [(c["changed"], c["failed"]) for c in result["containers"]] == [(False, True), (True, False)]
+    assert len(result["diff"]) == 1

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -161,6 +162,19 @@ class TestOnTheNodeItself:
         assert oci_archive.inspect_archive(str(file)).command == ("/app",)
         assert oct(file.stat().st_mode)[-3:] == "644"
         assert cluster.pve.uploaded is None
+
+    def test_leftovers_of_killed_runs_are_swept(self, cluster, layout, cache, tmp_path, monkeypatch):
+        temporary = tmp_path / "tmp"
+        (temporary / "pvecri-image-ab_c1" / "blobs").mkdir(parents=True)
+        monkeypatch.setattr(template.tempfile, "tempdir", str(temporary))
+        half, young = cache / f".app_{'0' * 16}.tar.deadbeef", cache / f".app_{'1' * 16}.tar.deadbeef"
+        for path in (half, young):
+            path.write_bytes(b"part")
+        for path in (half, temporary / "pvecri-image-ab_c1"):
+            os.utime(path, (1, 1))
+        self.prepare(cluster, f"oci:{layout.path}:plain")
+        assert list(temporary.iterdir()) == []
+        assert (half.exists(), young.exists()) == (False, True)
 
     def test_directory_that_cannot_be_written_is_uploaded_to(self, cluster, layout, cache):
         shutil.rmtree(cache)

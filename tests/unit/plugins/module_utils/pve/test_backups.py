@@ -151,7 +151,7 @@ def test_find_place_refuses(storages, node, field, text):
     assert caught.value.field == field
 
 
-CT = Guest(101, "n1")
+CT = Guest(101, "n1", tags=("pvecri",))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,12 @@ def test_plan_restore(wanted, existing, running, restore, start):
 
 @pytest.mark.parametrize(
     ("existing", "running", "error"),
-    [(Guest(101, "n1", type="qemu"), False, errors.Conflict), (CT, True, errors.WrongState)],
+    [
+        (Guest(101, "n1", type="qemu"), False, errors.Conflict),
+        (CT, True, errors.WrongState),
+        (Guest(101, "n1"), False, errors.WrongState),
+        (Guest(101, "n1", tags=("pvecri", "pvecri-cri")), False, errors.WrongState),
+    ],
 )
 def test_plan_restore_does_not_overwrite_what_it_must_not(existing, running, error):
     with pytest.raises(error):

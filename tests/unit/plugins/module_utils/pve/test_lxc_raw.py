@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, NotFound, Unsupported
@@ -113,3 +115,14 @@ def test_bytes_that_are_no_text_stay(tmp_path):
         100, {"lxc.apparmor.profile": ("generated",)}, config_dir=tmp_path, lock_dir=tmp_path
     )
     assert config.read_bytes() == (b"memory: 512\nlxc.environment: A=\xff\nlxc.apparmor.profile: generated\n")
+
+
+def test_write_sweeps_what_killed_processes_left(tmp_path):
+    (tmp_path / "100.conf").write_text("arch: amd64\n")
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for name in (f"100.conf.tmp.{dead.pid}", f"101.conf.tmp.{dead.pid}", "100.conf.tmp.1"):
+        (tmp_path / name).write_text("")
+    assert lxc_raw.write(100, {"lxc.x": ("1",)}, config_dir=str(tmp_path), lock_dir=str(tmp_path / "l"))
+    left = {entry.name for entry in tmp_path.iterdir() if ".tmp." in entry.name}
+    assert left == {f"101.conf.tmp.{dead.pid}", "100.conf.tmp.1"}

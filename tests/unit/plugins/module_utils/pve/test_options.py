@@ -30,7 +30,6 @@ def test_connection_takes_every_option():
             api_token_id="t",
             api_token_secret="s",
             api_totp="123456",
-            validate_certs=False,
             ca_path="/ca",
             fingerprint="AA:" * 31 + "AA",
             connect_timeout=1.0,
@@ -39,7 +38,7 @@ def test_connection_takes_every_option():
         )
     )
     assert connection == options.Connection(
-        "h", "u@pve", 1, "p", "t", "s", "123456", False, "/ca", "aa" * 32, 1.0, 5.0, 3.0
+        "h", "u@pve", 1, "p", "t", "s", "123456", True, "/ca", "aa" * 32, 1.0, 5.0, 3.0
     )
 
 
@@ -101,3 +100,9 @@ def test_documentation_fits_the_spec():
         if "fallback" in spec:
             for variable in spec["fallback"][1]:
                 assert f"E({variable})" in str(documented[name]["description"]), variable
+
+
+def test_unchecked_certificate_contradicts_ca_path():
+    with pytest.raises(errors.InvalidSpec, match="ca_path") as caught:
+        options.connection_from_params(params(validate_certs=False, ca_path="/ca"))
+    assert caught.value.field == "validate_certs"

@@ -177,3 +177,36 @@ def test_what_a_server_writes_in_a_new_way_is_read_as_far_as_it_goes():
         "volume": "local:100/disk",
         "ro": "0",
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/srv/a=b,mp=/x", {"volume": "/srv/a=b", "mp": "/x"}),
+        ("volume=/srv/a=b,mp=/x=y", {"volume": "/srv/a=b", "mp": "/x=y"}),
+        ("local:vm-1-a=b,mp=/x,size=4G", {"volume": "local:vm-1-a=b", "mp": "/x", "size": "4G"}),
+        ("mp=/x,volume=/srv", {"volume": "/srv", "mp": "/x"}),
+        ("novelty=1,mp=/x", {"novelty": "1", "mp": "/x"}),
+    ],
+)
+def test_equals_sign_in_a_path_is_part_of_it(text, expected):
+    assert props.actual(text, props.MOUNT) == expected
+
+
+@pytest.mark.parametrize(
+    "value", ["/srv/a=b,mp=/x", "volume=/srv/a=b,mp=/x", {"volume": "/srv/a=b", "mp": "/x"}]
+)
+def test_equals_sign_where_the_server_cannot_store_it_is_refused(value):
+    with pytest.raises(InvalidSpec, match="Proxmox VE cannot store") as caught:
+        props.desired(value, props.MOUNT, "mounts.mp0")
+    assert caught.value.field == "mounts.mp0.volume"
+
+
+def test_misspelt_first_key_is_unknown():
+    with pytest.raises(InvalidSpec, match="Known are") as caught:
+        props.desired("volum=/srv,mp=/x", props.MOUNT, "mounts.mp0")
+    assert caught.value.field == "mounts.mp0.volum"
+
+
+def test_equals_sign_in_a_mount_point_is_kept():
+    assert props.desired("/srv,mp=/x=y", props.MOUNT, "mp0") == {"volume": "/srv", "mp": "/x=y"}
