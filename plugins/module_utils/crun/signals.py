@@ -17,14 +17,17 @@ _SIGNALS: dict[str, int] = {
 }
 
 
-def signal_number(value: int | str) -> int:
-    """Return the number of a signal: a number, or a name with or without ``SIG``, in either case."""
+def signal_number(value: int | str, field: str = "signal") -> int:
+    """Return the number of a signal: a number, or a name with or without ``SIG``, in either case.
+
+    Raises InvalidSpec for ``field``.
+    """
     text = str(int(value)) if isinstance(value, int) else value.strip().upper()
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         if 0 < int(text) < signal.NSIG:
             return int(text)
     else:
         number = _SIGNALS.get(text if text.startswith("SIG") else "SIG" + text)
         if number is not None:
             return number
-    raise InvalidSpec("signal", f"'{value}' is no signal", hint="Give a name such as TERM, or a number")
+    raise InvalidSpec(field, f"'{value}' is no signal", hint="Give a name such as TERM, or a number")

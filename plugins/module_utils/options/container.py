@@ -10,9 +10,9 @@ image, the rootfs or the host decide is checked later, when a configuration is b
 from __future__ import annotations
 
 import re
-import signal
 import typing as t
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.signals import signal_number
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
     ContainerSpec,
@@ -231,15 +231,9 @@ def _signal(text: str | None) -> str | None:
     """Return a signal as ``SIGTERM`` or as a number; real-time signals are numbers or ``SIGRTMIN+3``."""
     if text is None:
         return None
+    signal_number(text, "stop_signal")
     upper = text.strip().upper()
-    if upper.isascii() and upper.isdigit() and 0 < int(upper) <= signal.SIGRTMAX:
-        return upper
-    name = upper if upper.startswith("SIG") else f"SIG{upper}"
-    if name in signal.Signals.__members__ or re.fullmatch(r"SIGRT(MIN(\+\d{1,2})?|MAX(-\d{1,2})?)", name):
-        return name
-    raise InvalidSpec(
-        "stop_signal", f"unknown signal '{text}'", hint="Use a name such as SIGTERM, or a number"
-    )
+    return upper if upper.isdigit() or upper.startswith("SIG") else f"SIG{upper}"
 
 
 def _optional_size(value: t.Any, field: str) -> int | None:

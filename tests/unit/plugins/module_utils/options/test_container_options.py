@@ -348,9 +348,10 @@ def test_secrets_stay_out_of_errors():
         ({"rlimits": [{"type": "core", "soft": "much"}]}, "rlimits[0].soft", "not a limit"),
         ({"rlimits": [{"type": "core", "soft": "1", "hard": "-5"}]}, "rlimits[0].hard", "not a limit"),
         ({"hooks": [{"stage": "poststop", "path": "/a", "env": {"A": 1.5}}]}, "hooks[0].env.A", "not a text"),
-        ({"stop_signal": "SIGNOPE"}, "stop_signal", "unknown signal"),
-        ({"stop_signal": "0"}, "stop_signal", "unknown signal"),
-        ({"stop_signal": "65"}, "stop_signal", "unknown signal"),
+        ({"stop_signal": "SIGNOPE"}, "stop_signal", "is no signal"),
+        ({"stop_signal": "0"}, "stop_signal", "is no signal"),
+        ({"stop_signal": "65"}, "stop_signal", "is no signal"),
+        ({"stop_signal": "RTMIN+99"}, "stop_signal", "is no signal"),
         ({"shm_size": "x"}, "shm_size", "not a size"),
     ],
 )
