@@ -48,6 +48,21 @@ class CgroupTree:
             values = _keyed(self.path(group, "memory", "memory.oom_control"))
         return values.get("oom_kill", 0)
 
+    def pinned_memory(self, group: str) -> int:
+        """Return the bytes of a v2 group that the kernel cannot take back, not even by swapping."""
+        stat = _keyed(self.path(group, "", "memory.stat"))
+        swappable = stat.get("anon", 0) + stat.get("shmem", 0)
+        pinned = sum(stat.get(name, 0) for name in ("kernel_stack", "pagetables", "slab_unreclaimable"))
+        return pinned + max(0, swappable - self._free_swap(group))
+
+    def _free_swap(self, group: str) -> int:
+        free = _swap_free()
+        limit = _read(self.path(group, "", "memory.swap.max")).strip()
+        if limit.isdigit():
+            used = _read(self.path(group, "", "memory.swap.current")).strip()
+            free = min(free, int(limit) - int(used or 0))
+        return max(0, free)
+
     def write(self, group: str, controller: str, name: str, value: str) -> None:
         """Write one file of a group."""
         with open(self.path(group, controller, name), "w", encoding="ascii") as stream:
@@ -105,6 +120,13 @@ def _has_groups(directory: str) -> bool:
     with contextlib.suppress(FileNotFoundError), os.scandir(directory) as entries:
         return any(entry.is_dir(follow_symlinks=False) for entry in entries)
     return False
+
+
+def _swap_free() -> int:
+    for line in _read("/proc/meminfo").splitlines():
+        if line.startswith("SwapFree:"):
+            return int(line.split()[1]) * 1024
+    return 0
 
 
 def _read(path: str) -> str:

@@ -25,11 +25,13 @@ _STDIN = "/dev/stdin"
 def update(host: CrunHost, state: ContainerState, resources: t.Mapping[str, t.Any]) -> None:
     """Apply OCI ``linux.resources`` to a container that is alive; keys left out stay as they are.
 
-    -1 lifts a limit.  Devices cannot be changed (InvalidSpec).
+    -1 lifts a limit.  Devices cannot be changed, and memory cannot be limited to less than is in
+    use (InvalidSpec).
     """
     wanted = copy.deepcopy(dict(resources))
     if wanted.get("devices"):
         raise InvalidSpec("linux.resources.devices", "cannot be changed while the container exists")
+    _check_memory(host, state, wanted)
     lifts = _lifts(host, wanted)
     if not host.cgroups.is_v2:
         # crun 1.8 writes numbers that cgroup v1 refuses: these limits are lifted here alone.
@@ -43,6 +45,20 @@ def update(host: CrunHost, state: ContainerState, resources: t.Mapping[str, t.An
     if state.cgroup is not None:
         for lift in lifts:
             host.cgroups.write(state.cgroup, lift.controller, lift.file, lift.value)
+
+
+def _check_memory(host: CrunHost, state: ContainerState, wanted: t.Mapping[str, t.Any]) -> None:
+    """Refuse a limit below what is in use: v2 would kill processes until it fits, v1 refuses by itself."""
+    limit = (wanted.get("memory") or {}).get("limit")
+    if not host.cgroups.is_v2 or state.cgroup is None or limit is None or limit < 0:
+        return
+    used = host.cgroups.pinned_memory(state.cgroup)
+    if limit < used:
+        raise InvalidSpec(
+            "linux.resources.memory.limit",
+            f"the processes of the container already use {used} bytes, more than the new limit of {limit}",
+            hint="Choose a higher limit, or restart the container with it",
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import pathlib
 
 import pytest
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import cgroups
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.cgroups import CgroupTree
 
 
@@ -112,3 +113,39 @@ def test_hierarchy_that_is_not_there(tmp_path: pathlib.Path) -> None:
     tree = CgroupTree(str(tmp_path / "none"))
     tree.remove("/g")
     assert tree.oom_kills("/g") == 0
+
+
+@pytest.mark.parametrize(
+    ("swap_max", "swap_used", "free_kib", "expected"),
+    [
+        ("max", "0", 0, 1030),
+        ("0", "0", 100, 1030),
+        ("max", "0", 100, 30),
+        ("500", "100", 100, 630),
+        ("500", "", 100, 530),
+        ("500", "600", 100, 1030),
+        (None, None, 100, 30),
+    ],
+)
+def test_pinned_memory(
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    swap_max: str | None,
+    swap_used: str | None,
+    free_kib: int,
+    expected: int,
+) -> None:
+    (tmp_path / "cgroup.controllers").write_text("memory\n")
+    group = tmp_path / "only"
+    group.mkdir()
+    stat = "anon 900\nshmem 100\nfile 7\nkernel_stack 10\npagetables 10\nslab_unreclaimable 10\n"
+    (group / "memory.stat").write_text(stat)
+    for name, text in (("memory.swap.max", swap_max), ("memory.swap.current", swap_used)):
+        if text is not None:
+            (group / name).write_text(text)
+    real = cgroups._read
+    answers = {"/proc/meminfo": f"MemFree: 5 kB\nSwapFree: {free_kib} kB\n"}
+    monkeypatch.setattr(cgroups, "_read", lambda path: answers.get(path) or real(path))
+    assert CgroupTree(str(tmp_path)).pinned_memory("/only") == expected
+    answers["/proc/meminfo"] = "MemFree: 5 kB\n"
+    assert CgroupTree(str(tmp_path)).pinned_memory("/only") == 1030

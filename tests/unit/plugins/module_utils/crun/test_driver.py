@@ -602,6 +602,23 @@ def test_update_on_v1_lifts_by_itself(
     assert (tmp_path / "v1" / file).read_text() == text
 
 
+@pytest.mark.parametrize(("limit", "is_refused"), [(999, True), (1000, False), (-1, False)])
+def test_update_on_v2_does_not_kill(
+    runtime: CrunRuntime, recorder: t.Any, box: t.Any, tree: CgroupTree, limit: int, is_refused: bool
+) -> None:
+    box.record()
+    box.alive()
+    os.mkdir(tree.path("group", ""))
+    pathlib.Path(tree.path("group", "", "memory.stat")).write_text("anon 900\nfile 5000\nkernel_stack 100\n")
+    pathlib.Path(tree.path("group", "", "memory.swap.max")).write_text("0\n")
+    if is_refused:
+        with pytest.raises(InvalidSpec, match="already use 1000 bytes"):
+            runtime.update("box", {"memory": {"limit": limit}})
+    else:
+        runtime.update("box", {"memory": {"limit": limit}})
+    assert bool(recorder.calls) is not is_refused
+
+
 def test_update_refuses_devices_and_the_dead(runtime: CrunRuntime, recorder: t.Any, box: t.Any) -> None:
     box.record()
     box.alive()
