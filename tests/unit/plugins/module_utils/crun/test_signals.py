@@ -32,7 +32,9 @@ def test_signal_number(value: int | str, number: int) -> None:
     assert signal_number(value) == number
 
 
-@pytest.mark.parametrize("value", ["", "NOPE", "SIG", "0", 65, -1, "-9", "TERM KILL", "\u00b2", "RTMIN+99"])
+@pytest.mark.parametrize(
+    "value", ["", "NOPE", "SIG", "0", 0, 65, -1, "-9", "TERM KILL", "\u00b2", "RTMIN+99"]
+)
 def test_signal_number_refuses(value: int | str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         signal_number(value)
