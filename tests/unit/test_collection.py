@@ -100,18 +100,27 @@ def test_every_python_that_is_supported_is_named_alike() -> None:
     assert settings["tool"]["ruff"]["target-version"] == "py311"
 
 
-@pytest.mark.parametrize("name", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize(
+    "name", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+)
 def test_links_between_documents_lead_somewhere(name: str) -> None:
     page = ROOT / name
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
-@pytest.mark.parametrize("name", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize(
+    "name", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+)
 def test_modules_that_documents_name_exist(name: str) -> None:
     named = set(re.findall(r"pvecri\.runtime\.([a-z_]+)(?=[:`\s])", (ROOT / name).read_text()))
-    known = {path.stem for path in [*MODULES, *(ROOT / "playbooks").glob("*.yml"), *(ROOT / "roles").glob("*")]}
-    assert named - known - {"pve", "runtime"} == set()
+    plugins = [
+        path for kind in ("connection", "inventory") for path in (ROOT / "plugins" / kind).glob("*.py")
+    ]
+    others = [*(ROOT / "playbooks").glob("*.yml"), *(ROOT / "roles").glob("*")]
+    known = {path.stem for path in [*MODULES, *plugins, *others]}
+    known |= set(yaml.safe_load((ROOT / "meta/runtime.yml").read_text())["action_groups"])
+    assert named - known == set()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "scripts").iterdir()), ids=lambda path: path.name)
