@@ -24,7 +24,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_compare imp
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_create import CLONE_NOTE
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_spec import (
     TAG,
-    TAG_CRI,
     Ha,
     LxcSpec,
     RawLines,
@@ -120,11 +119,6 @@ class Actual:
     def is_ours(self) -> bool:
         """Say whether this collection made it."""
         return TAG in self.tags or self.is_half_cloned
-
-    @property
-    def is_kubelets(self) -> bool:
-        """Say whether kubelet asked for it."""
-        return TAG_CRI in self.tags
 
 
 @dataclasses.dataclass(slots=True)
