@@ -123,6 +123,11 @@ def test_modules_that_documents_name_exist(name: str) -> None:
     assert named - known == set()
 
 
+def test_index_of_the_guides_names_every_guide() -> None:
+    linked = set(re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "docs/README.md").read_text()))
+    assert linked == {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "scripts").iterdir()), ids=lambda path: path.name)
 def test_commands_can_be_executed(path: pathlib.Path) -> None:
     if path.is_file():
