@@ -7,6 +7,7 @@
 # usage: demo_image.sh FOLDER
 # The image's folder is keyed by what goes into it and renamed into place, so that an unchanged image
 # keeps its digest from run to run and an interrupted build is not taken for an image.
+# shellcheck disable=SC2317  # what a trap or another function calls by name counts as unreachable
 set -euo pipefail
 
 main() {
