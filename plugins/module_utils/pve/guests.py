@@ -23,6 +23,9 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import 
 #: Locks that a container keeps on purpose, for as long as somebody has it mounted.
 _RESTING_LOCKS = frozenset({"mounted"})
 
+#: Looks at a lock that no task accounts for before it is called left behind, and the pause between.
+_LOOKS, _PAUSE_S = 3, 0.2
+
 
 def locate(
     view: ClusterView, *, vmid: int | None = None, name: str | None = None, node: str | None = None
@@ -72,27 +75,25 @@ def wait_unlocked(
     """
     deadline = clock() + timeout_s
     waited_for: set[str] = set()
-    while True:
-        running = [upid for upid in _holders(client, guest) if upid not in waited_for]
-        if not running:
-            # The task may have ended between the two looks.
-            lock = current_lock(client, guest)
-            if lock is None or lock in _RESTING_LOCKS:
-                return bool(waited_for)
+    unexplained = 0
+    while (lock := current_lock(client, guest)) not in {None, *_RESTING_LOCKS}:
+        running = [upid for upid in running_tasks(client, guest) if upid not in waited_for]
+        # A task can begin or end between the two looks: one look without a task proves nothing.
+        unexplained = 0 if running else unexplained + 1
+        if unexplained == _LOOKS:
             raise WrongState(
                 f"container {guest.vmid} on node '{guest.node}' is locked ({lock}) by no task that shows",
                 hint="The task died or is another user's. Look at the node's task list; "
                 f"'pct unlock {guest.vmid}' there removes a lock that was left behind",
             )
+        if unexplained:
+            time.sleep(_PAUSE_S)
         for upid in running:
             waited_for.add(upid)
             # How that task ends is not this play's failure; what it leaves behind is read afresh.
             with contextlib.suppress(TaskFailed):
                 tasks.wait_task(client, upid, max(deadline - clock(), 0.0))
-
-
-def _holders(client: cluster.Client, guest: Guest) -> list[str]:
-    return running_tasks(client, guest) if current_lock(client, guest) not in {None, *_RESTING_LOCKS} else []
+    return bool(waited_for)
 
 
 def running_tasks(client: cluster.Client, guest: Guest) -> list[str]:
