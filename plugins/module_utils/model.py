@@ -99,6 +99,18 @@ class Paths:
         """Directory of per-object lock files; volatile, since a lock dies with its holder."""
         return os.path.join(self.run_dir, "locks", self.owner.value)
 
+    def host_wide(self, name: str) -> str:
+        """Return what a container is called where one name space serves the whole host, as cgroups.
+
+        Names are unique for one owner in one state directory only.
+        """
+        parts = []
+        if os.path.normpath(self.state_dir) != STATE_DIR:
+            parts.append(hashlib.sha256(os.path.realpath(self.state_dir).encode()).hexdigest()[:8])
+        if self.owner is not Owner.PLAY:
+            parts.append(self.owner.value)
+        return "-".join([*parts, name])
+
 
 #: ``private`` (a new one), ``host``, or the absolute path of a namespace file to join.
 NamespaceMode = str

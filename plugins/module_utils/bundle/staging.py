@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import stat
@@ -36,13 +35,11 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Confl
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import ImageSource, RootfsSource
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
-    STATE_DIR,
     ContainerSpec,
     IdMap,
     Image,
     ImageConfig,
     MountKind,
-    Owner,
     Paths,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec import validate
@@ -181,18 +178,9 @@ class Staging:
             stream.write(json.dumps(config, separators=(",", ":")).encode())
 
     def _cgroups_path(self) -> str:
-        """Return the container's cgroup: two containers of one name must never share one.
-
-        Names are unique for one owner in one state directory only, and what ends one
-        container ends everything in its cgroup.
-        """
-        parts = []
-        if os.path.normpath(self.paths.state_dir) != STATE_DIR:
-            parts.append(hashlib.sha256(os.path.realpath(self.paths.state_dir).encode()).hexdigest()[:8])
-        if self.paths.owner is not Owner.PLAY:
-            parts.append(self.paths.owner.value)
+        """Return the container's cgroup: what ends one container ends everything in its cgroup."""
         return cgroups_path(
-            dataclasses.replace(self.spec, name="-".join([*parts, self.spec.name])), self.host
+            dataclasses.replace(self.spec, name=self.paths.host_wide(self.spec.name)), self.host
         )
 
     def _record(self, rootfs: Rootfs, images: t.Mapping[str, Image], resolved: Resolved) -> BundleRecord:

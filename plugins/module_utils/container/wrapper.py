@@ -134,7 +134,9 @@ class WrapperManager(BundleManager):
 
         # As it was given first: what follows relies on its form.
         validate.check(given.config)
-        config, rootfs = adapt_config(given, network_namespace=network_namespace, mounts=mounts, name=name)
+        config, rootfs = adapt_config(
+            given, network_namespace=network_namespace, mounts=mounts, name=self.paths.host_wide(name)
+        )
         validate.check(config)
         if not os.path.isdir(rootfs):
             raise NotFound(

@@ -59,3 +59,16 @@ def test_paths_keep_the_two_owners_apart() -> None:
         assert getattr(play, name).startswith(("/var/lib/pvecri/", "/run/pvecri/"))
     assert play.storage == cri.storage == "/var/lib/pvecri/storage"
     assert play.storage_run == "/run/pvecri/storage"
+
+
+def test_host_wide_names_differ_by_owner_and_state_directory(tmp_path) -> None:
+    places = [
+        model.Paths(),
+        model.Paths(owner=model.Owner.CRI),
+        model.Paths(state_dir=str(tmp_path / "a")),
+        model.Paths(state_dir=str(tmp_path / "b")),
+        model.Paths(state_dir=str(tmp_path / "b"), owner=model.Owner.CRI),
+    ]
+    names = [paths.host_wide("web") for paths in places]
+    assert names[0] == "web"
+    assert len(set(names)) == len(places)
