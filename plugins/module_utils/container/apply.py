@@ -54,6 +54,8 @@ def apply_plan(engine: Engine, task: Task, plan: Plan, observation: Observation)
         network = Intent(request=plan.request).network
         engine.network.require(network)
         engine.network.namespace(task.name, network)
+    if Step.WRITE_UNIT in plan.steps:
+        engine.units.require_place(task.name)
     try:
         for step in plan.steps:
             if step not in WAITING:

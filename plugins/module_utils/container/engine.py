@@ -23,11 +23,11 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.places im
     bundle_folders,
     files_folder,
     has_network,
+    has_unit,
     names_in,
     wrapper_folder,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import NetworkRequest
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.systemd import Units
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.cgroups import CgroupTree
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
@@ -48,6 +48,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.manager import BundleManager
     from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
     from ansible_collections.pvecri.runtime.plugins.module_utils.container.network import ContainerNetwork
+    from ansible_collections.pvecri.runtime.plugins.module_utils.container.systemd import Units
     from ansible_collections.pvecri.runtime.plugins.module_utils.container.wrapper import WrapperManager
     from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
     from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
@@ -62,7 +63,6 @@ class Engine:
     def __init__(self, paths: Paths, runner: Runner) -> None:
         self.paths = paths
         self.runner = runner
-        self.units = Units(runner)
 
     @functools.cached_property
     def runtime(self) -> CrunRuntime:
@@ -72,6 +72,15 @@ class Engine:
         )
 
         return CrunRuntime(self.paths, self.runner)
+
+    @functools.cached_property
+    def units(self) -> Units:
+        """The units of containers that systemd restarts."""
+        from ansible_collections.pvecri.runtime.plugins.module_utils.container.systemd import (  # noqa: PLC0415
+            Units,
+        )
+
+        return Units(self.runner, self.paths.state_dir)
 
     @functools.cached_property
     def store(self) -> ImageStore:
@@ -128,7 +137,7 @@ class Engine:
             bundle=bundle,
             intent=intent,
             state=self.state(name),
-            unit=self.units.text(name),
+            unit=self.units.text(name) if has_unit(name) else None,
             has_network=has_network(self.paths, name),
             has_files=os.path.isdir(files_folder(self.paths, name)),
             is_taken=is_taken,

@@ -9,6 +9,18 @@ import os
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 
+UNIT_DIR = "/etc/systemd/system"
+
+
+def unit_name(container: str) -> str:
+    """Return the name of the unit of a container; container names need no escaping in it."""
+    return f"pvecri-{container}.service"
+
+
+def has_unit(container: str) -> bool:
+    """Tell whether there is a unit of that name, ours or not."""
+    return os.path.exists(os.path.join(UNIT_DIR, unit_name(container)))
+
 
 def wrapper_folder(paths: Paths) -> str:
     """Return the directory that holds one wrapper for each container from a bundle made elsewhere."""

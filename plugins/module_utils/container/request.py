@@ -24,12 +24,13 @@ _JOIN = "container:"
 STOP_TIMEOUT_S = 10.0
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
-_PORT = re.compile(
+# Texts, since most tasks need none of them compiled.
+_PORT = (
     r"(?:(?P<ip>\[[0-9a-fA-F:.]+\]|[0-9.]+):)?"
     r"(?P<host>\d+(?:-\d+)?):(?P<inside>\d+(?:-\d+)?)(?:/(?P<protocol>[a-z]+))?"
 )
-_NETWORK_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
-_RESTART = re.compile(r"(?P<name>no|on-failure|always|unless-stopped)(?::(?P<count>\d+))?")
+_NETWORK_NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]*"
+_RESTART = r"(?P<name>no|on-failure|always|unless-stopped)(?::(?P<count>\d+))?"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +150,7 @@ def parse_ports(texts: t.Iterable[str]) -> tuple[Port, ...]:
 
 
 def _parse_port(text: str, field: str) -> t.Iterator[Port]:
-    match = _PORT.fullmatch(text)
+    match = re.fullmatch(_PORT, text)
     if match is None:
         raise InvalidSpec(
             field,
@@ -190,7 +191,7 @@ def check_address(text: str, field: str) -> str:
 
 def parse_restart_policy(text: str) -> RestartPolicy:
     """Return the policy that ``no``, ``on-failure[:n]``, ``always`` or ``unless-stopped`` names."""
-    match = _RESTART.fullmatch(text)
+    match = re.fullmatch(_RESTART, text)
     if match is None or (match["count"] is not None and match["name"] != "on-failure"):
         raise InvalidSpec(
             "restart_policy",
@@ -209,7 +210,7 @@ def check_network(request: NetworkRequest, name: str) -> NetworkRequest:
     if request.joined == name:
         raise InvalidSpec("network", "a container cannot join its own network")
     candidate = request.joined if request.joined is not None else request.cni_name
-    if candidate is not None and not _NETWORK_NAME.fullmatch(candidate):
+    if candidate is not None and not re.fullmatch(_NETWORK_NAME, candidate):
         raise InvalidSpec(
             "network",
             f"{mode!r} names no network",

@@ -19,7 +19,6 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.container import plan as plans
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.compare import Plain
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.engine import Engine
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.health import require_check
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.identity import Identity, identify
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.intent import (
     Intent,
@@ -175,6 +174,10 @@ class ContainerService:
 
     def _require_check(self, task: Task, observation: Observation) -> None:
         """Raise InvalidSpec before anything is done when it is known that there is no health check."""
+        from ansible_collections.pvecri.runtime.plugins.module_utils.container.health import (  # noqa: PLC0415
+            require_check,
+        )
+
         asked, image = task.request.health_check, None
         intent = observation.intent
         if task.source is not None:
@@ -216,7 +219,8 @@ def unit_for(engine: Engine, name: str, request: Plain) -> str | None:
         policy,
         command=program.program_command(engine.paths),
         pid_file=Layout(engine.paths, name).conmon_pid_file,
-        bundle=engine.bundles.path_of(name),
+        state_dir=engine.paths.state_dir,
+        bundle=os.path.join(engine.paths.bundles, name),
         stop_timeout_s=Intent(request=request).stop_timeout_s,
         environment=program.environment(engine.paths),
     )

@@ -13,8 +13,10 @@ import os
 import shlex
 import typing as t
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.container import places
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.places import unit_name
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import RestartPolicy
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Unsupported
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, Unsupported
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import (
     remove_temporaries,
     write_atomic,
@@ -23,7 +25,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.files import (
 if t.TYPE_CHECKING:
     from ansible_collections.pvecri.runtime.plugins.module_utils.command import Completed, Runner
 
-UNIT_DIR = "/etc/systemd/system"
 #: Exists exactly when systemd is the init of this host (sd_booted(3)).
 BOOTED = "/run/systemd/system"
 
@@ -35,17 +36,13 @@ _RESTART = {"on-failure": "on-failure", "always": "always", "unless-stopped": "a
 _STOP_MARGIN_S = 30
 
 
-def unit_name(container: str) -> str:
-    """Return the name of the unit of a container; container names need no escaping in it."""
-    return f"pvecri-{container}.service"
-
-
 def unit_text(
     container: str,
     policy: RestartPolicy,
     *,
     command: t.Sequence[str],
     pid_file: str,
+    state_dir: str,
     bundle: str,
     stop_timeout_s: float,
     environment: t.Mapping[str, str] | None = None,
@@ -63,6 +60,7 @@ def unit_text(
     return "\n".join(
         [
             MARK,
+            _owner_line(state_dir),
             "[Unit]",
             f"Description=Container {container}",
             "Wants=network-online.target",
@@ -90,6 +88,10 @@ def unit_text(
     )
 
 
+def _owner_line(state_dir: str) -> str:
+    return f"# It belongs to {state_dir}."
+
+
 def _escape(text: str) -> str:
     """Protect what systemd would expand."""
     return text.replace("%", "%%").replace("$", "$$")
@@ -107,30 +109,42 @@ def require_booted(field: str, policy: RestartPolicy) -> None:
 class Units:
     """Write units and tell systemd about them."""
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(self, runner: Runner, state_dir: str) -> None:
         self._runner = runner
-        self._directory = UNIT_DIR
+        self._state_dir = state_dir
 
     def path(self, container: str) -> str:
         """Return the path of a container's unit."""
-        return os.path.join(self._directory, unit_name(container))
+        return os.path.join(places.UNIT_DIR, unit_name(container))
 
     def text(self, container: str) -> str | None:
-        """Return the text of a container's unit, None when there is none of ours."""
+        """Return the text of a container's unit; None when there is none, or it is somebody else's.
+
+        Containers of one name can be kept in several state directories, and units in one place only.
+        """
         try:
             with open(self.path(container), encoding="utf-8") as stream:
                 text = stream.read()
         except FileNotFoundError:
             return None
-        return text if text.startswith(MARK) else None
+        return text if text.startswith(f"{MARK}\n{_owner_line(self._state_dir)}\n") else None
 
     def is_enabled(self, container: str) -> bool:
         """Tell whether the unit is started at boot, by the link that ``systemctl enable`` makes."""
-        link = os.path.join(self._directory, "multi-user.target.wants", unit_name(container))
+        link = os.path.join(places.UNIT_DIR, "multi-user.target.wants", unit_name(container))
         return os.path.lexists(link)
 
+    def require_place(self, container: str) -> None:
+        """Raise Conflict when somebody else's unit is in the place of this container's."""
+        if os.path.lexists(self.path(container)) and self.text(container) is None:
+            raise Conflict(
+                f"restart_policy: {self.path(container)} is not the unit of this container",
+                hint="Remove that unit, or choose another name for the container",
+            )
+
     def write(self, container: str, text: str) -> None:
-        """Write a unit and let systemd read it; raise Unsupported when systemd is not the init."""
+        """Write a unit and let systemd read it; raise Conflict when somebody else's is in its place."""
+        self.require_place(container)
         write_atomic(self.path(container), text.encode(), durable=True)
         self._systemctl("daemon-reload")
 
@@ -164,7 +178,7 @@ class Units:
         if os.path.isdir(BOOTED):
             self._systemctl("disable", unit_name(container), check=False)
         else:
-            link = os.path.join(self._directory, "multi-user.target.wants", unit_name(container))
+            link = os.path.join(places.UNIT_DIR, "multi-user.target.wants", unit_name(container))
             if os.path.lexists(link):
                 os.unlink(link)
         os.unlink(self.path(container))

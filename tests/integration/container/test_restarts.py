@@ -12,7 +12,7 @@ import signal
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import command
-from ansible_collections.pvecri.runtime.plugins.module_utils.container import systemd
+from ansible_collections.pvecri.runtime.plugins.module_utils.container import places, systemd
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.systemd import Units
 
 SYSTEMCTL = r"""#!/bin/sh
@@ -40,9 +40,9 @@ def manager(box, tmp_path, monkeypatch):
     program.write_text(SYSTEMCTL.format(top=tmp_path))
     program.chmod(0o755)
     monkeypatch.setattr(command, "DEFAULT_PATH", f"{tmp_path}/bin:{command.DEFAULT_PATH}")
-    monkeypatch.setattr(systemd, "UNIT_DIR", str(tmp_path / "units"))
+    monkeypatch.setattr(places, "UNIT_DIR", str(tmp_path / "units"))
     monkeypatch.setattr(systemd, "BOOTED", str(tmp_path))
-    box.engine.units = Units(box.engine.runner)
+    box.engine.units = Units(box.engine.runner, box.paths.state_dir)
     calls = tmp_path / "calls"
 
     def since():
@@ -209,3 +209,15 @@ def test_what_ends_at_once_is_reported_with_its_log(box, manager):
     assert "it ended with exit code 3; the end of its log: cannot" in refused["msg"]
     done = box.ensure(restart_policy="on-failure", command=["true"])
     assert done["container"]["exit_code"] == 0
+
+
+def test_unit_of_the_same_name_elsewhere_is_left_alone(box, manager):
+    path = pathlib.Path(box.engine.units.path("c"))
+    path.write_text("[Unit]\nDescription=somebody's\n")
+    pid = box.ensure()["container"]["pid"]
+    refused = box.refuse(restart_policy="always")
+    assert refused["error"] == "conflict"
+    assert str(path) in refused["msg"]
+    assert box.look()[0]["pid"] == pid
+    box.change("absent")
+    assert path.read_text() == "[Unit]\nDescription=somebody's\n"

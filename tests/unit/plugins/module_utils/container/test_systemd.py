@@ -10,9 +10,9 @@ import subprocess
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import Completed
-from ansible_collections.pvecri.runtime.plugins.module_utils.container import systemd
+from ansible_collections.pvecri.runtime.plugins.module_utils.container import places, systemd
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import RestartPolicy
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Unsupported
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, Unsupported
 
 COMMAND = ["/usr/bin/python3", "/var/lib/pvecri/lib/pvecri.pyz"]
 
@@ -21,6 +21,7 @@ def text(policy, **options):
     values = {
         "command": COMMAND,
         "pid_file": "/run/pvecri/conmon.pid",
+        "state_dir": "/var/lib/pvecri",
         "bundle": "/var/lib/pvecri/bundles/play/web",
         "stop_timeout_s": 10.0,
     }
@@ -97,9 +98,9 @@ def units(tmp_path, monkeypatch):
     (tmp_path / "units").mkdir()
     (tmp_path / "booted").mkdir()
     recorder = Recorder()
-    monkeypatch.setattr(systemd, "UNIT_DIR", str(tmp_path / "units"))
+    monkeypatch.setattr(places, "UNIT_DIR", str(tmp_path / "units"))
     monkeypatch.setattr(systemd, "BOOTED", str(tmp_path / "booted"))
-    made = systemd.Units(recorder)
+    made = systemd.Units(recorder, "/var/lib/pvecri")
     made.recorder = recorder
     return made
 
@@ -124,10 +125,17 @@ def test_units_write_start_stop(units):
     ]
 
 
-def test_units_leave_the_files_of_others_alone(units):
+@pytest.mark.parametrize(
+    "other", ["[Unit]\nDescription=mine\n", text(RestartPolicy(name="always"), state_dir="/srv/other")]
+)
+def test_units_leave_the_files_of_others_alone(units, other):
     with open(units.path("web"), "w") as stream:
-        stream.write("[Unit]\nDescription=mine\n")
+        stream.write(other)
     assert units.text("web") is None
+    with pytest.raises(Conflict, match="is not the unit of this container"):
+        units.write("web", text(RestartPolicy(name="always")))
+    with open(units.path("web")) as stream:
+        assert stream.read() == other
 
 
 def enabled(units):
