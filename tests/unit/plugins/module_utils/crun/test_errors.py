@@ -9,7 +9,8 @@ import typing as t
 
 import pytest
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun.errors import RULES, translate
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.error_rules import RULES
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.errors import translate
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandError,
     CommandTimeout,
@@ -26,6 +27,22 @@ NO_FILE = "No such file or directory"
 
 #: Each text was printed by a real crun, with the field of config.json that is to blame.
 FIELDS = [
+    ("cannot set swap limit without the memory limit", "linux.resources.memory.swap", "swap"),
+    ("cannot set memory+swap limit less than the memory limit", "linux.resources.memory.swap", "swap"),
+    ("write file `cpu.max`: Invalid argument", "linux.resources.cpu", "cpu.max"),
+    (f"open `memory.nope`: {NO_FILE}", "linux.resources.unified", "memory.nope"),
+    ("write to `memory.high`: Invalid argument", "linux.resources.unified", "memory.high"),
+    ("write `rbps`: No such device", "linux.resources.blockIO", "No such device"),
+    ("sd-bus call: Invalid unit name 'x': Invalid argument", "linux.cgroupsPath", "Invalid unit name"),
+    ("seccomp unknown architecture `NOPE`", "linux.seccomp", "NOPE"),
+    ("invalid seccomp index `0`", "linux.seccomp", "argument"),
+    ("write file `/proc/593/uid_map`: Invalid argument", "linux.uidMappings", "uid"),
+    ("write to `/proc/self/oom_score_adj`: Invalid argument", "process.oomScoreAdj", "range"),
+    (
+        f"write file `/proc/thread-self/attr/apparmor/exec`: {NO_FILE}",
+        "process.apparmorProfile",
+        "not loaded",
+    ),
     (f"executable file `nope` not found in $PATH: {NO_FILE}", "process.args", "'nope'"),
     (f"executable file `/no/pe` not found: {NO_FILE}", "process.args", "'/no/pe'"),
     ("open executable: Permission denied", "process.args", "Permission denied"),
@@ -113,6 +130,14 @@ KINDS = [
     ("the container `q1` is not in `created` or `stopped` state", WrongState, "runs"),
     ("cgroups in hybrid mode not supported, drop all controllers from cgroupv2", Unsupported, "cgroup v2"),
     ("the requested cgroup controller `cpu` is not available", Unsupported, "'cpu'"),
+    ("realtime period not supported on cgroupv2", Unsupported, "realtime period"),
+    ("cannot set kernel memory with cgroupv2", Unsupported, "kernel memory"),
+    ("network limits not supported on cgroupv2", Unsupported, "network limits"),
+    (
+        "controller `nope` is not available under /sys/fs/cgroup/err/cgroup.controllers",
+        Unsupported,
+        "'nope'",
+    ),
     ("open `/sys/fs/cgroup/freezer/q1/freezer.state`: No such file", Unsupported, "pause"),
     (f"cannot open sd-bus: {NO_FILE}", MissingDependency, "systemd"),
     ("write: No space left on device", WrongState, "full"),
