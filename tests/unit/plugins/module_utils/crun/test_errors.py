@@ -95,7 +95,7 @@ FIELDS = [
     ("invalid configuration: cannot use unified on cgroup v1", "linux.resources.unified", "v2"),
     (f"opening file `blkio.weight` for writing: {NO_FILE}", "linux.resources.blockIO", "blkio.weight"),
     ("AppArmor is not initialized correctly", "process.apparmorProfile", "no AppArmor"),
-    (f"write to `/proc/self/attr/apparmor/exec`: {NO_FILE}", "process.apparmorProfile", "not loaded"),
+    (f"write to `/proc/self/attr/apparmor/exec`: {NO_FILE}", "process.apparmorProfile", "loaded"),
     ("write to `/proc/self/attr/keycreate`: Invalid argument", "process.selinuxLabel", "SELinux"),
     ("invalid seccomp action `SCMP_ACT_NOPE`", "linux.seccomp", "SCMP_ACT_NOPE"),
     ("seccomp_rule_add `socket`: Invalid argument", "linux.seccomp", "Invalid argument"),
