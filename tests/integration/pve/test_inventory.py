@@ -169,6 +169,8 @@ def test_first_address(addresses, expected):
 def test_options_of_the_environment(cluster, build, monkeypatch):
     for name, value in {**cluster.environment(), "PVE_VALIDATE_CERTS": "no"}.items():
         monkeypatch.setenv(name, value)
+    # With authorities to check by, not to check is refused.
+    monkeypatch.delenv("PVE_CA_PATH")
     without = dict.fromkeys(cluster.options())
     assert hosts(build(**{**without, "task_timeout": 1.0})) == ["twin-202", "twin-203", "web-1"]
 
