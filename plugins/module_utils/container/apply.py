@@ -22,17 +22,17 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.intent im
     restart_of,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.observe import Observation
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan import (
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import without_defaults
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.result import ended
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.supervised import has_succeeded
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.task import Task
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.terms import (
     WAITING,
     Effect,
     Plan,
     State,
     Step,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import without_defaults
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.result import ended
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.supervised import has_succeeded
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.task import Task
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandError,

@@ -14,7 +14,7 @@ import os
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.bundle import Bundle, load_bundle
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.intent import Intent
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.places import wrapper_folder
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan import Actual, Status
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.terms import Actual, Status
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState, Problem
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import Status as RuntimeStatus
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths

@@ -14,7 +14,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.compare i
     shape,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.identity import KEYS as SOURCE_KEYS
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan import State
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import (
     ContainerRequest,
     HealthRequest,
@@ -23,6 +22,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.request i
     RestartPolicy,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.task import WAIT_TIMEOUT_S, Task
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.terms import State
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import to_plain
 from ansible_collections.pvecri.runtime.plugins.module_utils.options.argument_spec import (

@@ -17,8 +17,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.places im
     is_attached,
     pinned_namespace,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan import Plan, Status
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import HOST, NetworkRequest
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.terms import Plan, Status
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError

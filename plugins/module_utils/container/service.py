@@ -16,7 +16,6 @@ import errno
 import os
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.container import plan as plans
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.compare import Plain
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.engine import Engine
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.identity import Identity, identify
@@ -26,8 +25,9 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.intent im
     restart_of,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.observe import Observation
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan import Plan, State
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan import make_plan
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.task import Task
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.terms import Desired, Plan, State
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import Problem
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, CoreError
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
@@ -153,7 +153,7 @@ class ContainerService:
             )
         if task.state is State.HEALTHY:
             self._require_check(task, observation)
-        desired = plans.Desired(
+        desired = Desired(
             name=task.name,
             state=task.state,
             request=self._request(task, observation),
@@ -164,7 +164,7 @@ class ContainerService:
             rerun=task.rerun,
             signal=task.signal,
         )
-        plan = plans.make_plan(
+        plan = make_plan(
             desired,
             observation.actual(),
             self._can_update,

@@ -9,8 +9,8 @@ import dataclasses
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.compare import Plain, Rule
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan import Recreate, Rerun, State
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import ContainerRequest
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.terms import Recreate, Rerun, State
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandError, CommandTimeout
 
 if t.TYPE_CHECKING:

@@ -11,9 +11,9 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.container import health, logs
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.engine import Engine
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan import State, Step
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.result import describe, ended
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.task import JobFailed, JobTimeout, Task
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.terms import State, Step
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState, Status
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandTimeout,

@@ -7,7 +7,8 @@ import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.container import plan as plans
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.compare import Rule
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan import (
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.terms import (
+    WAITING,
     Actual,
     Desired,
     Effect,
@@ -126,7 +127,7 @@ def desire(state, **fields):
 def test_plan_state(state, actual, steps):
     plan = make(desire(state), actual)
     assert steps_of(plan) == steps.split()
-    assert plan.is_changed is any(step not in plans.WAITING for step in plan.steps)
+    assert plan.is_changed is any(step not in WAITING for step in plan.steps)
     # What changes something shows it, and what shows something changes it.
     assert bool(plan.differences) is plan.is_changed
 
