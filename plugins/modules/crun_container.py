@@ -539,12 +539,12 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.ansible_edge import Context, Outcome, run_module
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import SubprocessRunner
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.engine import Engine
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.options import (
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.argument_spec import (
     MUTUALLY_EXCLUSIVE,
     argument_spec,
-    task_from_options,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.engine import Engine
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.options import task_from_options
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.result import describe, planned
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.service import ContainerService
 from ansible_collections.pvecri.runtime.plugins.module_utils.options.paths import paths_from_options

@@ -8,12 +8,16 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.container import request as requests
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.argument_spec import (
+    COLLECTIONS,
+    WITH_BUNDLE,
+    comparable_keys,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.compare import (
     Plain,
     parse_rules,
     shape,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.identity import KEYS as SOURCE_KEYS
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.request import (
     ContainerRequest,
     HealthRequest,
@@ -27,123 +31,21 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Inval
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import to_plain
 from ansible_collections.pvecri.runtime.plugins.module_utils.options.argument_spec import (
     container_argument_spec,
-    source_argument_spec,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.options.container import spec_from_options
-from ansible_collections.pvecri.runtime.plugins.module_utils.options.paths import paths_argument_spec
 from ansible_collections.pvecri.runtime.plugins.module_utils.options.source import source_from_options
 from ansible_collections.pvecri.runtime.plugins.module_utils.options.values import pairs_of
 from ansible_collections.pvecri.runtime.plugins.module_utils.units import parse_duration, parse_size
 
 Params = t.Mapping[str, t.Any]
-Spec = dict[str, dict[str, t.Any]]
-
-#: Options that say how a container lives, besides those of `container_argument_spec`.
-_LIVING: tuple[str, ...] = (
-    "network",
-    "published_ports",
-    "dns_servers",
-    "dns_search",
-    "dns_options",
-    "etc_hosts",
-    "log",
-    "health_check",
-    "restart_policy",
-    "stop_timeout",
-)
-#: What a bundle that was made elsewhere leaves to say: nothing of its configuration is changed.
-_WITH_BUNDLE = frozenset({*_LIVING, "stop_signal"})
-
-#: Comparable keys whose values are lists or dictionaries.
-_COLLECTIONS = (
-    "entrypoint",
-    "command",
-    "env",
-    "secret_env",
-    "supplementary_groups",
-    "labels",
-    "annotations",
-    "uid_maps",
-    "gid_maps",
-    "mounts",
-    "devices",
-    "resources",
-    "rlimits",
-    "sysctls",
-    "hooks",
-    "published_ports",
-    "dns_servers",
-    "dns_search",
-    "dns_options",
-    "etc_hosts",
-)
 
 _ATTACHED_STATES = frozenset({State.STARTED, State.RESTARTED})
-
-
-def argument_spec() -> Spec:
-    """Return the options of the module."""
-    return {
-        "name": {"type": "str", "required": True},
-        "state": {"type": "str", "choices": [str(state) for state in State], "default": "started"},
-        "bundle": {"type": "path"},
-        "recreate": {"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
-        "comparisons": {"type": "dict", "default": {}},
-        "detach": {"type": "bool", "default": True},
-        "timeout": {"type": "str"},
-        "rerun": {"type": "str", "choices": ["always", "failed", "never"]},
-        "signal": {"type": "str"},
-        "wait_timeout": {"type": "str", "default": "5m"},
-        "network": {"type": "str"},
-        "published_ports": _texts(),
-        "dns_servers": _texts(),
-        "dns_search": _texts(),
-        "dns_options": _texts(),
-        "etc_hosts": {"type": "dict", "default": {}},
-        "log": {
-            "type": "dict",
-            "options": {
-                "path": {"type": "path"},
-                "max_size": {"type": "str"},
-                "max_files": {"type": "int", "default": 1},
-            },
-        },
-        "health_check": {
-            "type": "dict",
-            "options": {
-                "disabled": {"type": "bool", "default": False},
-                "command": {"type": "list", "elements": "str"},
-                "interval": {"type": "str"},
-                "timeout": {"type": "str"},
-                "start_period": {"type": "str"},
-                "retries": {"type": "int"},
-            },
-        },
-        "restart_policy": {"type": "str"},
-        "stop_timeout": {"type": "str"},
-        **paths_argument_spec(),
-        **source_argument_spec(),
-        **container_argument_spec(),
-    }
-
-
-def _texts() -> dict[str, t.Any]:
-    return {"type": "list", "elements": "str", "default": []}
-
-
-#: For AnsibleModule: a container is made from one thing.
-MUTUALLY_EXCLUSIVE = [("image", "tarball", "directory", "bundle")]
-
-
-def comparable_keys() -> tuple[str, ...]:
-    """Return the keys that ``comparisons`` may name: the options that shape a container."""
-    return (*SOURCE_KEYS, *container_argument_spec(), *_LIVING)
 
 
 def task_from_options(params: Params) -> Task:
     """Return the task that a module's parameters describe; raises InvalidSpec with the option's path."""
     state = State(params["state"])
-    rules = parse_rules(params.get("comparisons"), comparable_keys(), _COLLECTIONS)
+    rules = parse_rules(params.get("comparisons"), comparable_keys(), COLLECTIONS)
     task = Task(
         name=params["name"],
         state=state,
@@ -295,7 +197,7 @@ def _signal(params: Params) -> str | None:
 
 def _check_bundle(params: Params) -> None:
     for option, spec in container_argument_spec().items():
-        if option in _WITH_BUNDLE:
+        if option in WITH_BUNDLE:
             continue
         if params.get(option) not in (None, spec.get("default")):
             raise InvalidSpec(
