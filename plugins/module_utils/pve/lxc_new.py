@@ -11,6 +11,7 @@ it was killed, while the task that it had begun goes on.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import typing as t
 import zlib
@@ -93,7 +94,7 @@ def create(session: Session, spec: LxcSpec) -> Made:
     return _Create(session, spec).make()
 
 
-class _Maker:
+class _Maker(abc.ABC):
     """What creating and cloning have in common."""
 
     def __init__(self, session: Session, spec: LxcSpec) -> None:
@@ -101,11 +102,13 @@ class _Maker:
         self.spec = spec
         self.placed: Placed
 
+    @abc.abstractmethod
     def prepare(self) -> None:
-        raise NotImplementedError
+        """Find out what the create needs, before anything is made."""
 
+    @abc.abstractmethod
     def send(self, vmid: int) -> None:
-        raise NotImplementedError
+        """Ask the server for a container of this id."""
 
     def make(self) -> Made:
         """Try one id after the other."""

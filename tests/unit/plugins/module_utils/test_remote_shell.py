@@ -15,7 +15,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils import remote_shell
 @pytest.mark.parametrize("rc", [0, 1, 254, 255])
 def test_exit_code_survives_the_detour(rc):
     command = remote_shell.node_command(["/bin/sh", "-c", f"echo out; echo err >&2; exit {rc}"], "mark-1")
-    done = subprocess.run(command, shell=True, capture_output=True, check=False, executable="/bin/sh")
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=False)
     assert done.returncode == (254 if rc == 255 else rc), "255 must not be seen by ssh"
     assert remote_shell.real_exit(done.returncode, done.stdout, done.stderr, "mark-1") == (
         rc,
