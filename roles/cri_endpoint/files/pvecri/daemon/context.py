@@ -1,0 +1,37 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hand every service what it works with."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.manager import BundleManager
+from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
+from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
+from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni import Cni
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
+from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy import Policy
+from pvecri.config.model import Config
+from pvecri.state.registry import Registry
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """The drivers of the core and the daemon's own memory; made once, shared by all threads."""
+
+    config: Config
+    paths: Paths
+    registry: Registry
+    runner: Runner
+    store: ImageStore
+    bundles: BundleManager
+    crun: CrunRuntime
+    cni: Cni
+    policy: Policy
+    host: HostFacts
+    log: logging.Logger
