@@ -9,6 +9,7 @@ import dataclasses
 import typing as t
 
 from google.protobuf.message import Message
+
 from pvecri.api import cri_pb2
 
 
