@@ -1,0 +1,113 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Say what is wrong with a value of the configuration: each check returns a problem or None."""
+
+from __future__ import annotations
+
+import os
+import re
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.images.reference import ImageReference
+
+Check = t.Callable[[t.Any], str | None]
+
+#: sockaddr_un.sun_path has 108 bytes with its final zero; a socket is bound under a name that is a little
+#: longer before it gets its own.
+SOCKET_PATH_MAX = 107 - len(".new")
+
+_MODE_MAX = 0o777
+_GROUP = re.compile(r"[a-z_][a-z0-9_-]{0,31}\$?|[0-9]{1,10}")
+
+
+def absolute_path(value: str) -> str | None:
+    """Want a path from the root, without steps back."""
+    if not value.startswith("/"):
+        return f"'{value}' is no absolute path"
+    if "\0" in value or ".." in value.split("/"):
+        return "a path must not have '..' or a zero byte"
+    return None
+
+
+def optional_path(value: str) -> str | None:
+    """Want an absolute path, or nothing."""
+    return absolute_path(value) if value else None
+
+
+def absolute_paths(value: t.Sequence[str]) -> str | None:
+    """Want absolute paths, no two the same."""
+    return _each(value, absolute_path)
+
+
+def socket_path(value: str) -> str | None:
+    """Want an absolute path that fits a socket's address."""
+    length = len(os.fsencode(value))
+    if length > SOCKET_PATH_MAX:
+        return f"a socket's path has at most {SOCKET_PATH_MAX} bytes, this has {length}"
+    if value.endswith("/"):
+        return f"'{value}' names a directory"
+    return absolute_path(value)
+
+
+def file_mode(value: int) -> str | None:
+    """Want permission bits that let the owner in."""
+    if not 0 <= value <= _MODE_MAX:
+        return "permission bits are 0o000 to 0o777"
+    if value & 0o600 != 0o600:
+        return f"0o{value:03o} shuts out the endpoint's owner; it wants at least 0o600"
+    return None
+
+
+def group_name(value: str) -> str | None:
+    """Want a name that a group can have, or its number."""
+    return None if _GROUP.fullmatch(value) else f"'{value}' is no name of a group"
+
+
+def image_reference(value: str) -> str | None:
+    """Want what names an image."""
+    try:
+        ImageReference.parse(value)
+    except InvalidSpec as exc:
+        return exc.problem
+    return None
+
+
+def image_references(value: t.Sequence[str]) -> str | None:
+    """Want names of images, no two the same."""
+    return _each(value, image_reference)
+
+
+def one_of(*values: str) -> Check:
+    """Want one of some words."""
+
+    def check(value: str) -> str | None:
+        return None if value in values else f"'{value}' is none of {', '.join(values)}"
+
+    return check
+
+
+def at_least(least: float) -> Check:
+    """Want a number from ``least`` on."""
+
+    def check(value: float) -> str | None:
+        return None if value >= least else f"{value} is less than {least}"
+
+    return check
+
+
+def between(least: float, most: float) -> Check:
+    """Want a number within bounds."""
+
+    def check(value: float) -> str | None:
+        return None if least <= value <= most else f"{value} is not between {least} and {most}"
+
+    return check
+
+
+def _each(values: t.Sequence[str], check: Check) -> str | None:
+    problem = next((found for value in values if (found := check(value))), None)
+    if problem is None and len(set(values)) < len(values):
+        return "a value stands in it twice"
+    return problem

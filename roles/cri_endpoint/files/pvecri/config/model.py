@@ -1,0 +1,164 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Describe the configuration: every section and key, its default, what it means and what it may be.
+
+A key is one line here and nothing elsewhere: `load` reads types and checks from these
+classes and `show` its words.  A default that suits every host beats a key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import RUN_DIR, STATE_DIR
+from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni import PLUGIN_DIRS
+from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_config import CONF_DIR
+from pvecri.config.checks import (
+    Check,
+    absolute_path,
+    absolute_paths,
+    at_least,
+    between,
+    file_mode,
+    group_name,
+    image_reference,
+    image_references,
+    one_of,
+    optional_path,
+    socket_path,
+)
+
+CONFIG_FILE = "/etc/pvecri/config.toml"
+
+T = t.TypeVar("T")
+MIB = 1 << 20
+
+
+def option(default: T, doc: str, *checks: Check, octal: bool = False) -> T:
+    """Return a dataclass field with what `load` and `show` want to know of a key."""
+    about = {"doc": doc, "checks": checks, "octal": octal}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: default.copy(), metadata=about)
+    return t.cast("T", dataclasses.field(default=default, metadata=about))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """How clients reach the endpoint."""
+
+    socket: str = option(f"{RUN_DIR}/pvecri.sock", "Path of the unix socket.", socket_path)
+    socket_mode: int = option(0o660, "Permission bits of the socket.", file_mode, octal=True)
+    socket_group: str = option("root", "Group of the socket: a name, or a number in quotes.", group_name)
+    max_message_bytes: int = option(
+        16 * MIB,
+        "Size of a request or an answer that is refused when exceeded.",
+        between(1 * MIB, 1024 * MIB),
+    )
+    max_concurrent_rpcs: int = option(
+        1000, "Requests that are worked on at once; more are answered RESOURCE_EXHAUSTED.", at_least(10)
+    )
+    threads: int = option(64, "Threads that requests share; each request takes one.", between(4, 1024))
+    shutdown_timeout_s: float = option(
+        30.0, "How long a stop waits for requests in flight, in seconds.", between(0, 3600)
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PathsConfig:
+    """Where the endpoint keeps what."""
+
+    state_dir: str = option(STATE_DIR, "Records, bundles and the image store.", absolute_path)
+    run_dir: str = option(RUN_DIR, "What a reboot may lose.", absolute_path)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeConfig:
+    """How containers are run."""
+
+    crun: str = option("/usr/bin/crun", "The program crun.", absolute_path)
+    conmon: str = option("/usr/bin/conmon", "The program conmon.", absolute_path)
+    cgroup_driver: str = option(
+        "auto",
+        "Who makes cgroups: systemd, cgroupfs, or auto (systemd where it is the init). kubelet follows it.",
+        one_of("auto", "systemd", "cgroupfs"),
+    )
+    pids_limit: int = option(
+        0, "Processes of a container whose request sets no limit; 0 is no limit.", at_least(0)
+    )
+    concurrency: int = option(16, "Processes of crun that run at once.", between(1, 1024))
+    command_timeout_s: float = option(60.0, "Time that crun has for one act, in seconds.", between(1, 3600))
+    exec_output_max_bytes: int = option(
+        16 * MIB, "Output of ExecSync that is kept, of stdout and stderr each.", between(4096, 1024 * MIB)
+    )
+    policy_file: str = option(
+        "", "File with the policy that selects a runtime (.toml, .json or .yaml).", optional_path
+    )
+    policy: dict[str, t.Any] = option(
+        {}, "The policy itself: default, handlers and rules. Not together with policy_file."
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConfig:
+    """How pods get their network."""
+
+    conf_dir: str = option(
+        CONF_DIR, "Directory of CNI network configurations; the first counts.", absolute_path
+    )
+    plugin_dirs: tuple[str, ...] = option(PLUGIN_DIRS, "Directories of CNI plugins.", absolute_paths)
+    max_parallel: int = option(8, "Pods whose network is made or unmade at once.", between(1, 256))
+    timeout_s: float = option(60.0, "Time that one CNI plugin has, in seconds.", between(1, 3600))
+    conf_template: str = option(
+        "",
+        "Template of a CNI configuration, written to conf_dir when the node gets its pod CIDR: "
+        "{pod_cidr} and {pod_cidr_6} are replaced.",
+        optional_path,
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ImagesConfig:
+    """How images are fetched and kept."""
+
+    pause_image: str = option(
+        "registry.k8s.io/pause:3.10", "Image of pause containers; never removed by a client.", image_reference
+    )
+    pinned: tuple[str, ...] = option((), "Further images that no client may remove.", image_references)
+    registries_conf: str = option(
+        "", "Mirrors and insecure registries; empty: the host's registries.conf.", optional_path
+    )
+    policy_file: str = option("", "Signature policy; empty: the host's policy.json.", optional_path)
+    authfile: str = option(
+        "", "Registry logins for requests that bring none; empty: the host's auth.json.", optional_path
+    )
+    max_parallel_pulls: int = option(4, "Images that are pulled at once.", between(1, 64))
+    pull_timeout_s: float = option(3600.0, "Time that one pull has, in seconds.", between(1, 86400))
+    no_progress_timeout_s: float = option(
+        60.0, "A pull that brings nothing for so long is given up, in seconds.", between(1, 3600)
+    )
+    additional_stores: tuple[str, ...] = option(
+        (), "Roots of other image stores whose images are used where they lie.", absolute_paths
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """What the endpoint says of its work."""
+
+    level: str = option("info", "Least severity that is logged.", one_of("debug", "info", "warning", "error"))
+    format: str = option("text", "One line of text, or one JSON object, per event.", one_of("text", "json"))
+    slow_rpc_s: float = option(2.0, "Requests that take longer are logged, in seconds.", at_least(0))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The whole configuration."""
+
+    server: ServerConfig = ServerConfig()
+    paths: PathsConfig = PathsConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    network: NetworkConfig = NetworkConfig()
+    images: ImagesConfig = ImagesConfig()
+    log: LogConfig = LogConfig()

@@ -1,0 +1,91 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Say errors of the core as gRPC statuses: the class decides, never the text.
+
+InvalidSpec                              INVALID_ARGUMENT
+NotFound                                 NOT_FOUND
+Conflict                                 ALREADY_EXISTS
+WrongState Unsupported MissingDependency FAILED_PRECONDITION
+CommandTimeout, TimeoutError             DEADLINE_EXCEEDED
+OSError for want of space                RESOURCE_EXHAUSTED
+Unavailable                              UNAVAILABLE
+NotImplementedError                      UNIMPLEMENTED
+anything else                            INTERNAL
+"""
+
+from __future__ import annotations
+
+import errno
+
+import grpc
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    CommandTimeout,
+    Conflict,
+    CoreError,
+    InvalidSpec,
+    MissingDependency,
+    NotFound,
+    Unsupported,
+    WrongState,
+)
+
+#: A status travels in a header, for which clients have 8 KiB; a byte that is not ASCII becomes three there.
+DETAILS_MAX = 2000
+
+_CODES: tuple[tuple[type[BaseException], grpc.StatusCode], ...] = (
+    (InvalidSpec, grpc.StatusCode.INVALID_ARGUMENT),
+    (NotFound, grpc.StatusCode.NOT_FOUND),
+    (Conflict, grpc.StatusCode.ALREADY_EXISTS),
+    (WrongState, grpc.StatusCode.FAILED_PRECONDITION),
+    (Unsupported, grpc.StatusCode.FAILED_PRECONDITION),
+    (MissingDependency, grpc.StatusCode.FAILED_PRECONDITION),
+    (CommandTimeout, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (TimeoutError, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (NotImplementedError, grpc.StatusCode.UNIMPLEMENTED),
+)
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class Unavailable(CoreError):
+    """Refuse a request for now; the client should try again."""
+
+    code = "unavailable"
+
+
+def status_of(error: BaseException) -> grpc.StatusCode:
+    """Return the status code that stands for an error."""
+    if isinstance(error, Unavailable):
+        return grpc.StatusCode.UNAVAILABLE
+    if _lacks_space(error):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
+    return next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+
+
+def is_foreseen(error: BaseException) -> bool:
+    """Say whether the error was raised on purpose: its text is for the client, and no traceback is needed."""
+    return isinstance(error, CoreError) or status_of(error) is not grpc.StatusCode.INTERNAL
+
+
+def details_of(text: str) -> str:
+    """Return a text that fits a status, its end cut off where it is too long."""
+    data = text.encode(errors="replace")
+    cost = 0
+    for length, byte in enumerate(data):
+        cost += 1 if 0x20 <= byte < 0x7F else 3
+        if cost > DETAILS_MAX * 2:
+            return data[:length].decode(errors="ignore") + "…"
+    return data.decode()
+
+
+def _lacks_space(error: BaseException | None) -> bool:
+    """Say whether an error, or what it was made from, is the lack of disk space or quota."""
+    for _ in range(8):
+        if error is None:
+            return False
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+            return True
+        error = error.__cause__
+    return False

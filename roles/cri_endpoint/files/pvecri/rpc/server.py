@@ -1,0 +1,171 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Serve the methods of the CRI over a unix socket.
+
+A handler is a coroutine that takes the parsed request and returns the answer's bytes; no
+serializer runs after it.  A method without a handler is UNIMPLEMENTED.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import typing as t
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError, Message
+
+from pvecri.api.methods import METHODS, Method
+from pvecri.config.model import ServerConfig
+from pvecri.rpc.errors import Unavailable, details_of, is_foreseen, status_of
+
+Handler = t.Callable[[t.Any], t.Awaitable[bytes]]
+Context = t.Any
+
+#: What may be asked before recovery is done.
+_ALWAYS = frozenset({"Version", "Status"})
+
+
+class Gate:
+    """Keep requests out until the daemon knows what there is, and again when it ends."""
+
+    def __init__(self) -> None:
+        self._reason: str | None = "the endpoint is starting: it is still looking at what runs here"
+
+    def open(self) -> None:
+        """Let everybody in."""
+        self._reason = None
+
+    def close(self, reason: str) -> None:
+        """Let nobody in any more."""
+        self._reason = reason
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether requests are let in."""
+        return self._reason is None
+
+    def check(self, method: str) -> None:
+        """Raise Unavailable for a method that has to wait."""
+        if self._reason is not None and method not in _ALWAYS:
+            raise Unavailable(self._reason, hint="Try again")
+
+
+class Server:
+    """The gRPC server: all methods, one socket."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        handlers: t.Mapping[str, Handler],
+        gate: Gate,
+        log: logging.Logger,
+        *,
+        slow_s: float = 2.0,
+    ) -> None:
+        """Set up; must be called where the event loop runs."""
+        self._config = config
+        self._gate = gate
+        self._log = log
+        self._slow_s = slow_s
+        self._server = grpc.aio.server(
+            maximum_concurrent_rpcs=config.max_concurrent_rpcs,
+            options=(
+                ("grpc.max_receive_message_length", config.max_message_bytes),
+                ("grpc.max_send_message_length", config.max_message_bytes),
+                ("grpc.so_reuseport", 0),
+            ),
+        )
+        self._register(handlers)
+
+    async def start(self, socket: str) -> None:
+        """Listen on a path, which must not exist, and begin to answer."""
+        self._server.add_insecure_port(f"unix:{socket}")
+        await self._server.start()
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new requests, wait for those in flight, and end."""
+        await self._server.stop(grace_s)
+
+    def _register(self, handlers: t.Mapping[str, Handler]) -> None:
+        unknown = set(handlers) - set(METHODS)
+        if unknown:
+            raise ValueError(f"the CRI has no methods {sorted(unknown)}")
+        services: dict[str, dict[str, t.Any]] = {}
+        for method in METHODS.values():
+            make = (
+                grpc.unary_stream_rpc_method_handler
+                if method.is_streaming
+                else grpc.unary_unary_rpc_method_handler
+            )
+            handler = handlers.get(method.name)
+            behaviour = _unimplemented(method) if handler is None else self._behaviour(method, handler)
+            name = method.path.split("/")[1]
+            services.setdefault(name, {})[method.name] = make(behaviour)
+        self._server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(name, found) for name, found in services.items()]
+        )
+
+    def _behaviour(
+        self, method: Method, handler: Handler
+    ) -> t.Callable[[bytes, Context], t.Awaitable[bytes]]:
+        """Return what gRPC calls for a method: parse, check, act, and say errors as statuses."""
+        name = method.name
+        parse = method.request.FromString
+        gate, slow_s, clock = self._gate, self._slow_s, time.monotonic
+
+        async def call(data: bytes, context: Context) -> bytes:
+            started = clock()
+            try:
+                gate.check(name)
+                return await handler(parse(data))
+            except asyncio.CancelledError:
+                raise
+            except DecodeError as exc:
+                await context.abort(
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    details_of(f"the request is no {method.request.DESCRIPTOR.name}: {exc}"),
+                )
+            except Exception as exc:
+                await context.abort(*self._status(name, exc))
+            finally:
+                took = clock() - started
+                if took >= slow_s:
+                    self._log.info("slow request", extra={"rpc": name, "seconds": round(took, 3)})
+            raise AssertionError("abort always raises")
+
+        return call
+
+    def _status(self, name: str, error: Exception) -> tuple[grpc.StatusCode, str]:
+        """Return status and details of an error; one that nobody foresaw is logged under an id."""
+        code = status_of(error)
+        if is_foreseen(error):
+            self._log.info("request failed", extra={"rpc": name, "status": code.name, "error": str(error)})
+            return code, details_of(str(error))
+        incident = os.urandom(4).hex()
+        self._log.error("request crashed", exc_info=error, extra={"rpc": name, "incident": incident})
+        text = f"internal error {incident} in {name}: {type(error).__name__}: {error}"
+        return code, details_of(f"{text} (the endpoint's log has more)")
+
+
+def _unimplemented(method: Method) -> t.Callable[[bytes, Context], t.Any]:
+    text = f"{method.name} is not implemented by this version"
+
+    async def refuse(_request: bytes, context: Context) -> bytes:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, text)
+        raise AssertionError("abort always raises")
+
+    async def refuse_stream(_request: bytes, context: Context) -> t.AsyncIterator[bytes]:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, text)
+        yield b""
+
+    return refuse_stream if method.is_streaming else refuse
+
+
+def encode(message: Message) -> bytes:
+    """Return the bytes of an answer."""
+    return message.SerializeToString()
