@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import random
-import shutil
 import subprocess
 import typing as t
 
@@ -124,41 +125,36 @@ def _warm(context: Context, source: ImageSource) -> list[Series]:
 
 
 def _cold(context: Context, source: ImageSource, layout: str) -> list[Series]:
-    from ansible_collections.pvecri.runtime.tests.support.host import Core, clear, made_core
+    from ansible_collections.pvecri.runtime.tests.support.host import Core, made_core
 
     spec = ContainerSpec(name="bench")
-    open_cores: list[tuple[t.Any, Core]] = []
-    unpacked = os.path.join(context.work_dir, "umoci")
-
-    def open_core() -> None:
-        os.sync()
-        manager = made_core()
-        open_cores.append((manager, manager.__enter__()))
-
-    def close_core() -> None:
-        manager, _core = open_cores.pop()
-        manager.__exit__(None, None, None)
+    unpacked = (os.path.join(context.work_dir, f"umoci-{number}") for number in itertools.count())
 
     def unpack() -> None:
-        argv = ["umoci", "unpack", "--image", f"{layout}:latest", unpacked]
+        argv = ["umoci", "unpack", "--image", f"{layout}:latest", next(unpacked)]
         subprocess.run(argv, check=True, capture_output=True, timeout=600)
 
     def skopeo() -> None:
-        _manager, core = open_cores[-1]
-        store = f"containers-storage:[overlay@{core.paths.storage}+{core.paths.storage_run}]localhost/bench:1"
+        paths = cores[-1].paths
+        store = f"containers-storage:[overlay@{paths.storage}+{paths.storage_run}]localhost/bench:1"
         argv = ["skopeo", "copy", "--insecure-policy", f"oci:{layout}:latest", store]
         subprocess.run(argv, check=True, capture_output=True, timeout=600)
 
-    cases = [
-        Case("core", lambda: open_cores[-1][1].manager.create(spec, source), open_core, close_core),
-        Case(UMOCI, unpack, os.sync, lambda: shutil.rmtree(unpacked, ignore_errors=True)),
-        Case("skopeo copy into an empty store, alone", skopeo, open_core, close_core),
-    ]
-    try:
+    cores: list[Core] = []
+    with contextlib.ExitStack() as stack:
+
+        def open_core() -> None:
+            cores.append(stack.enter_context(made_core()))
+            os.sync()
+
+        # What a run made stays until the last one: a file system that has just lost thousands of files
+        # is slow to make others (ext4 passes over inodes that were freed lately), and the next run paid.
+        cases = [
+            Case("core", lambda: cores[-1].manager.create(spec, source), open_core),
+            Case(UMOCI, unpack, os.sync),
+            Case("skopeo copy into an empty store, alone", skopeo, open_core),
+        ]
         return interleaved(cases, context.runs, progress=lambda text: context.progress(f"cold: {text}"))
-    finally:
-        for _manager, core in open_cores:
-            clear(core.top, core.paths)
 
 
 def _module(context: Context, layout: str) -> Table:
