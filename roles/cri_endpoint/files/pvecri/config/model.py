@@ -40,8 +40,8 @@ def option(default: T, doc: str, *checks: Check, octal: bool = False) -> T:
     """Return a dataclass field with what `load` and `show` want to know of a key."""
     about = {"doc": doc, "checks": checks, "octal": octal}
     if isinstance(default, dict):
-        return dataclasses.field(default_factory=lambda: default.copy(), metadata=about)
-    return t.cast("T", dataclasses.field(default=default, metadata=about))
+        return t.cast("T", dataclasses.field(default_factory=default.copy, metadata=about))
+    return dataclasses.field(default=default, metadata=about)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
