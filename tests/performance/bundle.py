@@ -10,7 +10,6 @@ import itertools
 import os
 import random
 import subprocess
-import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import rootfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import ImageSource
