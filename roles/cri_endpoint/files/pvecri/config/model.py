@@ -23,8 +23,8 @@ from pvecri.config.checks import (
     between,
     file_mode,
     group_name,
+    image_patterns,
     image_reference,
-    image_references,
     one_of,
     optional_path,
     socket_path,
@@ -125,19 +125,21 @@ class ImagesConfig:
     pause_image: str = option(
         "registry.k8s.io/pause:3.10", "Image of pause containers; never removed by a client.", image_reference
     )
-    pinned: tuple[str, ...] = option((), "Further images that no client may remove.", image_references)
+    pinned: tuple[str, ...] = option(
+        (), "Further images that no client may remove: references, or patterns with *.", image_patterns
+    )
     registries_conf: str = option(
         "", "Mirrors and insecure registries; empty: the host's registries.conf.", optional_path
     )
-    policy_file: str = option("", "Signature policy; empty: the host's policy.json.", optional_path)
+    policy: str = option("", "File of the signature policy; empty: the host's policy.json.", optional_path)
     authfile: str = option(
         "", "Registry logins for requests that bring none; empty: the host's auth.json.", optional_path
     )
     max_parallel_pulls: int = option(4, "Images that are pulled at once.", between(1, 64))
-    pull_timeout_s: float = option(3600.0, "Time that one pull has, in seconds.", between(1, 86400))
-    no_progress_timeout_s: float = option(
+    progress_timeout_s: float = option(
         60.0, "A pull that brings nothing for so long is given up, in seconds.", between(1, 3600)
     )
+    pull_retries: int = option(2, "How often a pull is tried again when the registry fails.", between(0, 20))
     additional_stores: tuple[str, ...] = option(
         (), "Roots of other image stores whose images are used where they lie.", absolute_paths
     )
