@@ -16,6 +16,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.images.source impor
     DirectorySource,
     ImageSource,
     RootfsSource,
+    StoredSource,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
     ContainerSpec,
@@ -113,7 +114,7 @@ def fetch_rootfs(source: RootfsSource, store: ImageStore, paths: Paths) -> Rootf
 
 def _of_image(image: Image, source: RootfsSource) -> Rootfs:
     identity: dict[str, t.Any]
-    if isinstance(source, ImageSource):
+    if isinstance(source, ImageSource | StoredSource):
         # The id covers configuration and layers; digests differ between registries and archives.
         identity = {"image": image.id, "digest": image.digest}
     else:

@@ -31,8 +31,12 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.resolve impo
     resolve_mounts,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.view import read_text, viewed
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, InvalidSpec
-from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import ImageSource, RootfsSource
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, InvalidSpec, NotFound
+from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import (
+    ImageSource,
+    RootfsSource,
+    StoredSource,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
     ContainerSpec,
@@ -206,13 +210,22 @@ class Staging:
 
 
 def fetch_mount_images(spec: ContainerSpec, source: RootfsSource, store: ImageStore) -> dict[str, Image]:
-    """Fetch the images of image mounts, with the connection options of the main image; by reference."""
+    """Fetch the images of image mounts, with the connection options of the main image; by reference.
+
+    Beside a `StoredSource` they must be in the store already: else NotFound.
+    """
     found = {}
     for number, mount in enumerate(spec.mounts):
         if mount.kind is not MountKind.IMAGE:
             continue
         if not mount.source:
             raise InvalidSpec(f"mounts[{number}].source", "an image mount needs the name of an image")
+        if isinstance(source, StoredSource):
+            stored = store.find(mount.source)
+            if stored is None:
+                raise NotFound(f"mounts[{number}].source: {mount.source} is not in the image store")
+            found[mount.source] = stored
+            continue
         if isinstance(source, ImageSource):
             wanted = dataclasses.replace(source, reference=mount.source)
         else:

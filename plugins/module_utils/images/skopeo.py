@@ -58,6 +58,9 @@ def _global_argv(source: ImageSource, temporary: str | None) -> list[str]:
     argv = ["skopeo"]
     if source.signature_policy:
         argv.append(f"--policy={source.signature_policy}")
+    if source.registries_conf:
+        # Not in skopeo's help, but there in every version; the environment variable is younger.
+        argv.append(f"--registries-conf={source.registries_conf}")
     if temporary:
         argv.append(f"--tmpdir={temporary}")
     if source.platform is not None:
@@ -94,7 +97,7 @@ def copy_argv(
     return [
         *_global_argv(source, temporary),
         "copy",
-        "--quiet",
+        *([] if source.is_verbose else ["--quiet"]),
         *registry,
         location.skopeo_name,
         target,

@@ -179,6 +179,10 @@ class ImageSource:
     ca_file: str | None = None
     #: Signature policy in place of /etc/containers/policy.json.
     signature_policy: str | None = None
+    #: File in place of /etc/containers/registries.conf; the drop-ins beside that one stay in force.
+    registries_conf: str | None = None
+    #: Whether skopeo shall print a line for each blob, for whoever reads them.
+    is_verbose: bool = False
     #: How often a failed request is repeated.
     retries: int = 2
     timeout_s: float = 1800.0
@@ -252,7 +256,31 @@ class DirectorySource:
         return {"kind": "directory", "path": normalised_path(self.path), "mode": self.mode.value}
 
 
-RootfsSource: t.TypeAlias = "ImageSource | TarballSource | DirectorySource"
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StoredSource:
+    """An image of the store by its id: nothing is ever fetched for it, nor for image mounts beside it."""
+
+    #: 64 hexadecimal digits, with or without ``sha256:``.
+    image_id: str
+    #: What it was asked for by, for people and for the record.
+    reference: str = ""
+
+    @property
+    def id(self) -> str:
+        """The id without ``sha256:``."""
+        return self.image_id.removeprefix("sha256:")
+
+    def check(self) -> None:
+        """Raise InvalidSpec for what is no id."""
+        if not re.fullmatch(r"[0-9a-f]{64}", self.id):
+            raise InvalidSpec("image", f"{quoted(self.image_id)} is no id of an image")
+
+    def as_plain(self) -> dict[str, t.Any]:
+        """Return what identifies the image, for a record."""
+        return {"kind": "image", "reference": self.reference or f"sha256:{self.id}"}
+
+
+RootfsSource: t.TypeAlias = "ImageSource | TarballSource | DirectorySource | StoredSource"
 
 
 def normalised_path(path: str) -> str:

@@ -12,6 +12,7 @@ what the other brought.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import re
 import time
@@ -27,6 +28,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.images.source impor
     IMPORT_TIMEOUT_S,
     ImageSource,
     PullPolicy,
+    StoredSource,
     TarballSource,
     Wanted,
     host_platform,
@@ -59,14 +61,24 @@ class ImageStore:
         self._own = StoreFiles(paths.storage)
         self._others = [StoreFiles(root) for root in self.additional]
 
+    def with_runner(self, runner: Runner) -> ImageStore:
+        """Return the same store, with what was read of it, that starts its programs by another runner."""
+        other = copy.copy(self)
+        other.runner = runner
+        other.warnings = []
+        return other
+
     # ---- reading ------------------------------------------------------------------------------------------
 
-    def find(self, wanted: str | ImageSource | TarballSource) -> Image | None:
+    def find(self, wanted: str | ImageSource | TarballSource | StoredSource) -> Image | None:
         """Return an image that is here, or None; starts no process and asks no registry.
 
         A text is an image id, or a reference in any form that a source may have.
         Raises InvalidSpec for what is no reference, NotFound for a path that is not there.
         """
+        if isinstance(wanted, StoredSource):
+            wanted.check()
+            wanted = wanted.id
         if isinstance(wanted, str):
             match = _ID.fullmatch(wanted)
             if match:
@@ -81,6 +93,25 @@ class ImageStore:
             for image in files.all():
                 seen.setdefault(image.id, image)
         return list(seen.values())
+
+    def files_of(self, image: Image) -> StoreFiles:
+        """Return the files in which the image is, for what an `Image` does not hold; raises NotFound."""
+        found = next((files for files in (self._own, *self._others) if files.by_id(image.id)), None)
+        if found is None:
+            raise NotFound(f"there is no image {image.id} in the image store", hint="Fetch it again")
+        return found
+
+    def is_own(self, image: Image) -> bool:
+        """Say whether the image lies in the project's own store, not in an additional one."""
+        return self._own.by_id(image.id) is not None
+
+    def stamp(self) -> tuple[t.Any, ...]:
+        """Return what changes whenever an image comes or goes, or gets or loses a name."""
+        return tuple(files.stamp() for files in (self._own, *self._others))
+
+    def layers(self) -> dict[str, int]:
+        """Return the size in bytes of every layer of the own store, by the layer's id."""
+        return self._own.layers()
 
     def users(self, image: Image) -> t.Sequence[str]:
         """Return the bundles of either owner that need this image, as ``owner/name``."""
@@ -114,12 +145,17 @@ class ImageStore:
 
     # ---- fetching -----------------------------------------------------------------------------------------
 
-    def ensure(self, source: ImageSource | TarballSource) -> tuple[Image, bool]:
+    def ensure(self, source: ImageSource | TarballSource | StoredSource) -> tuple[Image, bool]:
         """Return the image of ``source``, fetched if need be, and whether the store has changed for it.
 
         Raises InvalidSpec, NotFound, CommandError (skopeo's words with a hint) and
         Conflict when another fetch of the same image does not end in time.
         """
+        if isinstance(source, StoredSource):
+            stored = self.find(source)
+            if stored is None:
+                raise NotFound(f"there is no image {source.id} in the image store", hint="Fetch it again")
+            return stored, False
         wanted = self._wanted(source)
         policy = source.policy if isinstance(source, ImageSource) else PullPolicy.MISSING
         found = self._find(wanted)
@@ -178,7 +214,7 @@ class ImageStore:
         with locked_store(self.paths):
             image = self.find(reference)
             if image is None:
-                return False
+                return self._remove_broken(reference)
             if self._own.by_id(image.id) is None:
                 raise Conflict(
                     f"{reference} belongs to another image store", hint="Remove it with the tool that made it"
@@ -191,6 +227,24 @@ class ImageStore:
                 self._own.untag(name)
         return True
 
+    def untag(self, image: Image, names: t.Collection[str]) -> None:
+        """Take these names from an own image; the image stays."""
+        with locked_store(self.paths):
+            for name in names:
+                self._own.untag(name)
+
+    def _remove_broken(self, reference: str) -> bool:
+        """Remove what the store lists under this id or name although it cannot be used."""
+        match = _ID.fullmatch(reference)
+        image_id = match[1] if match else self._own.id_of(self._wanted(ImageSource(reference=reference)).name)
+        if image_id is None or image_id not in self._own.broken_ids():
+            return False
+        users = image_users(self.paths, image_id)
+        if users:
+            raise _in_use(image_id, users)
+        self._writer().delete(image_id)
+        return True
+
     def _name_of(self, image: Image, reference: str) -> str | None:
         wanted = self._wanted(ImageSource(reference=reference))
         return wanted.name if wanted.name in image.names else None
@@ -198,10 +252,11 @@ class ImageStore:
     def _refuse_in_use(self, image: Image) -> None:
         users = self.users(image)
         if users:
-            raise Conflict(
-                f"image {image.names[0] if image.names else image.id} is in use by {', '.join(users)}",
-                hint="Remove these bundles first",
-            )
+            raise _in_use(image.names[0] if image.names else image.id, users)
+
+
+def _in_use(what: str, users: t.Sequence[str]) -> Conflict:
+    return Conflict(f"image {what} is in use by {', '.join(users)}", hint="Remove these bundles first")
 
 
 def _done_since(lock: str, moment_ns: int) -> bool:

@@ -17,6 +17,7 @@ the images first sees nothing half-made and needs no lock.
 from __future__ import annotations
 
 import base64
+import dataclasses
 import fcntl
 import json
 import os
@@ -36,6 +37,19 @@ _MANIFEST_KEY = "manifest-"
 _MARK = 64
 
 _Raw = dict[str, t.Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """What the store says of one layer."""
+
+    id: str
+    #: Digest of the blob that was fetched.
+    digest: str
+    #: Of the content, unpacked.
+    size_bytes: int
+    #: Of the blob; 0 when it is not known.
+    compressed_bytes: int
 
 
 class StoreFiles:
@@ -96,6 +110,48 @@ class StoreFiles:
         # A layer that was fetched in pieces has no digest of its whole.
         return any(one and one != other for one, other in zip(actual, expected, strict=True))
 
+    def stamp(self) -> tuple[t.Any, ...]:
+        """Return what changes whenever an image or a layer comes or goes; two calls of stat(2)."""
+        return tuple(
+            _stamp(self._path(*parts))
+            for parts in (("overlay-images", "images.json"), ("overlay-layers", "layers.json"))
+        )
+
+    def config_document(self, image: Image) -> bytes:
+        """Return the image's configuration as it was fetched; raises NotFound."""
+        raw = self._raw(image.id)
+        key = next(key for key in raw["big-data-names"] if _CONFIG_KEY.fullmatch(key))
+        return self._document(image.id, key)
+
+    def manifest_document(self, image: Image, digest: str) -> bytes:
+        """Return one of the image's manifests (or the index it was fetched by); raises NotFound."""
+        keys = self._raw(image.id).get("big-data-names") or ()
+        listed = f"{_MANIFEST_KEY}{digest}"
+        # Old stores have the image's own manifest under its plain name only.
+        return self._document(image.id, listed if listed in keys else "manifest")
+
+    def layers_of(self, image: Image) -> list[Layer]:
+        """Return what the store says of the image's layers, the lowest first; raises NotFound."""
+        chain = self._chain(self._raw(image.id).get("layer") or "") or []
+        return [
+            Layer(
+                id=raw["id"],
+                digest=raw.get("compressed-diff-digest") or raw.get("diff-digest") or "",
+                size_bytes=max(0, raw.get("diff-size", 0)),
+                compressed_bytes=max(0, raw.get("compressed-size", 0)),
+            )
+            for raw in reversed(chain)
+        ]
+
+    def layers(self) -> dict[str, int]:
+        """Return the size in bytes of the content of every layer that is listed, by its id."""
+        return {key: max(0, raw.get("diff-size", 0)) for key, raw in self._layers().items()}
+
+    def extra_bytes(self, image: Image) -> int:
+        """Return how much the image's manifests, configuration and signatures take; raises NotFound."""
+        sizes = self._raw(image.id).get("big-data-sizes") or {}
+        return sum(size for size in sizes.values() if isinstance(size, int) and size > 0)
+
     def untag(self, name: str) -> None:
         """Take ``name`` from the image that bears it, under the library's own lock."""
         path = self._path("overlay-images", "images.json")
@@ -152,11 +208,9 @@ class StoreFiles:
     def _json(self, folder: str, name: str, *, index: bool) -> t.Any:
         """Return the parsed list, from memory as long as the file is the same."""
         path = self._path(folder, name)
-        try:
-            status = os.stat(path)
-        except FileNotFoundError:
+        stamp = _stamp(path)
+        if stamp is None:
             return {} if index else []
-        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
         with self._guard:
             cached = self._cache.get(path)
             if cached is not None and cached[0] == stamp:
@@ -164,6 +218,7 @@ class StoreFiles:
         try:
             value = json.loads(_read(path) or b"[]")
             by_id = {raw["id"]: raw for raw in value}
+            self._keep_same(path, by_id)
             parsed = by_id if index else list(by_id.values())
         except (ValueError, TypeError, KeyError) as exc:
             raise WrongState(
@@ -171,7 +226,20 @@ class StoreFiles:
             ) from exc
         with self._guard:
             self._cache[path] = (stamp, parsed)
+            if not index:
+                self._images = {key: kept for key, kept in self._images.items() if key in by_id}
         return parsed
+
+    def _keep_same(self, path: str, by_id: dict[str, _Raw]) -> None:
+        """Keep the entries that are the same as before: what was built from them is still good."""
+        with self._guard:
+            cached = self._cache.get(path)
+        if cached is None:
+            return
+        old = cached[1]
+        for raw in list(old.values() if isinstance(old, dict) else old):
+            if by_id.get(raw["id"]) == raw:
+                by_id[raw["id"]] = raw
 
     def _whole(self, raw: _Raw) -> Image | None:
         """Return the image, or None when a part of it is missing: then it is fetched again."""
@@ -228,6 +296,27 @@ class StoreFiles:
     def _big_data(self, image_id: str, key: str) -> bytes:
         name = key if _PLAIN_KEY.fullmatch(key) else "=" + base64.b64encode(key.encode()).decode()
         return _read(self._path("overlay-images", image_id, name))
+
+    def _raw(self, image_id: str) -> _Raw:
+        raw = next((raw for raw in self._image_list() if raw.get("id") == image_id), None)
+        if raw is None:
+            raise NotFound(f"image {image_id} is no longer in the image store")
+        return raw
+
+    def _document(self, image_id: str, key: str) -> bytes:
+        try:
+            return self._big_data(image_id, key)
+        except FileNotFoundError as exc:
+            raise NotFound(f"image {image_id} has lost its {key}", hint="Fetch it again") from exc
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    """Return what tells one content of a file from the next; None when there is no file."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 def _read(path: str) -> bytes:

@@ -147,7 +147,7 @@ class StoreWriter:
         The credentials stand in memory that only a descriptor of this process
         names: no kill leaves them behind.
         """
-        for field in ("authfile", "cert_dir", "signature_policy"):
+        for field in ("authfile", "cert_dir", "signature_policy", "registries_conf"):
             path = getattr(source, field)
             if path is not None and not os.path.exists(path):
                 raise InvalidSpec(field, f"{path} does not exist", hint="Check the path on the target host")

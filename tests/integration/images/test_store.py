@@ -33,11 +33,13 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.images.source impor
     ImageSource,
     Platform,
     PullPolicy,
+    StoredSource,
     host_platform,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec, Mount, MountKind
 from ansible_collections.pvecri.runtime.tests.support import images
+from ansible_collections.pvecri.runtime.tests.support.host import CountingRunner
 from ansible_collections.pvecri.runtime.tests.support.images import File, OciLayout, busybox_layer, tar_layer
 
 HOST = host_platform().architecture
@@ -589,3 +591,70 @@ def test_support_layout_is_deterministic(tmp_path):
     assert (
         pathlib.Path(one.path, "index.json").read_bytes() == pathlib.Path(two.path, "index.json").read_bytes()
     )
+
+
+# ---- what is here already ----------------------------------------------------------------------------------
+
+
+def test_stored_source_is_used_and_never_fetched(core, layout):
+    image, _unused = core.store.ensure(ImageSource(reference=f"oci:{layout.path}:v1"))
+    other, _unused = core.store.ensure(ImageSource(reference=f"oci:{layout.path}:v2"))
+    core.runner.calls.clear()
+    mount = Mount(kind=MountKind.IMAGE, destination="/other", source=other.id)
+    source = StoredSource(image_id=f"sha256:{image.id}", reference="app:1")
+    bundle = core.manager.create(ContainerSpec(name="a", mounts=(mount,)), source)
+    assert bundle.record.identity == {"image": image.id, "digest": image.digest}
+    assert bundle.record.images == (image.id, other.id)
+    assert bundle.record.source == {"kind": "image", "reference": "app:1"}
+    assert "skopeo" not in core.runner.programs()
+    missing = Mount(kind=MountKind.IMAGE, destination="/other", source="quay.io/no/such:1")
+    with pytest.raises(NotFound, match=r"mounts\[0\].source: quay.io/no/such:1 is not in the image store"):
+        core.manager.create(ContainerSpec(name="b", mounts=(missing,)), source)
+    with pytest.raises(NotFound, match="there is no image"):
+        core.manager.create(ContainerSpec(name="b"), StoredSource(image_id="0" * 64))
+    assert core.manager.names() == ["a"]
+
+
+def test_with_runner_shares_what_was_read(core, layout):
+    runner = CountingRunner()
+    other = core.store.with_runner(runner)
+    image, _unused = other.ensure(ImageSource(reference=f"oci:{layout.path}:v1"))
+    assert runner.programs() == ["skopeo"]
+    assert core.runner.calls == []
+    assert core.store.find(image.id) is other.find(image.id)
+    assert core.store.is_own(image)
+    assert core.store.files_of(image).config_document(image)
+
+
+def test_untag_leaves_the_image(core, layout, make_registry):
+    registry = make_registry()
+    registry.push(f"oci:{layout.path}:v1", "app:1")
+    image, _unused = core.store.ensure(plain(registry, "app:1"))
+    before = core.store.stamp()
+    core.store.untag(image, image.names)
+    assert core.store.stamp() != before
+    assert core.store.find(image.id).names == ()
+
+
+@pytest.mark.parametrize("by", ["name", "id"])
+def test_remove_what_is_broken(core, layout, make_registry, by):
+    registry = make_registry()
+    registry.push(f"oci:{layout.path}:v1", "app:1")
+    image, _unused = core.store.ensure(plain(registry, "app:1"))
+    shutil.rmtree(os.path.dirname(image.layer_dirs[0]))
+    reference = image.names[0] if by == "name" else f"sha256:{image.id}"
+    assert core.store.find(reference) is None
+    assert core.store.remove(reference) is True
+    assert core.store.remove(reference) is False
+    assert json.loads(pathlib.Path(core.paths.storage, "overlay-images/images.json").read_text()) == []
+
+
+def test_remove_what_is_broken_and_needed(core, layout, make_registry):
+    registry = make_registry()
+    registry.push(f"oci:{layout.path}:v1", "app:1")
+    image, _unused = core.store.ensure(plain(registry, "app:1"))
+    core.manager.create(ContainerSpec(name="a"), StoredSource(image_id=image.id))
+    # Only what the layer is called by: the container still has it.
+    (pathlib.Path(core.paths.storage, "overlay-layers/layers.json")).write_text("[]")
+    with pytest.raises(Conflict, match="in use by play/a"):
+        core.store.remove(image.id)

@@ -183,3 +183,10 @@ def test_explain_timeout():
     found = skopeo.explain(CommandTimeout("t", argv=["skopeo"], stderr="e"), "x")
     assert isinstance(found, CommandTimeout)
     assert "not fetched in time" in found.message
+
+
+def test_copy_argv_says_what_it_does_when_asked():
+    source = ImageSource(reference="quay.io/a/b:1", is_verbose=True, registries_conf="/etc/r.conf")
+    argv = skopeo.copy_argv(source, source.location(), "target")
+    assert "--quiet" not in argv
+    assert argv[1:3] == ["--registries-conf=/etc/r.conf", "copy"]

@@ -17,6 +17,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.images.source impor
     DirectorySource,
     ImageSource,
     Platform,
+    StoredSource,
     TarballSource,
     Transport,
     host_platform,
@@ -221,3 +222,17 @@ def test_transports_are_all_parsed():
     for transport in Transport:
         text = f"{transport}://x" if transport is Transport.DOCKER else f"{transport}:/x"
         assert parse_location(text).transport is transport
+
+
+def test_stored_source():
+    source = StoredSource(image_id="sha256:" + "1" * 64)
+    source.check()
+    assert source.id == "1" * 64
+    assert source.as_plain() == {"kind": "image", "reference": f"sha256:{'1' * 64}"}
+    assert StoredSource(image_id="1" * 64, reference="a:1").as_plain()["reference"] == "a:1"
+
+
+@pytest.mark.parametrize("text", ["", "1" * 63, "../" + "1" * 61, "sha512:" + "1" * 64, "1" * 64 + "\n"])
+def test_stored_source_refused(text):
+    with pytest.raises(InvalidSpec, match="no id of an image"):
+        StoredSource(image_id=text).check()

@@ -294,3 +294,76 @@ def test_an_image_that_makes_no_sense_stands_in_nobodys_way(tmp_path, text):
         files.by_name("quay.io/a/b:1")
     assert files.id_of("quay.io/a/b:1") == ID
     assert files.id_of("quay.io/a/b:2") is None
+
+
+# ---- what a long-lived reader asks for ---------------------------------------------------------------------
+
+
+def test_an_image_that_stays_is_not_built_again_when_others_come(store, files, monkeypatch):
+    first = files.by_id(ID)
+    store.image(OTHER, names=["quay.io/c/d:1"])
+    built = []
+    build = StoreFiles._build
+    monkeypatch.setattr(StoreFiles, "_build", lambda self, raw: built.append(raw["id"]) or build(self, raw))
+    assert [image.id for image in files.all()] == [ID, OTHER]
+    assert built == [OTHER]
+    assert files.by_id(ID) is first
+    store.images[0]["names"] = ["quay.io/a/b:2"]
+    store.write()
+    assert files.by_id(ID).names == ("quay.io/a/b:2",)
+    assert built == [OTHER, ID]
+
+
+def test_images_that_left_are_forgotten(store, files):
+    files.all()
+    store.images.clear()
+    store.write()
+    assert files.all() == []
+    assert files._images == {}
+
+
+def test_stamp_changes_with_either_list(store, files, tmp_path):
+    before = files.stamp()
+    assert files.stamp() == before
+    store.image(OTHER)
+    changed = files.stamp()
+    assert changed[0] != before[0]
+    store.layer("c", "b")
+    assert files.stamp()[1] != changed[1]
+    assert StoreFiles(str(tmp_path / "none")).stamp() == (None, None)
+
+
+def test_documents(store, files):
+    image = files.by_id(ID)
+    assert json.loads(files.config_document(image))["config"] == {"Cmd": ["sh"]}
+    folder = store.root / "overlay-images" / ID
+    (folder / big_data_name(f"manifest-{INDEX}")).write_bytes(b"index")
+    (folder / "manifest").write_bytes(b"own")
+    assert files.manifest_document(image, INDEX) == b"index"
+    assert files.manifest_document(image, "sha256:" + "c" * 64) == b"own"
+    (folder / "manifest").unlink()
+    with pytest.raises(NotFound, match="has lost its manifest"):
+        files.manifest_document(image, "sha256:" + "c" * 64)
+    store.images.clear()
+    store.write()
+    with pytest.raises(NotFound, match="no longer in the image store"):
+        files.config_document(image)
+
+
+def test_layers_and_sizes(tmp_path):
+    made = Store(tmp_path / "root").layer(
+        "a", **{"compressed-size": 40, "compressed-diff-digest": "sha256:z"}
+    )
+    made.layer("b", "a", **{"diff-size": -1}).image(**{"big-data-sizes": {"manifest": 5, "x": 7, "y": -1}})
+    files = StoreFiles(str(made.root))
+    image = files.by_id(ID)
+    lowest, topmost = files.layers_of(image)
+    assert (lowest.id, lowest.digest, lowest.size_bytes, lowest.compressed_bytes) == (
+        "a" * 64,
+        "sha256:z",
+        100,
+        40,
+    )
+    assert (topmost.digest, topmost.size_bytes, topmost.compressed_bytes) == (f"sha256:{'b' * 64}", 0, 0)
+    assert files.layers() == {"a" * 64: 100, "b" * 64: 0}
+    assert files.extra_bytes(image) == 12
