@@ -21,6 +21,7 @@ zip_imports.compile_once(__spec__.loader)
 from ansible.module_utils.basic import AnsibleModule, env_fallback  # noqa: E402
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError  # noqa: E402
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import host_trouble  # noqa: E402
 
 #: env_fallback is passed on to what describes options that modules share.
 __all__ = ["Context", "Outcome", "env_fallback", "run_module"]
@@ -55,8 +56,8 @@ def run_module(
     """Run ``perform(params, context)`` as an Ansible module and exit.
 
     ``module_options`` go to AnsibleModule (``mutually_exclusive``, ``required_if``, …).
-    A CoreError becomes ``fail_json`` with the keys of its ``details()``; anything
-    else is a defect and keeps its traceback.
+    A CoreError becomes ``fail_json`` with the keys of its ``details()``, and so does an
+    OSError that the host is to blame for; anything else is a defect and keeps its traceback.
     """
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **module_options)
     context = Context(module.check_mode, module._diff, module.log)  # noqa: SLF001 - Ansible has no public name for it
@@ -64,6 +65,11 @@ def run_module(
         outcome = perform(module.params, context)
     except CoreError as exc:
         module.fail_json(msg=str(exc), **exc.details())
+    except OSError as exc:
+        foreseen = host_trouble(exc)
+        if foreseen is None:
+            raise
+        module.fail_json(msg=str(foreseen), **foreseen.details())
     for warning in outcome.warnings:
         module.warn(warning)
     result: dict[str, t.Any] = {"changed": outcome.changed, **outcome.values}

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write files that are whole or absent, and lock objects against other writers."""
+"""Write files that are whole or absent, lock objects against other writers, and name the host's trouble."""
 
 from __future__ import annotations
 
@@ -14,9 +14,38 @@ import tempfile
 import time
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, CoreError
 
 _LOCK_POLL_S = 0.02
+
+#: What is wrong with the host, not with us.
+_HOST_TROUBLE = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EIO,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOMEM,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENOTDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+    }
+)
+
+
+def host_trouble(exc: OSError, what: str = "") -> CoreError | None:
+    """Return what to raise, about ``what``, when the host is to blame for ``exc``; None for a defect."""
+    if exc.errno not in _HOST_TROUBLE:
+        return None
+    place = exc.filename or "a file"
+    return CoreError(
+        f"{what}{': ' if what else ''}{exc.strerror}: {place}",
+        hint="Mend that and run the task again; it goes on where this one stopped",
+    )
 
 
 def write_atomic(path: str, data: bytes, *, mode: int = 0o644, durable: bool = False) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import os
 import typing as t
 
@@ -29,24 +28,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.plan impo
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.task import Task
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.terms import Desired, Plan, State
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import Problem
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, CoreError
-from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
-
-#: What is wrong with the host, not with us.
-_HOST_TROUBLE = frozenset(
-    {
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EROFS,
-        errno.EIO,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOMEM,
-        errno.EACCES,
-        errno.EPERM,
-        errno.ENOTDIR,
-    }
-)
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import host_trouble, locked
 
 #: Beyond the container's own stop time-out: what another task may need for everything else.
 _LOCK_MARGIN_S = 120.0
@@ -79,12 +62,10 @@ class ContainerService:
         try:
             result = self._plan(task) if check else self._ensure(task)
         except OSError as exc:
-            if exc.errno not in _HOST_TROUBLE:
+            foreseen = host_trouble(exc, f"container '{task.name}'")
+            if foreseen is None:
                 raise
-            raise CoreError(
-                f"container '{task.name}': {exc.strerror}: {exc.filename or 'a file'}",
-                hint="Mend that and run the task again; it goes on where this one stopped",
-            ) from exc
+            raise foreseen from exc
         state = result.observation.state
         if state is not None and Problem.MONITOR_LOST in state.problems:
             result.warnings.append(

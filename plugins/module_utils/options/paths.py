@@ -40,4 +40,15 @@ def paths_from_options(params: t.Mapping[str, t.Any]) -> Paths:
                 f"'{path}' cannot be used",
                 hint="Use an absolute path without blanks and without any of []@+:,",
             )
+        _refuse_file(option, os.path.normpath(path))
     return Paths(os.path.normpath(params["state_dir"]), os.path.normpath(params["run_dir"]), Owner.PLAY)
+
+
+def _refuse_file(option: str, path: str) -> None:
+    """Raise InvalidSpec when there is something at or above ``path`` that is no directory."""
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    if not os.path.isdir(path):
+        raise InvalidSpec(
+            option, f"'{path}' is no directory", hint="Use the path of a directory, or of one to be made"
+        )

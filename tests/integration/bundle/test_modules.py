@@ -89,6 +89,23 @@ def test_oci_bundle_check_mode_changes_nothing(core, task):
     assert not os.path.exists(core.paths.state_dir)
 
 
+@pytest.mark.parametrize("option", ["state_dir", "run_dir"])
+def test_oci_bundle_directories_below_a_file_are_refused(task, info, tmp_path, option):
+    (tmp_path / "file").write_bytes(b"")
+    place = {option: str(tmp_path / "file" / "below")}
+    for result in (task(image=task.image, **place), task(state="absent", **place), info(**place)):
+        assert result["failed"] is True
+        assert (result["error"], result["field"]) == ("invalid_spec", option)
+
+
+def test_oci_bundle_a_file_in_place_of_its_directories(core, task):
+    os.makedirs(core.paths.state_dir)
+    pathlib.Path(core.paths.state_dir, "bundles").write_bytes(b"")
+    result = task(image=task.image)
+    assert result["failed"] is True
+    assert "Not a directory" in result["msg"]
+
+
 def test_oci_bundle_states_one_after_the_other(task):
     both(task, image=task.image)
     both(task, state="unmounted")

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import types
 import typing as t
@@ -22,6 +24,10 @@ def perform(params: dict[str, t.Any], context: ansible_edge.Context) -> ansible_
         raise errors.InvalidSpec("do", "no", hint="Ask for something else")
     if params["do"] == "crash":
         raise ZeroDivisionError
+    if params["do"] == "write":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/srv/state/x")
+    if params["do"] == "forget":
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "/srv/state/x")
     return ansible_edge.Outcome(
         changed=not context.check_mode,
         diff={"before": {"n": 1}, "after": {"n": 2}},
@@ -71,3 +77,11 @@ class TestRunModule:
     def test_run_module_raises_what_nobody_foresaw(self, run_module):
         with pytest.raises(ZeroDivisionError):
             run_module("example", {"do": "crash"})
+        with pytest.raises(FileNotFoundError):
+            run_module("example", {"do": "forget"})
+
+    def test_run_module_returns_the_trouble_of_the_host(self, run_module):
+        result = run_module("example", {"do": "write"})
+        assert result["failed"] is True
+        assert result["msg"].startswith("No space left on device: /srv/state/x. Mend that")
+        assert result["error"] == "core_error"
