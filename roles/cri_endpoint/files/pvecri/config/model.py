@@ -131,12 +131,13 @@ class ImagesConfig:
     registries_conf: str = option(
         "", "Mirrors and insecure registries; empty: the host's registries.conf.", optional_path
     )
-    policy: str = option("", "File of the signature policy; empty: the host's policy.json.", optional_path)
+    policy_file: str = option("", "Signature policy; empty: the host's policy.json.", optional_path)
     authfile: str = option(
         "", "Registry logins for requests that bring none; empty: the host's auth.json.", optional_path
     )
     max_parallel_pulls: int = option(4, "Images that are pulled at once.", between(1, 64))
-    progress_timeout_s: float = option(
+    pull_timeout_s: float = option(3600.0, "Time that one pull has, in seconds.", between(1, 86400))
+    no_progress_timeout_s: float = option(
         60.0, "A pull that brings nothing for so long is given up, in seconds.", between(1, 3600)
     )
     pull_retries: int = option(2, "How often a pull is tried again when the registry fails.", between(0, 20))
