@@ -1,0 +1,163 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run blocking work for clients that may go away, one operation per object at a time.
+
+An operation belongs to the daemon, not to the client that asked for it: when the
+client's deadline passes it goes on to its end, and a repeated call joins it.  The
+object's lock is held until the thread has ended, whoever still waits for it.
+
+Threads come from a pool per kind of work, so that a registry that stalls or a CNI
+plugin that hangs takes no thread from anything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import logging
+import typing as t
+from concurrent.futures import ThreadPoolExecutor
+
+T = t.TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+Guard = t.Callable[[str], t.ContextManager[None]]
+
+
+class Pool(enum.StrEnum):
+    """Kinds of work that must not wait for each other."""
+
+    #: Run, stop and remove sandboxes: CNI plugins.
+    SANDBOX = "sandbox"
+    #: Create, start, update and remove containers.
+    CONTAINER = "container"
+    #: Stop containers: up to a grace period each, for every container of a node at once.
+    STOP = "stop"
+    #: Commands in containers: as long as these please.
+    EXEC = "exec"
+    #: Pull and remove images.
+    IMAGE = "image"
+    #: Reading: verbose status, image lists.
+    QUERY = "query"
+    #: What the daemon does of its own accord: exits, recovery.
+    HOUSE = "house"
+
+
+#: Threads at most; they are made when needed.
+SIZES: t.Final[t.Mapping[Pool, int]] = {
+    Pool.SANDBOX: 64,
+    Pool.CONTAINER: 64,
+    Pool.STOP: 512,
+    Pool.EXEC: 512,
+    Pool.IMAGE: 64,
+    Pool.QUERY: 32,
+    Pool.HOUSE: 16,
+}
+
+
+class Operations:
+    """The operations in flight; used from the event loop alone."""
+
+    def __init__(self, guard: Guard | None = None, sizes: t.Mapping[Pool, int] = SIZES) -> None:
+        """Set up; ``guard`` holds an object's lock within the thread too, as `Registry.held` does."""
+        self._guard = guard
+        self._pools = {
+            pool: ThreadPoolExecutor(max_workers=size, thread_name_prefix=f"pvecri-{pool}")
+            for pool, size in sizes.items()
+        }
+        self._in_flight: dict[t.Hashable, asyncio.Task[t.Any]] = {}
+        #: One lock for each object that anybody wants, with how many do.
+        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        self._tasks: set[asyncio.Task[t.Any]] = set()
+        self._is_closing = False
+
+    async def run(
+        self,
+        key: t.Hashable,
+        action: t.Callable[[], T],
+        *,
+        lock: str | None = None,
+        pool: Pool = Pool.CONTAINER,
+    ) -> T:
+        """Call ``action`` in a thread and return its value or raise what it raises.
+
+        Whoever calls with a ``key`` that is in flight gets that one's outcome.  ``lock`` is
+        the id of the object that the action works on; those that wait for it get it in
+        order and hold no thread meanwhile.  A caller that is cancelled changes nothing.
+        """
+        task = self._in_flight.get(key)
+        if task is None:
+            if self._is_closing:
+                raise asyncio.CancelledError
+            task = asyncio.get_running_loop().create_task(self._perform(action, lock, pool))
+            self._in_flight[key] = task
+            self._tasks.add(task)
+            task.add_done_callback(lambda done: self._over(key, done))
+        return t.cast(T, await asyncio.shield(task))
+
+    async def call(self, action: t.Callable[[], T], *, pool: Pool = Pool.QUERY) -> T:
+        """Call ``action`` in a thread, without key and lock."""
+        return await asyncio.get_running_loop().run_in_executor(self._pools[pool], action)
+
+    def is_in_flight(self, key: t.Hashable) -> bool:
+        """Say whether an operation with this key is under way."""
+        return key in self._in_flight
+
+    def is_locked(self, object_id: str) -> bool:
+        """Say whether an operation on this object is under way or waiting."""
+        return object_id in self._locks
+
+    async def drain(self, timeout_s: float) -> int:
+        """Wait for what is in flight, `timeout_s` seconds at most; return how many operations are left.
+
+        Nothing new is begun afterwards.
+        """
+        self._is_closing = True
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=timeout_s)
+        return len(self._tasks)
+
+    def close(self) -> None:
+        """Let go of the threads; those at work end with their action, or with the process."""
+        self._is_closing = True
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _perform(self, action: t.Callable[[], T], lock: str | None, pool: Pool) -> T:
+        loop = asyncio.get_running_loop()
+        executor = self._pools[pool]
+        if lock is None:
+            return await loop.run_in_executor(executor, action)
+        async with self._locked(lock):
+            return await loop.run_in_executor(executor, self._guarded, action, lock)
+
+    def _guarded(self, action: t.Callable[[], T], lock: str) -> T:
+        if self._guard is None:
+            return action()
+        with self._guard(lock):
+            return action()
+
+    @contextlib.asynccontextmanager
+    async def _locked(self, object_id: str) -> t.AsyncIterator[None]:
+        lock, users = self._locks.get(object_id) or (asyncio.Lock(), 0)
+        self._locks[object_id] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, users = self._locks[object_id]
+            if users == 1:
+                del self._locks[object_id]
+            else:
+                self._locks[object_id] = (lock, users - 1)
+
+    def _over(self, key: t.Hashable, task: asyncio.Task[t.Any]) -> None:
+        self._tasks.discard(task)
+        if self._in_flight.get(key) is task:
+            del self._in_flight[key]
+        if not task.cancelled() and task.exception() is not None:
+            # Looked at, so that asyncio does not complain when nobody waits any more.
+            _log.debug("operation %r failed: %s", key, task.exception())
