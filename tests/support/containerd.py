@@ -104,8 +104,8 @@ class Containerd:
         assert self._process is not None, "containerd is not running"
         return self._process.pid
 
-    def start(self) -> None:
-        """Start the daemon and wait until its CRI plugin answers."""
+    def spawn(self) -> None:
+        """Start the daemon without waiting for it."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.host.argv([PROGRAM, "--config", f"{self.top}/config.toml"]),
@@ -113,6 +113,11 @@ class Containerd:
                 stdout=log,
                 stderr=log,
             )
+
+    def start(self) -> None:
+        """Start the daemon and wait until its CRI plugin answers."""
+        self.spawn()
+        assert self._process is not None
         deadline = time.monotonic() + _START_S
         while self._process.poll() is None and time.monotonic() < deadline:
             with Cri(self.socket, timeout_s=1) as cri, contextlib.suppress(grpc.RpcError):
