@@ -182,17 +182,25 @@ ensure_packages() {
     release_services
 }
 
-# The tests want Debian's registry program, not a registry that listens on every machine that ran them.
+# The tests want Debian's programs, not services that go on on every machine that ran the tests.
+UNWANTED_SERVICES=(docker-registry containerd)
+
 keep_services_down() {
+    local service
     [[ -d /run/systemd/system ]] || return 0
-    [[ " ${missing[*]} " == *' docker-registry '* ]] || return 0
-    systemctl mask --runtime -q docker-registry.service 2>/dev/null || true
+    for service in "${UNWANTED_SERVICES[@]}"; do
+        [[ " ${missing[*]} " == *" $service "* ]] || continue
+        systemctl mask --runtime -q "$service.service" 2>/dev/null || true
+    done
 }
 
 release_services() {
-    [[ -L /run/systemd/system/docker-registry.service ]] || return 0
-    systemctl unmask --runtime -q docker-registry.service || true
-    systemctl disable -q docker-registry.service 2>/dev/null || true
+    local service
+    for service in "${UNWANTED_SERVICES[@]}"; do
+        [[ -L "/run/systemd/system/$service.service" ]] || continue
+        systemctl unmask --runtime -q "$service.service" || true
+        systemctl disable -q "$service.service" 2>/dev/null || true
+    done
 }
 
 # ------------------------------------------------------- virtual environments
@@ -247,6 +255,22 @@ pip_failed() {
     fi
     tail -n 25 "$1" | sed 's/^/    /' >&2
     fail "$what (log: $1)" "The lines above say why; running the command again starts afresh."
+}
+
+# --------------------------------------------------------------- the endpoint
+
+# The endpoint runs with the host's Python and Debian's packages alone; so do its tests and measurements,
+# in a virtual environment that sees only these of the host's modules.  Sets ENDPOINT_PATH to what
+# PYTHONPATH needs for them and for the endpoint itself.  CHECKOUT must be set.
+ENDPOINT_PACKAGES=(python3-grpcio python3-protobuf python3-uvloop python3-pyroute2)
+
+ensure_endpoint_path() {
+    local modules="$CHECKOUT/host-modules" module
+    mkdir -p "$modules"
+    for module in grpc google uvloop pyroute2; do
+        ln -sfn "/usr/lib/python3/dist-packages/$module" "$modules/$module"
+    done
+    ENDPOINT_PATH="$ROOT/roles/cri_endpoint/files:$modules"
 }
 
 # ------------------------------------------------------------- the collection
