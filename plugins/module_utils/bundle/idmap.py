@@ -16,7 +16,7 @@ import os
 import signal
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils import syscalls
+from ansible_collections.pvecri.runtime.plugins.module_utils import children, syscalls
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, Unsupported
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import IdMap
 
@@ -39,7 +39,7 @@ def user_namespace(uid_maps: t.Sequence[IdMap], gid_maps: t.Sequence[IdMap]) -> 
     """
     ready, tell = os.pipe2(os.O_CLOEXEC)
     parent = os.getpid()
-    child = os.fork()
+    child = children.fork()
     if child == 0:  # pragma: no cover - coverage does not see this process
         try:
             # It has the parent's locks, which must not outlive it.
@@ -65,7 +65,7 @@ def user_namespace(uid_maps: t.Sequence[IdMap], gid_maps: t.Sequence[IdMap]) -> 
     finally:
         os.close(ready)
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        children.wait(child)
     try:
         yield namespace
     finally:

@@ -36,7 +36,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.desired impo
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.record import BundleRecord, read_record
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, WrongState
-from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked, remove_tree, write_atomic
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked, write_atomic
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
     Paths,
     check_container_name,
@@ -77,7 +77,7 @@ class BundleManager:
         self.store = store
         self.runner = runner
         self._host: HostFacts | None = None
-        #: Names whose locks are held since `stage`; managers that lock by the same files share it.
+        #: Names whose locks are held since `stage` or `held`; managers that lock by the same files share it.
         self.staged: set[str] = set()
 
     # ---- reading: no process, no write, no mount ----------------------------------------------------------
@@ -167,7 +167,7 @@ class BundleManager:
                 if isinstance(exc, OSError):
                     raise _disk_error(exc, work.directory) from exc
                 raise
-            self.staged.add(spec.name)
+            held.enter_context(self._marked(spec.name))
             return Staged(
                 name=spec.name,
                 path=work.directory,
@@ -179,13 +179,13 @@ class BundleManager:
     def commit(self, staged: Staged) -> Bundle:
         """Put a staged bundle in its place, remove the one that was there, and mount it."""
         from ansible_collections.pvecri.runtime.plugins.module_utils import syscalls  # noqa: PLC0415
-        from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import mounting  # noqa: PLC0415
+        from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import mounting, rootfs  # noqa: PLC0415
 
         final = self.path_of(staged.name)
         try:
             if os.path.isdir(final):
                 self._refuse_running(staged.name, final)
-                _unmount_whole(final)
+                rootfs.unmount_below(final)
                 syscalls.exchange(staged.path, final)
                 self._clear(staged.name)
             else:
@@ -193,7 +193,7 @@ class BundleManager:
             mounting.mount_all(final, staged.record)
         finally:
             self._clear(staged.name)
-            self._release(staged)
+            staged.held.close()
         return Bundle(name=staged.name, path=final, record=staged.record, warnings=staged.warnings)
 
     def discard(self, staged: Staged) -> None:
@@ -201,11 +201,7 @@ class BundleManager:
         try:
             self._clear(staged.name)
         finally:
-            self._release(staged)
-
-    def _release(self, staged: Staged) -> None:
-        self.staged.discard(staged.name)
-        staged.held.close()
+            staged.held.close()
 
     # ---- changing -----------------------------------------------------------------------------------------
 
@@ -254,13 +250,15 @@ class BundleManager:
 
         Named volumes stay.  Raises WrongState while a container runs from it.
         """
+        from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import rootfs  # noqa: PLC0415
+
         final = self.path_of(name)
         with self._locked(name):
             self._clear(name)
             if not os.path.lexists(final):
                 return False
             self._refuse_running(name, final)
-            _unmount_whole(final)
+            rootfs.unmount_below(final)
             os.rename(final, self._staging_path(name))
             self._clear(name)
         return True
@@ -311,9 +309,27 @@ class BundleManager:
     def _staging_path(self, name: str) -> str:
         return os.path.join(self.paths.bundles, _STAGED + name)
 
+    @contextlib.contextmanager
+    def held(self, name: str) -> t.Iterator[None]:
+        """Keep other processes from changing a bundle, so that what was planned for it is still right."""
+        with self._locked(name), self._marked(name):
+            yield
+
+    @contextlib.contextmanager
+    def _marked(self, name: str) -> t.Iterator[None]:
+        """Note that the lock of a name is held, unless that stands already."""
+        if name in self.staged:
+            yield
+            return
+        self.staged.add(name)
+        try:
+            yield
+        finally:
+            self.staged.discard(name)
+
     def _locked(self, name: str, *, timeout_s: float = 120.0) -> contextlib.AbstractContextManager[None]:
         if name in self.staged:
-            # Held since `stage`, by whoever uses this manager.
+            # Held already, by whoever uses this manager.
             return contextlib.nullcontext()
         path = os.path.join(self.paths.locks, f"bundle-{name}.lock")
         return locked(path, timeout_s=timeout_s, what=f"bundle {name}")
@@ -322,7 +338,9 @@ class BundleManager:
         """Remove what stands under the staging name, its mounts first; the lock is held."""
         path = self._staging_path(name)
         if os.path.lexists(path):
-            _remove_whole(path)
+            from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import rootfs  # noqa: PLC0415
+
+            rootfs.remove_whole(path)
         self._forget_secrets(name)
 
     def _forget_secrets(self, name: str) -> None:
@@ -364,27 +382,6 @@ def _write_config(path: str, config: dict[str, t.Any]) -> None:
     validate.check(config)
     data = json.dumps(config, separators=(",", ":")).encode()
     write_atomic(os.path.join(path, CONFIG_FILE), data, mode=0o600)
-
-
-def _unmount_whole(path: str) -> None:
-    from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import rootfs  # noqa: PLC0415
-
-    rootfs.unmount_below(path)
-
-
-def _remove_whole(path: str) -> None:
-    """Remove what stands at ``path``, its mounts first, without following a link."""
-    if not os.path.isdir(path) or os.path.islink(path):
-        os.unlink(path)
-        return
-    _unmount_whole(path)
-    try:
-        remove_tree(path)
-    except OSError as exc:
-        raise CoreError(
-            f"{exc.filename or path} cannot be removed: {os.strerror(exc.errno or 0)}",
-            hint="Look for immutable files (lsattr) and for a process that still writes there",
-        ) from exc
 
 
 def _disk_error(exc: OSError, path: str) -> CoreError:

@@ -20,6 +20,7 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import syscalls
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, Unsupported, WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import remove_tree
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import IdMap
 
 #: mount(2) copies one page and wants its last byte to be zero.
@@ -210,3 +211,18 @@ def unmount_below(path: str) -> None:
     for point in syscalls.mounts_below(path):
         with contextlib.suppress(FileNotFoundError):
             syscalls.umount2(point, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
+
+
+def remove_whole(path: str) -> None:
+    """Remove what stands at ``path``, its mounts first, without following a link."""
+    if not os.path.isdir(path) or os.path.islink(path):
+        os.unlink(path)
+        return
+    unmount_below(path)
+    try:
+        remove_tree(path)
+    except OSError as exc:
+        raise CoreError(
+            f"{exc.filename or path} cannot be removed: {os.strerror(exc.errno or 0)}",
+            hint="Look for immutable files (lsattr) and for a process that still writes there",
+        ) from exc

@@ -182,11 +182,10 @@ def perform(manager: BundleManager, request: Request, *, check: bool) -> Result:
             )
     else:
         desired = _desired(manager, request, request.source, check=check)
-    actual = manager.load(request.name)
-    plan = plan_bundle(request.state, actual, desired)
-    bundle = actual
+    bundle = manager.load(request.name)
+    plan = plan_bundle(request.state, bundle, desired)
     if plan.changed and not check:
-        bundle = _apply(manager, request, plan, actual)
+        plan, bundle = _ensure(manager, request, plan, desired)
     warnings = [*manager.store.warnings, *(bundle.warnings if bundle else ())]
     return Result(changed=plan.changed, differences=plan.differences, bundle=bundle, warnings=warnings)
 
@@ -207,6 +206,23 @@ def _desired(manager: BundleManager, request: Request, source: RootfsSource, *, 
         manager.store.ensure(source)
         desired = now()
     return desired
+
+
+def _ensure(
+    manager: BundleManager, request: Request, plan: Plan, desired: Desired | None
+) -> tuple[Plan, Bundle | None]:
+    """Do what has to be done while nobody else can; return the plan that holds now, and the bundle."""
+    if plan.create:
+        from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import staging  # noqa: PLC0415
+
+        # Before the lock: a slow registry must not hold up other tasks on this bundle.
+        source = t.cast("RootfsSource", request.source)
+        staging.fetch_mount_images(request.spec, source, manager.store)
+    with manager.held(request.name):
+        # What was planned for may be done by now, or undone.
+        actual = manager.load(request.name)
+        plan = plan_bundle(request.state, actual, desired)
+        return plan, _apply(manager, request, plan, actual)
 
 
 def _apply(manager: BundleManager, request: Request, plan: Plan, actual: Bundle | None) -> Bundle | None:

@@ -164,5 +164,5 @@ class WrapperManager(BundleManager):
                 extra=extra,
             )
             record.write(directory)
-            self.staged.add(name)
+            held.enter_context(self._marked(name))
             return Staged(name=name, path=directory, record=record, warnings=[], held=held.pop_all())

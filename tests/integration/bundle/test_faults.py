@@ -418,6 +418,89 @@ def test_two_processes_make_the_same_bundle(core, layout, is_warm):
     check_nothing_else(core, ["test"])
 
 
+#: Waits until it has planned, so that all plans are made before the first is carried out.
+PLANNED = """
+import json, sys
+from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import service
+from ansible_collections.pvecri.runtime.tests.integration.bundle import test_faults as tests
+
+state, run, layout, word = sys.argv[1:5]
+core = tests.core_of(state, run)
+tests.prepare(core, layout)
+load, plans = core.manager.load, []
+
+def first_look(name):
+    found = load(name)
+    if not plans:
+        plans.append(found)
+        print("planned", flush=True)
+        sys.stdin.read(1)
+    return found
+
+core.manager.load = first_look
+spec = None if word == "-" else tests.wanted(word)
+result = service.perform(
+    core.manager,
+    service.Request(
+        name="test",
+        state=service.State.ABSENT if spec is None else service.State.PRESENT,
+        spec=spec,
+        source=None if spec is None else tests.source_of(layout),
+    ),
+    check=False,
+)
+print(json.dumps({"changed": result.changed, "before": result.differences.as_diff()["before"]}))
+"""
+
+
+def tasks_at_once(core, layout, words):
+    """Let one task for each word plan, then let all go on at once; return what they say."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    with contextlib.ExitStack() as stack:
+        tasks = []
+        for word in words:
+            argv = [sys.executable, "-c", PLANNED, core.paths.state_dir, core.paths.run_dir, layout, word]
+            tasks.append(stack.enter_context(subprocess.Popen(argv, env=env, text=True, **pipes)))
+        for task in tasks:
+            assert task.stdout.readline() == "planned\n", task.communicate()[1]
+        for task in tasks:
+            task.stdin.write("x")
+            task.stdin.flush()
+        answers = [task.communicate(timeout=100) for task in tasks]
+    assert [task.returncode for task in tasks] == [0] * len(tasks), answers
+    return [json.loads(out) for out, _unused in answers]
+
+
+def test_two_tasks_that_agree_change_a_bundle_once(core, layout):
+    prepare(core, layout)
+    core.store.ensure(source_of(layout))
+    answers = tasks_at_once(core, layout, ["new", "new", "new"])
+    assert sorted(answer["changed"] for answer in answers) == [False, False, True]
+    run_and_check(core, core.manager.load("test"), "new")
+    answers = tasks_at_once(core, layout, ["-", "-"])
+    assert sorted(answer["changed"] for answer in answers) == [False, True]
+    assert core.manager.load("test") is None
+
+
+def test_two_tasks_that_disagree_come_one_after_the_other(core, layout):
+    prepare(core, layout)
+    core.store.ensure(source_of(layout))
+    answers = tasks_at_once(core, layout, ["one", "two"])
+    assert [answer["changed"] for answer in answers] == [True, True]
+    first, second = sorted(answers, key=lambda answer: "command" in answer["before"])
+    assert first["before"] == {"state": "absent"}
+    # The second says what it replaced, and it was the last word.
+    last = answers.index(second)
+    assert ["one", "two"][1 - last] in str(second["before"]["command"])
+    run_and_check(core, core.manager.load("test"), ["one", "two"][last])
+    # One of the two is what is there: only the other has something to do, whoever comes first.
+    answers = tasks_at_once(core, layout, ["-", "-", ["one", "two"][last]])
+    bundle = core.manager.load("test")
+    assert sum(answer["changed"] for answer in answers) in (1, 2)
+    assert (bundle is None) is (sum(answer["changed"] for answer in answers) == 1)
+
+
 # ---- a full disk -----------------------------------------------------------------------------------------
 
 

@@ -464,7 +464,7 @@ def test_manager_says_what_cannot_be_removed(manager, paths, monkeypatch):
         raise PermissionError(1, "Operation not permitted", path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"{BundleManager.__module__}.remove_tree", refuse)
+        patched.setattr(f"{rootfs.__name__}.remove_tree", refuse)
         with pytest.raises(CoreError, match=r"\.new\.a cannot be removed") as caught:
             manager.repair("a")
         assert "lsattr" in caught.value.hint
