@@ -287,13 +287,19 @@ containers:
 actions:
   description:
     - What was done, in order. In check mode what would be done.
-  returned: success, without O(containers)
+    - If the work fails, what was done before. RV(ignore:changed) is true then if that is anything.
+  returned: without O(containers), also when the work failed
   type: list
   elements: str
   sample: [create, configure, start]
+vmid:
+  description: Id of the container that the work failed on, if it was found or made.
+  returned: failure, without O(containers)
+  type: int
+  sample: 104
 placement:
   description: Where a new container went, and why.
-  returned: when it was created
+  returned: when it was created, also when the work failed after that
   type: dict
   contains:
     node:
@@ -326,16 +332,17 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.ansible_edge import
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import lxc_show
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_batch import (
+    Interrupted,
     SomeFailed,
     Verify,
     reconcile_many,
+    reconcile_one,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_options import (
     container_options,
     merged_options,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_parse import parse_spec
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_reconcile import reconcile
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_session import Session
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.options import (
     client_from_params,
@@ -372,14 +379,17 @@ def _perform_one(params: dict[str, t.Any], context: Context) -> Outcome:
     session = _session(params, context)
     if params["verify"] == Verify.INTENT:
         answer = reconcile_many(session, [spec], verify=Verify.INTENT, concurrency=1)[0]
-        if answer.error is not None:
-            raise answer.error
-        if answer.result is None:
-            settled = lxc_show.listed(answer.settled) if answer.settled else None
-            return Outcome(False, {"before": {}, "after": {}}, {"container": settled, "actions": []})
-        done = answer.result
     else:
-        done = reconcile(session, spec)
+        answer = reconcile_one(session, spec)
+    if answer.error is not None:
+        only = {"diff": lxc_show.differences([answer])} if context.diff_mode else {}
+        warnings = answer.result.warnings if answer.result else []
+        values = {**lxc_show.failure(answer), "warnings": warnings, **only}
+        raise Interrupted(answer.error, values) from answer.error
+    done = answer.result
+    if done is None:
+        settled = lxc_show.listed(answer.settled) if answer.settled else None
+        return Outcome(False, {"before": {}, "after": {}}, {"container": settled, "actions": []})
     return Outcome(done.changed, done.differences.as_diff(), lxc_show.result(done), done.warnings)
 
 

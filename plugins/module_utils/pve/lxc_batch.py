@@ -80,6 +80,29 @@ class SomeFailed(CoreError):
         return {"error": self.code, "changed": self.changed, **self.values}
 
 
+class Interrupted(CoreError):
+    """Report why the work on one container failed, together with what was done before."""
+
+    def __init__(self, error: CoreError, values: t.Mapping[str, t.Any]) -> None:
+        super().__init__(error.message, hint=error.hint)
+        self.error = error
+        self.values = dict(values)
+
+    def details(self) -> dict[str, t.Any]:
+        """Return plain data for ``fail_json``: of the error, and what became of the container."""
+        return {**self.error.details(), **self.values}
+
+
+def reconcile_one(session: Session, spec: LxcSpec) -> Answer:
+    """Return what became of one container that is compared by its configuration."""
+    result = Result(spec)
+    try:
+        reconcile(session, spec, result=result)
+    except CoreError as exc:
+        return Answer(spec, result=result, error=exc)
+    return Answer(spec, result=result)
+
+
 def check_distinct(specs: t.Sequence[LxcSpec]) -> None:
     """Raise InvalidSpec when two entries are about one container."""
     for name in ("vmid", "hostname"):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import lxc_keys as keys
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import props
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import Guest
@@ -93,7 +92,7 @@ def answer(one: Answer) -> dict[str, t.Any]:
     """Return the return values of one container of many."""
     named = {"vmid": one.spec.vmid, "hostname": one.spec.hostname}
     if one.error is not None:
-        return {**named, **_failure(one, one.error)}
+        return {**named, "failed": True, "msg": str(one.error), **one.error.details(), **failure(one)}
     values = result(one.result) if one.result is not None else {"container": None, "actions": []}
     if one.settled is not None:
         values["container"] = listed(one.settled)
@@ -115,11 +114,10 @@ def differences(answers: t.Iterable[Answer]) -> list[dict[str, t.Any]]:
     return shown
 
 
-def _failure(one: Answer, error: CoreError) -> dict[str, t.Any]:
-    """Return what is said of a container that failed, with what was done before."""
-    values: dict[str, t.Any] = {"changed": one.changed, "failed": True, "msg": str(error), **error.details()}
+def failure(one: Answer) -> dict[str, t.Any]:
+    """Return what is said, beside the error, of a container that failed: what was done before."""
     done = one.result
-    values["actions"] = list(done.actions) if done else []
+    values: dict[str, t.Any] = {"changed": one.changed, "actions": list(done.actions) if done else []}
     if done is not None and done.vmid is not None:
         values["vmid"] = done.vmid
     if done is not None and done.placed is not None:

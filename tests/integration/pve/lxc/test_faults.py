@@ -130,6 +130,26 @@ class TestTasks:
         cluster.pve.ceph_recover()
         assert run(**{**WEB, "rootfs": "rbd:8", "node": "pve1"})["changed"]
 
+    @pytest.mark.parametrize("verify", ["full", "intent"])
+    def test_failure_after_the_creation_tells_what_was_changed(self, cluster, run, verify):
+        cluster.pve.fail("POST", "/nodes/pve1/lxc/300/status/start", 500, "no such device")
+        options = {**WEB, "vmid": 300, "node": "pve1", "state": "started", "verify": verify}
+        result = run(fails=True, **options)
+        assert (result["changed"], result["error"], result["status"]) == (True, "api_error", 500)
+        assert (result["actions"][0], result["vmid"]) == ("create", 300)
+        assert result["placement"]["node"] == "pve1"
+        assert "(failed after: create" in result["diff"][0]["after_header"]
+        again = run(fails=True, **options)
+        assert (again["changed"], again["actions"], again["diff"]) == (False, [], [])
+        assert not run(check=True, fails=False, **options)["failed"], "nothing is done that could fail"
+        cluster.pve.failures.clear()
+        assert run(**options)["actions"] == ["start"]
+
+    def test_failure_before_the_creation_changed_nothing(self, cluster, run):
+        cluster.pve.fail("POST", "/nodes/pve1/lxc", 500, "no such device")
+        result = run(fails=True, **WEB, vmid=300, node="pve1")
+        assert (result["changed"], result["actions"], cluster.pve.cts) == (False, [], [])
+
     def test_failed_shutdown_of_a_container_that_is_stopped_is_none(self, cluster, run, container):
         container.status = "running"
         cluster.lxc.exitstatus["vzshutdown"] = "unexpected status"
