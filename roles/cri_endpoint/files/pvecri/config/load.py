@@ -38,6 +38,11 @@ class Loaded:
     #: Lines of the keys that the file sets, by ``(section, key)``.
     lines: t.Mapping[tuple[str, ...], int]
 
+    def place(self, section: str, key: str) -> str:
+        """Return ``file:line`` of a key, the file alone of one that it does not set."""
+        line = self.lines.get((section, key)) or self.lines.get((section,))
+        return f"{self.path or 'defaults'}{f':{line}' if line else ''}"
+
 
 class ConfigError(InvalidSpec):
     """Report everything that is wrong in a file, one problem a line."""

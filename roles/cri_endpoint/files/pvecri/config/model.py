@@ -59,7 +59,6 @@ class ServerConfig:
     max_concurrent_rpcs: int = option(
         1000, "Requests that are worked on at once; more are answered RESOURCE_EXHAUSTED.", at_least(10)
     )
-    threads: int = option(64, "Threads that requests share; each request takes one.", between(4, 1024))
     shutdown_timeout_s: float = option(
         30.0, "How long a stop waits for requests in flight, in seconds.", between(0, 3600)
     )

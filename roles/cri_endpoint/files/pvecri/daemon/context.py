@@ -20,9 +20,12 @@ from pvecri.config.model import Config
 from pvecri.state.registry import Registry
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Context:
-    """The drivers of the core and the daemon's own memory; made once, shared by all threads."""
+    """The drivers of the core and the daemon's own memory; made once, shared by all threads.
+
+    Only a reload changes it, and only ``policy``: ask for it each time.
+    """
 
     config: Config
     paths: Paths
@@ -35,3 +38,9 @@ class Context:
     policy: Policy
     host: HostFacts
     log: logging.Logger
+
+    @property
+    def uses_systemd(self) -> bool:
+        """Whether systemd makes the cgroups (``slice:prefix:name``), rather than crun itself."""
+        driver = self.config.runtime.cgroup_driver
+        return self.host.has_systemd if driver == "auto" else driver == "systemd"

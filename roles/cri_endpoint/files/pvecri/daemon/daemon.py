@@ -1,39 +1,166 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run the daemon from its start to its end."""
+"""Run the daemon from its start to its end.
+
+The socket answers from the beginning, so that a client hears «try again» rather than
+nothing; requests are let in when recovery is done.  At the end no new ones are taken,
+those in flight get their time, and containers stay as they are.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
+import gc
 import logging
+import os
 import signal
+import time
+import typing as t
 
-from pvecri.config.load import Loaded
+import pvecri
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
+from pvecri.config.load import ConfigError, Loaded, load
 from pvecri.config.model import Config
+from pvecri.config.policy import configured_policy
+from pvecri.daemon import logs, notify
+from pvecri.daemon.assembly import build_context
+from pvecri.daemon.context import Context
+from pvecri.daemon.lock import directories_locked
+from pvecri.daemon.operations import Operations
 from pvecri.daemon.socket import ListenSocket
+from pvecri.rpc.gate import Gate
 from pvecri.rpc.runtime import RuntimeRpc
-from pvecri.rpc.server import Gate, Server
+from pvecri.rpc.server import Server
+
+try:
+    import uvloop
+except ImportError:  # pragma: no cover - a host without it is slower, no more
+    uvloop = None  # type: ignore[assignment]
+
+#: Sections and keys that a reload takes over; the rest wants a restart.
+_RELOADED: t.Final = frozenset(
+    {
+        ("log", "level"),
+        ("log", "format"),
+        ("log", "slow_rpc_s"),
+        ("runtime", "policy"),
+        ("runtime", "policy_file"),
+    }
+)
 
 
 def run(loaded: Loaded, *, log_level: str | None = None) -> int:
-    """Serve until a signal says stop."""
-    logging.basicConfig(level=(log_level or loaded.config.log.level).upper())
-    asyncio.run(_serve(loaded.config))
+    """Serve until a signal says stop; return the exit code."""
+    log = logs.set_up(loaded.config.log, level=log_level)
+    with directories_locked(loaded.config.paths.state_dir, loaded.config.paths.run_dir):
+        context = build_context(loaded, log)
+        with contextlib.closing(context.registry):
+            factory = uvloop.new_event_loop if uvloop else None
+            with asyncio.Runner(loop_factory=factory) as runner:
+                left = runner.run(Daemon(loaded, context, log_level).serve())
+        if left:
+            # Threads that hang would hold the process; what they leave half done, recovery finds.
+            log.warning("stopped with operations in flight", extra={"operations": left})
+            logging.shutdown()
+            os._exit(0)
+    log.info("stopped")
     return 0
 
 
-async def _serve(config: Config) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    gate = Gate()
-    server = Server(config.server, RuntimeRpc().handlers(), gate, logging.getLogger("pvecri"))
-    socket = ListenSocket(config.server)
-    socket.prepare()
-    await server.start(socket.temporary)
-    socket.publish()
-    gate.open()
-    await stop.wait()
-    socket.remove()
-    await server.stop(config.server.shutdown_timeout_s)
+class Daemon:
+    """The parts of the daemon that live in the event loop."""
+
+    def __init__(self, loaded: Loaded, context: Context, log_level: str | None = None) -> None:
+        self._loaded = loaded
+        self._context = context
+        self._log = context.log
+        self._log_level = log_level
+        self._gate = Gate()
+        self._operations = Operations(context.registry.held)
+        self._stop = asyncio.Event()
+        self._server: Server | None = None
+
+    @property
+    def _config(self) -> Config:
+        return self._loaded.config
+
+    async def serve(self) -> int:
+        """Run to the end; return how many operations could not be waited for."""
+        started = time.monotonic()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        socket = ListenSocket(self._config.server)
+        socket.prepare()
+        runtime = RuntimeRpc(self._context, self._operations, self._gate)
+        self._server = Server(
+            self._config.server, runtime.handlers(), self._gate, self._log, slow_s=self._config.log.slow_rpc_s
+        )
+        await self._server.start(socket.temporary)
+        socket.publish()
+        watchdog = loop.create_task(notify.keep_watchdog())
+        try:
+            self._gate.open()
+            # What is here now stays: the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            self._log.info(
+                "serving",
+                extra={
+                    "version": pvecri.__version__,
+                    "socket": self._config.server.socket,
+                    "sandboxes": len(self._context.registry.sandboxes()),
+                    "containers": len(self._context.registry.containers()),
+                    "seconds": round(time.monotonic() - started, 3),
+                },
+            )
+            notify.notify("READY=1", "STATUS=serving")
+            await self._stop.wait()
+        finally:
+            watchdog.cancel()
+            left = await self._end(socket)
+        return left
+
+    async def _end(self, socket: ListenSocket) -> int:
+        """Take no more requests, and give those in flight the configured time."""
+        bound = self._config.server.shutdown_timeout_s
+        deadline = time.monotonic() + bound
+        notify.notify("STOPPING=1", "STATUS=waiting for requests in flight")
+        self._log.info("stopping", extra={"at_most_seconds": bound})
+        self._gate.close("the endpoint is stopping")
+        socket.remove()
+        if self._server is not None:
+            await self._server.stop(bound)
+        left = await self._operations.drain(max(0.0, deadline - time.monotonic()))
+        self._operations.close()
+        return left
+
+    def _reload(self) -> None:
+        """Take over what can change while the daemon runs."""
+        notify.notify(*notify.reloading())
+        try:
+            loaded = load(self._loaded.path)
+            self._context.policy = configured_policy(loaded)
+        except (ConfigError, CoreError) as exc:
+            self._log.error("configuration not reloaded", extra={"error": str(exc)})
+        else:
+            logs.set_up(loaded.config.log, level=self._log_level)
+            if self._server is not None:
+                self._server.slow_s = loaded.config.log.slow_rpc_s
+            waiting = sorted(".".join(key) for key in changed(self._config, loaded.config) - _RELOADED)
+            self._log.info("configuration reloaded", extra={"need_a_restart": waiting} if waiting else {})
+        notify.notify("READY=1")
+
+
+def changed(old: Config, new: Config) -> set[tuple[str, str]]:
+    """Return the sections and keys in which two configurations differ."""
+    return {
+        (section.name, key.name)
+        for section in dataclasses.fields(Config)
+        for key in dataclasses.fields(getattr(old, section.name))
+        if getattr(getattr(old, section.name), key.name) != getattr(getattr(new, section.name), key.name)
+    }

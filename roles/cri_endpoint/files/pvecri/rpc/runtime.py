@@ -1,34 +1,150 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Answer what clients ask of the runtime itself."""
+"""Answer what clients ask of the runtime itself: Version, Status, RuntimeConfig, UpdateRuntimeConfig."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
 import typing as t
 
 import pvecri
+from ansible_collections.pvecri.runtime.plugins.module_utils.selection.rules import Runtime
 from pvecri.api import cri_pb2 as pb
+from pvecri.daemon.context import Context
+from pvecri.daemon.operations import Operations, Pool
+from pvecri.rpc.gate import Gate
+from pvecri.rpc.server import Handler
+from pvecri.status.features import (
+    features_of,
+    limitations,
+    missing_programs,
+    read_max_user_namespaces,
+)
+from pvecri.status.network import NetworkStatus
+from pvecri.status.pod_cidr import write_network
 
-#: What the field ``version`` means is the kubelet's own runtime API, which never grew past this.
+#: The kubelet's own runtime API, which never grew past this; every runtime answers the same.
 KUBELET_API_VERSION = "0.1.0"
 
 
 class RuntimeRpc:
-    """Handlers of Version."""
+    """Handlers of the runtime's own methods."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: Context, operations: Operations, gate: Gate) -> None:
+        self._context = context
+        self._operations = operations
+        self._gate = gate
+        network = context.config.network
+        self._network = NetworkStatus(network.conf_dir, network.plugin_dirs)
         self._version = pb.VersionResponse(
             version=KUBELET_API_VERSION,
             runtime_name="pvecri",
             runtime_version=pvecri.__version__,
             runtime_api_version="v1",
         ).SerializeToString()
+        driver = pb.SYSTEMD if context.uses_systemd else pb.CGROUPFS
+        self._config = pb.RuntimeConfigResponse(
+            linux=pb.LinuxRuntimeConfiguration(cgroup_driver=driver)
+        ).SerializeToString()
+        self._features = features_of(context.host, max_user_namespaces=read_max_user_namespaces())
+        self._limitations = limitations(context.host)
+        for text in self._limitations:
+            context.log.warning("limitation of this host", extra={"limitation": text})
 
-    async def version(self, _request: t.Any) -> bytes:
+    def handlers(self) -> dict[str, Handler]:
+        """Return the handlers by the names of their methods."""
+        return {
+            "Version": self.version,
+            "Status": self.status,
+            "RuntimeConfig": self.runtime_config,
+            "UpdateRuntimeConfig": self.update_runtime_config,
+        }
+
+    async def version(self, _request: pb.VersionRequest) -> bytes:
         """Say who answers, and which API."""
         return self._version
 
-    def handlers(self) -> dict[str, t.Any]:
-        """Return the handlers by the names of their methods."""
-        return {"Version": self.version}
+    async def status(self, request: pb.StatusRequest) -> bytes:
+        """Say whether containers can be run and pods get a network, and what handlers there are."""
+        return await self._operations.call(lambda: self._status(verbose=request.verbose), pool=Pool.QUERY)
+
+    async def runtime_config(self, _request: pb.RuntimeConfigRequest) -> bytes:
+        """Say who makes the cgroups, which kubelet follows."""
+        return self._config
+
+    async def update_runtime_config(self, request: pb.UpdateRuntimeConfigRequest) -> bytes:
+        """Take the node's pod CIDR: it fills in the template of the CNI configuration, if there is one."""
+        cidr = request.runtime_config.network_config.pod_cidr
+        network = self._context.config.network
+        if cidr:
+            path = await self._operations.run(
+                ("UpdateRuntimeConfig", cidr),
+                lambda: write_network(cidr, network.conf_template, network.conf_dir),
+                pool=Pool.HOUSE,
+            )
+            self._context.log.info("pod CIDR", extra={"cidr": cidr, "written": path or ""})
+        return b""
+
+    def _status(self, *, verbose: bool) -> bytes:
+        answer = pb.StatusResponse(
+            status=pb.RuntimeStatus(conditions=[self._runtime_ready(), self._network_ready()]),
+            runtime_handlers=[self._handler(name) for name in self._handler_names()],
+            features=pb.RuntimeFeatures(supplemental_groups_policy=True),
+        )
+        if verbose:
+            answer.info.update(self._info())
+        return answer.SerializeToString()
+
+    def _runtime_ready(self) -> pb.RuntimeCondition:
+        runtime = self._context.config.runtime
+        reason = message = ""
+        if not self._gate.is_open:
+            reason, message = "Starting", self._gate.reason or ""
+        elif missing := missing_programs(runtime.crun, runtime.conmon):
+            reason, message = "ProgramMissing", f"there is no program {' and no '.join(missing)}"
+        return pb.RuntimeCondition(type="RuntimeReady", status=not reason, reason=reason, message=message)
+
+    def _network_ready(self) -> pb.RuntimeCondition:
+        problem = self._network.problem()
+        return pb.RuntimeCondition(
+            type="NetworkReady",
+            status=problem is None,
+            reason="" if problem is None else "NetworkPluginNotReady",
+            message=problem or "",
+        )
+
+    def _handler_names(self) -> list[str]:
+        """Return the handlers that pods run by: the unnamed one, and those that stand for crun."""
+        policy = self._context.policy
+        return ["", *sorted(name for name, kind in policy.handlers.items() if kind is Runtime.CRUN)]
+
+    def _handler(self, name: str) -> pb.RuntimeHandler:
+        features = pb.RuntimeHandlerFeatures(**dataclasses.asdict(self._features))
+        return pb.RuntimeHandler(name=name, features=features)
+
+    def _info(self) -> dict[str, str]:
+        """Return what a verbose answer adds, as JSON texts."""
+        context, network = self._context, self._network.config()
+        host = {
+            "cgroup_version": context.host.cgroup_version,
+            "kernel": os.uname().release,
+            "crun": ".".join(map(str, context.host.crun_version)),
+            "limitations": self._limitations,
+        }
+        counts = {
+            "sandboxes": len(context.registry.sandboxes()),
+            "containers": len(context.registry.containers()),
+        }
+        info: dict[str, t.Any] = {
+            "config": dataclasses.asdict(context.config),
+            "host": host,
+            "objects": counts,
+            "cni": {
+                "network": None if network is None else network.plain(),
+                "problem": self._network.problem(),
+            },
+        }
+        return {name: json.dumps(value, default=str) for name, value in info.items()}

@@ -21,38 +21,11 @@ from google.protobuf.message import DecodeError, Message
 
 from pvecri.api.methods import METHODS, Method
 from pvecri.config.model import ServerConfig
-from pvecri.rpc.errors import Unavailable, details_of, is_foreseen, status_of
+from pvecri.rpc.errors import details_of, is_foreseen, status_of
+from pvecri.rpc.gate import Gate
 
 Handler = t.Callable[[t.Any], t.Awaitable[bytes]]
 Context = t.Any
-
-#: What may be asked before recovery is done.
-_ALWAYS = frozenset({"Version", "Status"})
-
-
-class Gate:
-    """Keep requests out until the daemon knows what there is, and again when it ends."""
-
-    def __init__(self) -> None:
-        self._reason: str | None = "the endpoint is starting: it is still looking at what runs here"
-
-    def open(self) -> None:
-        """Let everybody in."""
-        self._reason = None
-
-    def close(self, reason: str) -> None:
-        """Let nobody in any more."""
-        self._reason = reason
-
-    @property
-    def is_open(self) -> bool:
-        """Say whether requests are let in."""
-        return self._reason is None
-
-    def check(self, method: str) -> None:
-        """Raise Unavailable for a method that has to wait."""
-        if self._reason is not None and method not in _ALWAYS:
-            raise Unavailable(self._reason, hint="Try again")
 
 
 class Server:
@@ -71,7 +44,8 @@ class Server:
         self._config = config
         self._gate = gate
         self._log = log
-        self._slow_s = slow_s
+        #: Seconds from which on a request is logged.
+        self.slow_s = slow_s
         self._server = grpc.aio.server(
             maximum_concurrent_rpcs=config.max_concurrent_rpcs,
             options=(
@@ -116,7 +90,7 @@ class Server:
         """Return what gRPC calls for a method: parse, check, act, and say errors as statuses."""
         name = method.name
         parse = method.request.FromString
-        gate, slow_s, clock = self._gate, self._slow_s, time.monotonic
+        gate, clock = self._gate, time.monotonic
 
         async def call(data: bytes, context: Context) -> bytes:
             started = clock()
@@ -134,7 +108,7 @@ class Server:
                 await context.abort(*self._status(name, exc))
             finally:
                 took = clock() - started
-                if took >= slow_s:
+                if took >= self.slow_s:
                     self._log.info("slow request", extra={"rpc": name, "seconds": round(took, 3)})
             raise AssertionError("abort always raises")
 
