@@ -87,9 +87,9 @@ def symlink(path: str, target: str) -> File:
     return File(path, mode=0o777, kind=tarfile.SYMTYPE, link=target)
 
 
-def hard_link(path: str, target: str) -> File:
-    """Return the entry of a hard link."""
-    return File(path, kind=tarfile.LNKTYPE, link=target)
+def hard_link(path: str, target: str, mode: int = 0o644) -> File:
+    """Return the entry of a hard link; some tools give the file the link's mode."""
+    return File(path, mode=mode, kind=tarfile.LNKTYPE, link=target)
 
 
 def tar_layer(entries: t.Iterable[File]) -> bytes:
