@@ -18,6 +18,7 @@ import signal
 import subprocess
 import typing as t
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.children import Child
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandError,
     CommandTimeout,
@@ -121,7 +122,7 @@ class SubprocessRunner:
         """
         args = list(argv)
         try:
-            child = subprocess.Popen(
+            child = Child(
                 args,
                 stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -20,6 +20,7 @@ import subprocess
 import time
 import typing as t
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.children import Child
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import built_environment, missing_program
 
 _CHUNK = 65536
@@ -50,8 +51,8 @@ def spawn(
     Raises MissingDependency when the program does not exist.
     """
     try:
-        return subprocess.Popen(
-            list(argv),
+        return Child(
+            argv,
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
