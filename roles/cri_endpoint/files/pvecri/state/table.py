@@ -26,6 +26,10 @@ V = t.TypeVar("V", bound=SandboxView | ContainerView)
 _ID = re.compile(r"[0-9a-f]{64}")
 
 
+class AmbiguousError(NotFound):
+    """Report the beginning of an id that several objects share."""
+
+
 class Table(t.Generic[R, V]):
     """The sandboxes, or the containers; writers hold the registry's lock, readers nothing.
 
@@ -84,7 +88,7 @@ class Table(t.Generic[R, V]):
             if prefix and view.id.startswith(prefix) and view.record.phase is not Phase.CREATING
         ]
         if len(found) > 1:
-            raise NotFound(
+            raise AmbiguousError(
                 f"'{prefix[:70]}' begins the ids of {len(found)} {self.what}s", hint="Give more of the id"
             )
         if not found:

@@ -1,0 +1,32 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tell what a request is about, and whether two ask for the same."""
+
+from __future__ import annotations
+
+import typing as t
+
+from google.protobuf.message import Message
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound
+from pvecri.state.records import ContainerRecord, SandboxRecord
+from pvecri.state.table import AmbiguousError
+
+
+def settled(message: Message) -> bytes:
+    """Return the bytes of a message with its maps in order: a client that repeats itself may shuffle them."""
+    return message.SerializeToString(deterministic=True)
+
+
+def known(find: t.Callable[[str], SandboxRecord | ContainerRecord], wanted: str) -> str | None:
+    """Return the whole id of an object, None when it is gone: what stops or removes it has nothing to do then.
+
+    Raises AmbiguousError for the beginning of several ids.
+    """
+    try:
+        return find(wanted).id
+    except AmbiguousError:
+        raise
+    except NotFound:
+        return None
