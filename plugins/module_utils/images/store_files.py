@@ -144,8 +144,12 @@ class StoreFiles:
         ]
 
     def layers(self) -> dict[str, int]:
-        """Return the size in bytes of the content of every layer that is listed, by its id."""
-        return {key: max(0, raw.get("diff-size", 0)) for key, raw in self._layers().items()}
+        """Return the size in bytes of the content of every whole layer, by its id."""
+        return {
+            key: max(0, raw.get("diff-size", 0))
+            for key, raw in self._layers().items()
+            if not (raw.get("flags") or {}).get("incomplete")
+        }
 
     def extra_bytes(self, image: Image) -> int:
         """Return how much the image's manifests, configuration and signatures take; raises NotFound."""

@@ -10,6 +10,7 @@ WrongState Unsupported MissingDependency FAILED_PRECONDITION
 CommandTimeout, TimeoutError             DEADLINE_EXCEEDED
 OSError for want of space                RESOURCE_EXHAUSTED
 Unavailable                              UNAVAILABLE
+PullError                                UNKNOWN, from which kubelet takes the word
 NotImplementedError                      UNIMPLEMENTED
 anything else                            INTERNAL
 """
@@ -30,6 +31,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     Unsupported,
     WrongState,
 )
+from pvecri.images.errors import PullError
 
 #: A status travels in a header, for which clients have 8 KiB; a byte that is not ASCII becomes three there.
 DETAILS_MAX = 2000
@@ -41,6 +43,7 @@ _CODES: tuple[tuple[type[BaseException], grpc.StatusCode], ...] = (
     (WrongState, grpc.StatusCode.FAILED_PRECONDITION),
     (Unsupported, grpc.StatusCode.FAILED_PRECONDITION),
     (MissingDependency, grpc.StatusCode.FAILED_PRECONDITION),
+    (PullError, grpc.StatusCode.UNKNOWN),
     (CommandTimeout, grpc.StatusCode.DEADLINE_EXCEEDED),
     (TimeoutError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (NotImplementedError, grpc.StatusCode.UNIMPLEMENTED),

@@ -365,5 +365,6 @@ def test_layers_and_sizes(tmp_path):
         40,
     )
     assert (topmost.digest, topmost.size_bytes, topmost.compressed_bytes) == (f"sha256:{'b' * 64}", 0, 0)
+    made.layer("c", flags={"incomplete": True})
     assert files.layers() == {"a" * 64: 100, "b" * 64: 0}
     assert files.extra_bytes(image) == 12

@@ -1,0 +1,202 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Serve the CRI's ImageService: what each of its calls does, without the protocol around it."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    Conflict,
+    CoreError,
+    WrongState,
+)
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
+from pvecri.api import cri_pb2
+from pvecri.images.catalogue import Catalogue, Entry, Snapshot
+from pvecri.images.credentials import credentials_of
+from pvecri.images.describe import verbose_info
+from pvecri.images.fs_info import FsUsage
+from pvecri.images.names import (
+    Asked,
+    find_image,
+    is_internal,
+    is_public,
+    parse_asked,
+    parse_pull,
+    public_id,
+    public_names,
+)
+from pvecri.images.pull import Puller
+from pvecri.images.queue import PullQueue, QueueState
+
+if t.TYPE_CHECKING:
+    from pvecri.daemon.context import Context
+
+
+class ImageService:
+    """The images of this host as clients of the CRI see and change them; one for the daemon."""
+
+    def __init__(self, context: Context) -> None:
+        config = context.config.images
+        pinned = [*config.pinned, *([config.pause_image] if config.pause_image else [])]
+        self._log = context.log
+        self._store = context.store
+        self._stop = threading.Event()
+        self._queue = PullQueue(config.max_parallel_pulls)
+        self._puller = Puller(context.store, context.runner, config, context.log, self._stop)
+        self.catalogue = Catalogue(context.store, pinned, context.log)
+        self.usage = FsUsage(context.paths, context.store, context.runner, context.log)
+
+    def close(self) -> None:
+        """End every pull; those who wait for one get WrongState."""
+        self._stop.set()
+        self._queue.close()
+
+    # ---- pulling ------------------------------------------------------------------------------------------
+
+    def begin_pull(
+        self, spec: cri_pb2.ImageSpec, auth: cri_pb2.AuthConfig | None = None
+    ) -> concurrent.futures.Future[str]:
+        """Return the future of a pull, whose result is the image's id; whoever asks for the same shares it.
+
+        Nobody can cancel it.  Raises InvalidSpec and Unsupported at once; the future
+        raises what `Puller.pull` does.
+        """
+        reference = parse_pull(spec.image)
+        credentials = None if auth is None else credentials_of(auth, reference)
+        # Others' credentials make another pull: their error is not mine.
+        key = (reference.canonical, credentials)
+        return self._queue.submit(
+            key,
+            reference.registry,
+            lambda job: self._pulled(self._puller.pull(reference, credentials, job.set_idle)),
+        )
+
+    def pull(self, spec: cri_pb2.ImageSpec, auth: cri_pb2.AuthConfig | None = None) -> str:
+        """Pull an image, or wait for the pull that is under way, and return the image's id."""
+        return self.begin_pull(spec, auth).result()
+
+    def pulls(self) -> QueueState:
+        """Return how many pulls wait, run and hang."""
+        return self._queue.state()
+
+    def _pulled(self, image: Image) -> str:
+        self.usage.refresh()
+        return public_id(image)
+
+    # ---- looking ------------------------------------------------------------------------------------------
+
+    def list_bytes(self, image_filter: cri_pb2.ImageFilter | None = None) -> bytes:
+        """Return a serialized ListImagesResponse: all images, or the one that the filter names."""
+        return _list_bytes(self.catalogue.snapshot(), image_filter)
+
+    def list_bytes_now(self, image_filter: cri_pb2.ImageFilter | None = None) -> bytes | None:
+        """Return the same without waiting for anything, or None when the images have changed."""
+        snapshot = self.catalogue.fresh()
+        return None if snapshot is None else _list_bytes(snapshot, image_filter)
+
+    def status_bytes(self, spec: cri_pb2.ImageSpec, *, is_verbose: bool = False) -> bytes:
+        """Return a serialized ImageStatusResponse; it is empty for an image that is not here."""
+        entry = _find(self.catalogue.snapshot(), spec)
+        if entry is None:
+            return b""
+        if not is_verbose:
+            return entry.encoded
+        files = self._store.files_of(entry.image)
+        info = verbose_info(entry.image, files, self._store.users(entry.image))
+        return entry.encoded + cri_pb2.ImageStatusResponse(info=info).SerializeToString()
+
+    def status_bytes_now(self, spec: cri_pb2.ImageSpec) -> bytes | None:
+        """Return the plain status without waiting for anything, or None when the images have changed."""
+        snapshot = self.catalogue.fresh()
+        if snapshot is None:
+            return None
+        entry = _find(snapshot, spec)
+        return b"" if entry is None else entry.encoded
+
+    def fs_info_bytes(self) -> bytes:
+        """Return a serialized ImageFsInfoResponse."""
+        return self.usage.encoded()
+
+    def resolve(self, text: str, *, field: str = "image.image") -> Image:
+        """Return the image that a container is to be made of, checked to be whole.
+
+        Raises InvalidSpec and NotFound.  What is missing here although it was shown is
+        shown no longer, so that the client pulls it again.
+        """
+        try:
+            return find_image(self._store, text, field=field)
+        except CoreError:
+            self.catalogue.invalidate()
+            raise
+
+    def shown_reference(self, image: Image) -> str:
+        """Return what a container's status calls its image: repository and digest, else the id."""
+        entry = self.catalogue.snapshot().by_id.get(image.id)
+        digests = entry.message.repo_digests if entry is not None else ()
+        return digests[0] if digests else public_id(image)
+
+    # ---- removing -----------------------------------------------------------------------------------------
+
+    def remove(self, spec: cri_pb2.ImageSpec) -> None:
+        """Remove an image with all its names, whichever of them the client gives; gone is as good as removed.
+
+        An image that a container of either owner needs is refused rather than left
+        without names: its layers would stay on disk all the same, where no client
+        could see or remove them.  Raises InvalidSpec, and WrongState for an image that
+        is in use or pinned.
+        """
+        asked = parse_asked(spec.image)
+        entry = self.catalogue.snapshot().find(asked)
+        try:
+            if entry is None:
+                self._remove_unlisted(asked)
+            else:
+                self._remove(entry)
+        except Conflict as exc:
+            raise WrongState(exc.message, hint="Remove the containers that use it first") from exc
+        finally:
+            self.usage.refresh()
+
+    def _remove(self, entry: Entry) -> None:
+        image = entry.image
+        what = ", ".join(public_names(image)) or public_id(image)
+        if entry.is_pinned:
+            raise WrongState(
+                f"image {what} is pinned",
+                hint="Take it from images.pinned or images.pause_image of the endpoint's configuration",
+            )
+        if any(map(is_internal, image.names)):
+            # A play's file has the same content: it keeps the image, clients see it no more.
+            self._store.untag(image, public_names(image))
+        elif not self._store.remove(image.id):
+            return
+        self._log.info("image removed", extra={"image": public_id(image), "names": what})
+
+    def _remove_unlisted(self, asked: Asked) -> None:
+        """Remove what cannot be shown since a part of it is missing."""
+        name = asked.id or (f"docker://{asked.reference.canonical}" if asked.reference else "")
+        if not name:
+            return
+        hidden = self._store.find(name)
+        if hidden is not None and not is_public(hidden):
+            return
+        if self._store.remove(name):
+            self._log.info("damaged image removed", extra={"image": asked.text})
+
+
+def _find(snapshot: Snapshot, spec: cri_pb2.ImageSpec) -> Entry | None:
+    return snapshot.find(parse_asked(spec.image))
+
+
+def _list_bytes(snapshot: Snapshot, image_filter: cri_pb2.ImageFilter | None) -> bytes:
+    text = image_filter.image.image if image_filter is not None else ""
+    if not text:
+        return snapshot.encoded
+    field = "filter.image.image"
+    entry = snapshot.find(parse_asked(text, field=field), field)
+    return b"" if entry is None else entry.encoded
