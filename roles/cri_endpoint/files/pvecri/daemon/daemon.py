@@ -30,9 +30,12 @@ from pvecri.daemon.assembly import build_context
 from pvecri.daemon.context import Context
 from pvecri.daemon.lock import directories_locked
 from pvecri.daemon.operations import Operations
+from pvecri.daemon.reaper import Reaper
+from pvecri.daemon.services import build_services
 from pvecri.daemon.socket import ListenSocket
+from pvecri.images.service import ImageService
 from pvecri.rpc.gate import Gate
-from pvecri.rpc.runtime import RuntimeRpc
+from pvecri.rpc.images import ImagesRpc
 from pvecri.rpc.server import Server
 
 try:
@@ -56,11 +59,15 @@ def run(loaded: Loaded, *, log_level: str | None = None) -> int:
     """Serve until a signal says stop; return the exit code."""
     log = logs.set_up(loaded.config.log, level=log_level)
     with directories_locked(loaded.config.paths.state_dir, loaded.config.paths.run_dir):
+        reaper = Reaper()
+        signal.signal(signal.SIGCHLD, lambda *_: reaper.wake())
+        reaper.start()
         context = build_context(loaded, log)
         with contextlib.closing(context.registry):
             factory = uvloop.new_event_loop if uvloop else None
             with asyncio.Runner(loop_factory=factory) as runner:
                 left = runner.run(Daemon(loaded, context, log_level).serve())
+        reaper.stop()
         if left:
             # Threads that hang would hold the process; what they leave half done, recovery finds.
             log.warning("stopped with operations in flight", extra={"operations": left})
@@ -80,6 +87,8 @@ class Daemon:
         self._log_level = log_level
         self._gate = Gate()
         self._operations = Operations(context.registry.held)
+        self._images = ImageService(context)
+        self._services = build_services(context)
         self._stop = asyncio.Event()
         self._server: Server | None = None
 
@@ -97,8 +106,9 @@ class Daemon:
         socket = ListenSocket(self._config.server)
         socket.prepare()
         runtime = RuntimeRpc(self._context, self._operations, self._gate)
+        handlers = {**runtime.handlers(), **ImagesRpc(self._images, self._operations).handlers()}
         self._server = Server(
-            self._config.server, runtime.handlers(), self._gate, self._log, slow_s=self._config.log.slow_rpc_s
+            self._config.server, handlers, self._gate, self._log, slow_s=self._config.log.slow_rpc_s
         )
         await self._server.start(socket.temporary)
         socket.publish()
@@ -132,9 +142,11 @@ class Daemon:
         notify.notify("STOPPING=1", "STATUS=waiting for requests in flight")
         self._log.info("stopping", extra={"at_most_seconds": bound})
         self._gate.close("the endpoint is stopping")
+        self._images.close()
         socket.remove()
         if self._server is not None:
             await self._server.stop(bound)
+        self._services.close()
         left = await self._operations.drain(max(0.0, deadline - time.monotonic()))
         self._operations.close()
         return left

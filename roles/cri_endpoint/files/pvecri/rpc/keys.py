@@ -20,7 +20,7 @@ def settled(message: Message) -> bytes:
 
 
 def known(find: t.Callable[[str], SandboxRecord | ContainerRecord], wanted: str) -> str | None:
-    """Return the whole id of an object, None when it is gone: what stops or removes it has nothing to do then.
+    """Return the whole id of an object, None when it is gone and there is nothing to stop or remove.
 
     Raises AmbiguousError for the beginning of several ids.
     """

@@ -1,0 +1,40 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make the services that requests are answered by, and hand their handlers to the server."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pvecri.daemon.context import Context
+from pvecri.daemon.operations import Operations
+from pvecri.images.service import ImageService
+from pvecri.rpc.gate import Gate
+from pvecri.rpc.images import ImageRpc
+from pvecri.rpc.runtime import RuntimeRpc
+from pvecri.rpc.server import Handler
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What the daemon does, in plain synchronous classes."""
+
+    images: ImageService
+
+    def close(self) -> None:
+        """End what services do of their own accord."""
+        self.images.close()
+
+
+def build_services(context: Context) -> Services:
+    """Return the services of a context."""
+    return Services(images=ImageService(context))
+
+
+def handlers(context: Context, services: Services, operations: Operations, gate: Gate) -> dict[str, Handler]:
+    """Return the handler of every method that this version has."""
+    return {
+        **RuntimeRpc(context, operations, gate).handlers(),
+        **ImageRpc(services.images, operations).handlers(),
+    }
