@@ -247,6 +247,10 @@ class Security:
     privileged: bool = False
     capabilities_add: tuple[str, ...] = ()
     capabilities_drop: tuple[str, ...] = ()
+    #: The whole set by names as ``CAP_CHOWN``, instead of the usual one with what is added and dropped.
+    capabilities_exact: tuple[str, ...] | None = None
+    #: Beside an exact set: those that a user other than root keeps.
+    capabilities_ambient: tuple[str, ...] = ()
     no_new_privileges: bool = False
     #: ``default``, ``unconfined`` or the absolute path of a profile.
     seccomp: str = "default"
@@ -291,11 +295,15 @@ class ContainerSpec:
     supplementary_groups: tuple[str, ...] = ()
     #: False: only the groups asked for, not those of the image's /etc/group.
     merge_image_groups: bool = True
+    #: Groups as Kubernetes has them: the first group is among the additional ones, and those of the
+    #: image's /etc/group count also when ``user`` names a group.
+    pod_groups: bool = False
     terminal: bool = False
     hostname: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
     annotations: tuple[tuple[str, str], ...] = ()
     namespaces: Namespaces = Namespaces()
+    #: Of a new user namespace, or those that the namespace to join has.
     uid_maps: tuple[IdMap, ...] = ()
     gid_maps: tuple[IdMap, ...] = ()
     mounts: tuple[Mount, ...] = ()

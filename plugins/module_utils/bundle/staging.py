@@ -139,6 +139,7 @@ class Staging:
             asked,
             self.spec.supplementary_groups,
             self.spec.merge_image_groups,
+            pod_groups=self.spec.pod_groups,
         )
 
     def _surroundings(

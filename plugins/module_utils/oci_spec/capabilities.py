@@ -39,6 +39,8 @@ def effective_capabilities(security: Security, host: HostFacts, warnings: list[s
     ``ALL`` comes before single names on either side, so that dropping ALL and adding one leaves one.
     What the host itself does not have is left out, with a warning if it was named.
     """
+    if security.capabilities_exact is not None:
+        return _granted(_normalised(security.capabilities_exact, "security.capabilities_exact"), host, warnings)
     added = _normalised(security.capabilities_add, "security.capabilities_add")
     dropped = _normalised(security.capabilities_drop, "security.capabilities_drop")
     for name in sorted(added & dropped):
@@ -54,8 +56,15 @@ def effective_capabilities(security: Security, host: HostFacts, warnings: list[s
     else:
         base = set(DEFAULT_CAPABILITIES)
     wanted = (base | (added - {ALL})) - dropped
+    return _granted(wanted, host, warnings, named=added | (base & set(DEFAULT_CAPABILITIES)))
+
+
+def _granted(
+    wanted: set[str], host: HostFacts, warnings: list[str], *, named: t.Collection[str] | None = None
+) -> frozenset[str]:
+    """Return what the host has of ``wanted``, with a warning about the rest as far as it was ``named``."""
     granted = frozenset(name for name in wanted if host.has_capability(name))
-    missing = sorted((wanted - granted) & (added | (base & set(DEFAULT_CAPABILITIES))))
+    missing = sorted(name for name in wanted - granted if named is None or name in named)
     if missing:
         warnings.append(f"this host does not have {', '.join(missing)}: the container goes without")
     return granted
@@ -70,6 +79,11 @@ def capability_sets(security: Security, uid: int, granted: frozenset[str]) -> di
     ALL* becomes ambient for it, and the rest remains a bound for setuid programs.
     """
     bounding = _in_kernel_order(granted)
+    if security.capabilities_exact is not None:
+        ambient = _in_kernel_order(granted & set(security.capabilities_ambient))
+        sets = {"bounding": bounding, "effective": bounding, "permitted": bounding}
+        # A capability can only be ambient if it is inheritable, too (capabilities(7)).
+        return {**sets, "inheritable": ambient, "ambient": ambient} if ambient else sets
     if uid == 0:
         return {"bounding": bounding, "effective": bounding, "permitted": bounding}
     added = _normalised(security.capabilities_add, "security.capabilities_add")

@@ -56,9 +56,17 @@ def has_user_namespace(namespaces: Namespaces) -> bool:
 
 
 def build_id_maps(spec: ContainerSpec) -> Json:
-    """Return ``uidMappings`` and ``gidMappings`` of ``linux``, nothing without a new user namespace."""
+    """Return ``uidMappings`` and ``gidMappings`` of ``linux``, nothing without a new user namespace.
+
+    A namespace that is joined has its maps already; those of the request only tell them.
+    """
     mode = spec.namespaces.user
-    if mode != "private":
+    if is_joined(mode):
+        for field, maps in (("uid_maps", spec.uid_maps), ("gid_maps", spec.gid_maps)):
+            if maps:
+                check_id_maps(maps, field)
+        return {}
+    if mode == "host":
         for field, maps in (("uid_maps", spec.uid_maps), ("gid_maps", spec.gid_maps)):
             if maps:
                 raise InvalidSpec(

@@ -77,7 +77,7 @@ def build_process(
 
 def _check_mapped(spec: ContainerSpec, user: ResolvedUser) -> None:
     """Refuse ids that the user namespace does not have: setgroups(2) and its like would fail."""
-    if spec.namespaces.user != "private":
+    if spec.namespaces.user == "host" or not (spec.uid_maps and spec.gid_maps):
         return
     for maps, field, what, ids in (
         (spec.uid_maps, "user", "user", (user.uid,)),

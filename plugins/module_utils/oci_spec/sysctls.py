@@ -29,7 +29,7 @@ def build_sysctls(sysctls: t.Sequence[tuple[str, str]], namespaces: Namespaces) 
     for asked, value in sysctls:
         name = dotted_name(asked)
         field = f"sysctls.{name}"
-        if not re.fullmatch(r"[a-z0-9_]+(\.[A-Za-z0-9_*/:@-]+)+", name) or ".." in name:
+        if not re.fullmatch(r"[a-z0-9_]+(\.[A-Za-z0-9_*/:@-]+)+", name) or _leads_astray(name):
             raise InvalidSpec(field, "is not the name of a sysctl")
         needed = _namespace_of(name, field)
         if getattr(namespaces, needed) == "host":
@@ -44,12 +44,21 @@ def build_sysctls(sysctls: t.Sequence[tuple[str, str]], namespaces: Namespaces) 
     return result
 
 
+def sysctl_path(name: str) -> str:
+    """Return the path below /proc/sys of a sysctl by its dotted name: a slash stands for a dot of a part."""
+    return name.translate({ord("/"): ".", ord("."): "/"})
+
+
+def _leads_astray(name: str) -> bool:
+    return not {"", ".", ".."}.isdisjoint(sysctl_path(name).split("/"))
+
+
 def dotted_name(asked: str) -> str:
     """Return a sysctl's name with dots between its parts, as sysctl(8) reads either spelling."""
     separator = re.search(r"[./]", asked)
     if separator and separator[0] == "/":
         # In the other spelling, a dot is part of a name: of an interface such as eth0.100.
-        return asked.translate({ord("/"): ".", ord("."): "/"})
+        return sysctl_path(asked)
     return asked
 
 

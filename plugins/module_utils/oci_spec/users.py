@@ -33,7 +33,7 @@ class ResolvedUser:
 
     uid: int = 0
     gid: int = 0
-    #: Without ``gid``; in ascending order.
+    #: In ascending order; without ``gid``, but for groups of a pod.
     additional_gids: tuple[int, ...] = ()
     home: str = "/"
     #: Empty when passwd does not know the number.
@@ -62,6 +62,7 @@ def resolve_user(
     supplementary: t.Sequence[str] = (),
     merge: bool = True,
     *,
+    pod_groups: bool = False,
     field: str = "user",
     groups_field: str = "supplementary_groups",
 ) -> ResolvedUser:
@@ -70,7 +71,9 @@ def resolve_user(
     A number needs no entry; its group then is 0 (OCI image specification, config.md,
     «User»).  ``merge`` adds the groups of which passwd's name is a member in group,
     as login does; it does not when a group is asked for explicitly, nor for a user
-    without a name.  Raises InvalidSpec for a name that the files do not know.
+    without a name.  With ``pod_groups`` it does beside an explicit group, too, and the first
+    group is one of the additional ones: else giving it up would be a way round rules that deny
+    something to the group's members.  Raises InvalidSpec for a name that the files do not know.
     """
     text = (user or "").strip()
     user_part, colon, group_part = text.partition(":")
@@ -81,9 +84,12 @@ def resolve_user(
     found = _find_user(user_part, entries, field)
     gid = _group_id(group_part, groups, field) if group_part else found.gid
     additional = {_group_id(name, groups, f"{groups_field}[{i}]") for i, name in enumerate(supplementary)}
-    if merge and not group_part and found.name:
+    if merge and (pod_groups or not group_part) and found.name:
         additional |= {group.gid for group in groups if found.name in group.members}
-    additional.discard(gid)
+    if pod_groups:
+        additional.add(gid)
+    else:
+        additional.discard(gid)
     return ResolvedUser(
         uid=found.uid,
         gid=gid,

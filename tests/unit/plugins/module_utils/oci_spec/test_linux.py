@@ -91,12 +91,19 @@ def test_check_id_maps_side_by_side():
     assert namespaces.check_id_maps((id_map(5),), "m", need_root=False)
 
 
-@pytest.mark.parametrize("mode", ["host", "/proc/1/ns/user"])
-def test_build_id_maps_needs_a_new_namespace(mode):
-    spec = ContainerSpec(name="x", namespaces=Namespaces(user=mode), gid_maps=(id_map(),))
-    with pytest.raises(InvalidSpec, match=f"namespaces.user is '{mode}'") as caught:
+def test_build_id_maps_not_for_the_hosts_namespace():
+    spec = ContainerSpec(name="x", namespaces=Namespaces(user="host"), gid_maps=(id_map(),))
+    with pytest.raises(InvalidSpec, match="namespaces.user is 'host'") as caught:
         namespaces.build_id_maps(spec)
     assert caught.value.field == "gid_maps"
+
+
+def test_build_id_maps_of_a_joined_namespace_are_its_own():
+    maps = {"uid_maps": (id_map(),), "gid_maps": (id_map(),)}
+    joined = Namespaces(user="/proc/1/ns/user")
+    assert namespaces.build_id_maps(ContainerSpec(name="x", namespaces=joined, **maps)) == {}
+    with pytest.raises(InvalidSpec, match="gid_maps"):
+        namespaces.build_id_maps(ContainerSpec(name="x", namespaces=joined, gid_maps=(id_map(5),)))
 
 
 def test_build_id_maps_are_required():

@@ -52,6 +52,29 @@ def test_effective_capabilities(add, drop, expected):
     assert granted(capabilities_add=add, capabilities_drop=drop) == (expected, [])
 
 
+def test_effective_capabilities_exact():
+    exact = ("CAP_CHOWN", "CAP_NET_RAW")
+    assert granted(capabilities_exact=exact, privileged=True) == (set(exact), [])
+    assert granted(capabilities_exact=()) == (set(), [])
+    few = HostFacts(capabilities=frozenset({"CAP_CHOWN"}))
+    warnings: list[str] = []
+    security = Security(capabilities_exact=exact)
+    assert capabilities.effective_capabilities(security, few, warnings) == {"CAP_CHOWN"}
+    assert len(warnings) == 1
+    assert "CAP_NET_RAW" in warnings[0]
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_capability_sets_exact(uid):
+    both = frozenset({"CAP_CHOWN", "CAP_KILL"})
+    plain = capabilities.capability_sets(Security(capabilities_exact=tuple(both)), uid, both)
+    assert plain == dict.fromkeys(("bounding", "effective", "permitted"), ["CAP_CHOWN", "CAP_KILL"])
+    security = Security(capabilities_exact=tuple(both), capabilities_ambient=("CAP_KILL", "CAP_BPF"))
+    sets = capabilities.capability_sets(security, uid, both)
+    assert sets["ambient"] == sets["inheritable"] == ["CAP_KILL"]
+    assert sets["permitted"] == ["CAP_CHOWN", "CAP_KILL"]
+
+
 def test_effective_capabilities_privileged():
     assert granted(privileged=True)[0] == EVERYTHING
     assert granted(privileged=True, capabilities_drop=("SYS_BOOT",))[0] == EVERYTHING - {"CAP_SYS_BOOT"}

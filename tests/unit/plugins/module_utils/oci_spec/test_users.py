@@ -85,6 +85,21 @@ def test_resolve_user_groups(user, supplementary, merge, expected):
 
 
 @pytest.mark.parametrize(
+    ("user", "supplementary", "merge", "expected"),
+    [
+        ("web", ("5",), False, (5, 1000)),
+        ("web", ("5",), True, (5, 29, 44, 1000, 2000)),
+        ("web:audio", (), True, (29, 44, 2000)),
+        ("web:audio", (), False, (29,)),
+        ("4711", (), True, (0,)),
+    ],
+)
+def test_resolve_user_groups_of_pods(user, supplementary, merge, expected):
+    found = resolve_user(PASSWD, GROUP, user, supplementary, merge, pod_groups=True)
+    assert found.additional_gids == expected
+
+
+@pytest.mark.parametrize(
     ("user", "supplementary", "field", "message"),
     [
         ("nobody", (), "user", "no user 'nobody' in /etc/passwd"),
