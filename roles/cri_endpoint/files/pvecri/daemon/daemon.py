@@ -31,11 +31,9 @@ from pvecri.daemon.context import Context
 from pvecri.daemon.lock import directories_locked
 from pvecri.daemon.operations import Operations
 from pvecri.daemon.reaper import Reaper
-from pvecri.daemon.services import build_services
+from pvecri.daemon.services import build_services, handlers
 from pvecri.daemon.socket import ListenSocket
-from pvecri.images.service import ImageService
 from pvecri.rpc.gate import Gate
-from pvecri.rpc.images import ImagesRpc
 from pvecri.rpc.server import Server
 
 try:
@@ -87,7 +85,6 @@ class Daemon:
         self._log_level = log_level
         self._gate = Gate()
         self._operations = Operations(context.registry.held)
-        self._images = ImageService(context)
         self._services = build_services(context)
         self._stop = asyncio.Event()
         self._server: Server | None = None
@@ -105,10 +102,12 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         socket = ListenSocket(self._config.server)
         socket.prepare()
-        runtime = RuntimeRpc(self._context, self._operations, self._gate)
-        handlers = {**runtime.handlers(), **ImagesRpc(self._images, self._operations).handlers()}
         self._server = Server(
-            self._config.server, handlers, self._gate, self._log, slow_s=self._config.log.slow_rpc_s
+            self._config.server,
+            handlers(self._context, self._services, self._operations, self._gate),
+            self._gate,
+            self._log,
+            slow_s=self._config.log.slow_rpc_s,
         )
         await self._server.start(socket.temporary)
         socket.publish()
@@ -142,11 +141,11 @@ class Daemon:
         notify.notify("STOPPING=1", "STATUS=waiting for requests in flight")
         self._log.info("stopping", extra={"at_most_seconds": bound})
         self._gate.close("the endpoint is stopping")
-        self._images.close()
+        # Pulls are not waited for: the next start goes on with them.
+        self._services.close()
         socket.remove()
         if self._server is not None:
             await self._server.stop(bound)
-        self._services.close()
         left = await self._operations.drain(max(0.0, deadline - time.monotonic()))
         self._operations.close()
         return left
