@@ -33,6 +33,17 @@ REMOVING: t.Final = "removing"
 Changes = dict[str, t.Any]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """One change of a record, as listeners are told: no old one when made, no new one when removed."""
+
+    old: SandboxRecord | ContainerRecord | None
+    new: SandboxRecord | ContainerRecord | None
+
+
+Listener = t.Callable[[Change], None]
+
+
 class Registry:
     """The daemon's memory; `open` reads it from disk."""
 
@@ -48,6 +59,7 @@ class Registry:
         #: Ids of the containers of each sandbox, in the order they were made.
         self._members: dict[str, tuple[str, ...]] = {}
         self._flags: dict[str, frozenset[str]] = {}
+        self._listeners: tuple[Listener, ...] = ()
         self._held: dict[str, _Hold] = {}
         self._held_lock = threading.Lock()
 
@@ -69,6 +81,18 @@ class Registry:
     def was_set_aside(self) -> str | None:
         """Where a damaged database was moved to when this one was opened."""
         return self._database.was_set_aside
+
+    def listen(self, listener: Listener) -> None:
+        """Have every change told to ``listener``, in order, in the thread that made it; it must be quick."""
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
+
+    def _tell(self, change: Change) -> None:
+        for listener in self._listeners:
+            try:
+                listener(change)
+            except Exception:  # the change stands, whatever becomes of those who hear of it
+                _log.exception("a listener failed")
 
     def close(self) -> None:
         """Close the database; reading goes on from memory."""
@@ -161,9 +185,10 @@ class Registry:
             return (holder.config, holder.handler) == (record.config, record.handler)
 
         with self._lock:
-            return self._written(
-                lambda: self._sandboxes.reserve(self._database, record, same=same),
-            )
+            reserved = self._written(lambda: self._sandboxes.reserve(self._database, record, same=same))
+            if reserved is record:
+                self._tell(Change(None, record))
+            return reserved
 
     def reserve_container(self, record: ContainerRecord) -> ContainerRecord:
         """Take a container's name and write its record; return the record, as `reserve_sandbox` does.
@@ -182,10 +207,10 @@ class Registry:
             if sandbox.phase is not Phase.READY or self.flags(sandbox.id):
                 state = next(iter(sorted(self.flags(sandbox.id))), sandbox.phase)
                 raise WrongState(f"sandbox {sandbox.id} is {state}, not ready")
-            reserved = self._written(
-                lambda: self._containers.reserve(self._database, record, same=same),
-            )
+            reserved = self._written(lambda: self._containers.reserve(self._database, record, same=same))
             self._join(reserved)
+            if reserved is record:
+                self._tell(Change(None, record))
             return reserved
 
     def adopt_sandbox(self, record: SandboxRecord) -> None:
@@ -200,6 +225,7 @@ class Registry:
                 lambda: self._containers.reserve(self._database, record, same=lambda _holder: False)
             )
             self._join(record)
+            self._tell(Change(None, record))
 
     def update_sandbox(self, object_id: str, /, **changes: t.Any) -> SandboxRecord:
         """Change fields of a sandbox (by its whole id) and return the new record; raises NotFound."""
@@ -235,6 +261,7 @@ class Registry:
             if new == old:
                 return old
             self._written(lambda: table.replace(self._database, old, new))
+            self._tell(Change(old, new))
             return new
 
     def started(self, container_id: str, when_ns: int) -> ContainerRecord:
@@ -279,9 +306,11 @@ class Registry:
             members = self.containers_of(object_id)
             if members:
                 raise Conflict(f"sandbox {object_id} has {len(members)} containers", hint="Remove them first")
-            self._written(lambda: self._sandboxes.remove(self._database, object_id))
+            record = self._written(lambda: self._sandboxes.remove(self._database, object_id))
             self._members.pop(object_id, None)
             self._flags.pop(object_id, None)
+            if record is not None:
+                self._tell(Change(record, None))
 
     def remove_container(self, object_id: str) -> None:
         """Forget a container and free its name; one that is gone is fine."""
@@ -293,6 +322,7 @@ class Registry:
                 self._members[record.sandbox_id] = rest
                 if not rest:
                     del self._members[record.sandbox_id]
+                self._tell(Change(record, None))
 
     def _join(self, record: ContainerRecord) -> None:
         members = self._members.get(record.sandbox_id, ())

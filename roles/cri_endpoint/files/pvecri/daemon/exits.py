@@ -1,0 +1,159 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read how a container ended and write it down."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
+    ContainerState,
+    Problem,
+    Status,
+)
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandTimeout, CoreError, NotFound
+from pvecri.state.records import ContainerRecord, Phase
+from pvecri.state.registry import Registry
+
+_log = logging.getLogger(__name__)
+
+#: Reasons beside Completed and Error, which follow from the exit code.
+OOM_KILLED: t.Final = "OOMKilled"
+MONITOR_LOST: t.Final = "MonitorLost"
+UNKNOWN: t.Final = "Unknown"
+
+#: How long conmon may take to write the exit file of a container that has ended.
+_MONITOR_S = 10.0
+
+#: How long the kernel may take to end what was killed.
+_KILL_S = 10.0
+
+#: A signal's number is added to this in exit codes.
+_SIGNALLED = 128
+
+
+class Exits:
+    """Settles the ends of containers; ``reaped`` gives the exit code of a process that the daemon reaped."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        crun: CrunRuntime,
+        *,
+        reaped: t.Callable[[int], int | None] = lambda _pid: None,
+    ) -> None:
+        self._registry = registry
+        self._crun = crun
+        self._reaped = reaped
+
+    def settle(self, container_id: str) -> ContainerRecord | None:
+        """Write the end of a container that has ended, and return its record; None when it is removed.
+
+        One that lives is left as it is, unless its conmon is gone: nobody would write its log
+        or take its exit code any more, so it is killed.  Can be called at any time, also twice.
+        """
+        try:
+            record = self._registry.container(container_id)
+            if record.phase is Phase.CREATING or (
+                record.phase is Phase.EXITED and record.exit_code is not None
+            ):
+                return record
+            state = self._crun.state(container_id)
+            if state is not None and state.is_alive:
+                if state.conmon_pid is not None:
+                    return record
+                return self._end_unwatched(record, state)
+            return self._write(record, state)
+        except NotFound:
+            return None
+
+    def _write(self, record: ContainerRecord, state: ContainerState | None) -> ContainerRecord:
+        if state is not None and state.exit_code is None and state.conmon_pid is not None:
+            state = self._after_monitor(record.id) or state
+        if state is None:
+            return self._exited(record, None, UNKNOWN, "crun does not know the container any more")
+        if state.exit_code is None:
+            if Problem.HOST_RESTARTED in state.problems:
+                return self._exited(
+                    record, None, UNKNOWN, "the host was restarted", finished_at=boot_time_ns()
+                )
+            return self._exited(record, None, UNKNOWN, "nobody saw its exit code")
+        reason = OOM_KILLED if state.oom_killed and state.exit_code != 0 else ""
+        return self._exited(
+            record, state.exit_code, reason, "", finished_at=round((state.finished_at or 0) * 1e9)
+        )
+
+    def _after_monitor(self, container_id: str) -> ContainerState | None:
+        """Give conmon time to write the exit file, end it if it does not, and return the state then."""
+        try:
+            self._crun.wait(container_id, _MONITOR_S)
+        except CommandTimeout:
+            _log.warning("conmon of container %s hangs after its end; it is killed", container_id)
+            self._crun.repair(container_id)
+        return self._crun.state(container_id)
+
+    def _end_unwatched(self, record: ContainerRecord, state: ContainerState) -> ContainerRecord | None:
+        """Kill a container whose conmon is gone, and note that."""
+        _log.error("conmon of container %s is gone; the container is killed", record.id)
+        pid = t.cast(int, state.pid)
+        try:
+            self._crun.kill(record.id, signal.SIGKILL, everyone=True)
+        except CoreError as exc:
+            _log.warning("crun cannot kill container %s: %s", record.id, exc)
+        # Whatever crun did: without its first process a container is none.
+        procfs.send_signal(pid, state.pid_start_time, signal.SIGKILL)
+        with procfs.held(pid, state.pid_start_time) as pidfd:
+            if pidfd is not None and not procfs.await_end(pidfd, _KILL_S):
+                _log.error("process %d of container %s cannot be killed", pid, record.id)
+                return record
+        code = self._reaped(pid)
+        return self._exited(
+            record,
+            _SIGNALLED + signal.SIGKILL if code is None else code,
+            MONITOR_LOST,
+            "conmon, which writes the container's log, was killed; the container was killed thereupon",
+        )
+
+    def _exited(
+        self,
+        record: ContainerRecord,
+        exit_code: int | None,
+        reason: str,
+        message: str,
+        *,
+        finished_at: int = 0,
+    ) -> ContainerRecord:
+        new = self._registry.exited(
+            record.id,
+            exit_code=exit_code,
+            finished_at_ns=finished_at or time.time_ns(),
+            reason=reason,
+            message=message,
+        )
+        if new is not record:
+            _log.info(
+                "container ended",
+                extra={
+                    "container": new.id,
+                    "sandbox": new.sandbox_id,
+                    "exit_code": "unknown" if new.exit_code is None else new.exit_code,
+                    **({"reason": new.reason} if new.reason else {}),
+                },
+            )
+        return new
+
+
+def boot_time_ns() -> int:
+    """Return when the host was started, in nanoseconds of the epoch."""
+    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def is_over(state: ContainerState | None) -> bool:
+    """Say whether nothing of a container runs any more."""
+    return state is None or (not state.is_alive and state.status is not Status.CREATING)
