@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import stat
 import tempfile
 import time
 import typing as t
@@ -69,6 +70,18 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o644, durable: bool = F
         raise
     if durable:
         sync_directory(directory)
+
+
+def open_regular(path: str) -> t.BinaryIO:
+    """Open a file that anybody may have made, for reading; raises OSError at once for a pipe or a device."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", path)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
 
 
 def remove_temporaries(path: str) -> None:

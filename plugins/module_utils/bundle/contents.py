@@ -10,6 +10,7 @@ either, so only the next run of whoever asked for it can bring it back.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import typing as t
@@ -69,6 +70,24 @@ def write_content(path: str, content: bytes, *, mode: int, uid: int, gid: int) -
         os.fchown(handle, uid, gid)
         os.fchmod(handle, mode)
     os.rename(temporary, path)
+
+
+def write_secret(paths: Paths, path: str, content: bytes, *, mode: int, uid: int, gid: int) -> None:
+    """Write a secret into memory, and the directory that it lies in; raises CoreError without room."""
+    ensure_memory(paths)
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o711, exist_ok=True)
+        write_content(path, content, mode=mode, uid=uid, gid=gid)
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        place = os.path.join(paths.run_dir, "secrets")
+        while not syscalls.is_mount_point(place) and place != "/":
+            place = os.path.dirname(place)
+        raise CoreError(
+            f"a secret of {len(content)} bytes finds no room in memory, in the tmpfs on {place}",
+            hint=f"Remove what fills it, or make it larger (mount -o remount,size=… {place})",
+        ) from exc
 
 
 def forget_secrets(paths: Paths, name: str, keep: t.Collection[str] = ()) -> None:

@@ -169,9 +169,7 @@ def _secret(around: Surroundings, done: Resolved, mount: Mount, number: int, fie
     content, owner = _content(mount, field), _content_owner(around, mount, field)
 
     def make() -> None:
-        contents.ensure_memory(around.paths)
-        os.makedirs(directory, mode=0o711, exist_ok=True)
-        contents.write_content(path, content, mode=mode, uid=owner[0], gid=owner[1])
+        contents.write_secret(around.paths, path, content, mode=mode, uid=owner[0], gid=owner[1])
 
     done.volatile.append(path)
     done.actions.append(make)

@@ -37,9 +37,8 @@ def restore_secrets(paths: Paths, bundle: Bundle, spec: ContainerSpec) -> None:
         if path not in record.volatile or os.path.exists(path):
             continue
         uid, gid = _owner(mount, bundle.config)
-        contents.ensure_memory(paths)
-        os.makedirs(directory, mode=0o711, exist_ok=True)
-        contents.write_content(
+        contents.write_secret(
+            paths,
             path,
             mount.content,
             mode=contents.SECRET_MODE if mount.mode is None else mount.mode,

@@ -116,12 +116,13 @@ def _mount_by_any_way(layers: t.Sequence[str], target: str, upper: str | None, w
 
 
 def _bind_read_only(source: str, target: str) -> None:
-    syscalls.mount(source, target, flags=syscalls.MS_BIND)
+    """Bind ``source`` in one step: a bind mount that is made read-only later is writable if we die before."""
+    handle = syscalls.open_tree_clone(source)
     try:
-        syscalls.mount("", target, flags=syscalls.MS_BIND | syscalls.MS_REMOUNT | syscalls.MS_RDONLY)
-    except OSError:
-        syscalls.umount2(target, syscalls.MNT_DETACH)
-        raise
+        syscalls.mount_setattr(handle, syscalls.MOUNT_ATTR_RDONLY)
+        syscalls.move_mount(handle, target)
+    finally:
+        os.close(handle)
 
 
 def _escaped(path: str | None) -> str:

@@ -16,6 +16,7 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.bundle import CONFIG_FILE
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import open_regular
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.problem import Problem
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.validate import validate
 
@@ -34,7 +35,7 @@ def verify_bundle(path: str) -> list[Problem]:
         return [Problem("$", "bundle/directory", f"{path} is no directory")]
     config_path = os.path.join(path, CONFIG_FILE)
     try:
-        with open(config_path, "rb") as stream:
+        with open_regular(config_path) as stream:
             data = stream.read(_CONFIG_MAX + 1)
     except OSError as exc:
         return [Problem("$", "bundle/config", f"{config_path} cannot be read: {exc.strerror}")]

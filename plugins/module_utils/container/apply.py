@@ -78,6 +78,7 @@ class _Application:
         self.staged: Staged | None = None
         self.manager: BundleManager = engine.wrappers if task.bundle is not None else engine.bundles
         self.has_unit = observation.unit is not None
+        self.has_new_files = False
 
     def do(self, step: Step) -> None:
         """Carry out one step."""
@@ -105,6 +106,8 @@ class _Application:
         """Let go of what was made and not used."""
         if self.staged is not None:
             self.manager.discard(self.staged)
+        if self.has_new_files and self.manager.load(self.name) is None:
+            self.engine.network.forget(self.name)
 
     # ---- bundle ------------------------------------------------------------------------------------------
 
@@ -114,6 +117,7 @@ class _Application:
         intent = Intent(request=request, was_stopped=task.state is State.STOPPED)
         network = intent.network
         namespace = engine.network.namespace(self.name, network)
+        self.has_new_files = not self.observation.has_files
         files = engine.network.files(self.name, network)
         if task.bundle is not None:
             self.staged = engine.wrappers.stage_wrapper(

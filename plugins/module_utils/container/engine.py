@@ -9,6 +9,7 @@ crash.  Nothing here compares or decides.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -41,6 +42,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     NotFound,
     WrongState,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 
 if t.TYPE_CHECKING:
@@ -52,6 +54,9 @@ if t.TYPE_CHECKING:
     from ansible_collections.pvecri.runtime.plugins.module_utils.container.wrapper import WrapperManager
     from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
     from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
+
+#: Beyond a container's own stop time-out: what another task may need for everything else.
+_LOCK_MARGIN_S = 120.0
 
 
 class Engine:
@@ -120,6 +125,14 @@ class Engine:
         )
 
         return ContainerNetwork(self.paths, self.runner, self.network_of)
+
+    def locked(self, name: str, stop_timeout_s: float) -> contextlib.AbstractContextManager[None]:
+        """Hold the lock under which a container is looked at and changed.
+
+        Raises Conflict when somebody holds it for longer than stopping the container can take.
+        """
+        path = os.path.join(self.paths.locks, f"container-{name}.lock")
+        return locked(path, timeout_s=_LOCK_MARGIN_S + stop_timeout_s, what=f"container '{name}'")
 
     # ---- looking: no process, no write -------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ made.  Waiting for an end or for health happens without the lock.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import typing as t
@@ -29,10 +28,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.task impo
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.terms import Desired, Plan, State
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import Problem
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict
-from ansible_collections.pvecri.runtime.plugins.module_utils.files import host_trouble, locked
-
-#: Beyond the container's own stop time-out: what another task may need for everything else.
-_LOCK_MARGIN_S = 120.0
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import host_trouble
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -76,7 +72,7 @@ class ContainerService:
 
     def _ensure(self, task: Task) -> Result:
         task = self._fetch(task)
-        with self._locked(task):
+        with self.engine.locked(task.name, task.request.stop_timeout_s):
             result = self._plan(task)
             if result.plan.is_changed:
                 from ansible_collections.pvecri.runtime.plugins.module_utils.container.apply import (  # noqa: PLC0415
@@ -90,11 +86,6 @@ class ContainerService:
 
             wait.wait_for(self.engine, task, result)
         return result
-
-    def _locked(self, task: Task) -> contextlib.AbstractContextManager[None]:
-        path = os.path.join(self.engine.paths.locks, f"container-{task.name}.lock")
-        timeout_s = _LOCK_MARGIN_S + task.request.stop_timeout_s
-        return locked(path, timeout_s=timeout_s, what=f"container '{task.name}'")
 
     def _fetch(self, task: Task) -> Task:
         """Fetch the image before the lock is taken, so that a slow registry holds up nobody else.

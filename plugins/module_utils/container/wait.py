@@ -35,14 +35,21 @@ def wait_for(engine: Engine, task: Task, result: Result) -> None:
 
 def _wait_exit(engine: Engine, task: Task, result: Result) -> None:
     late: CommandTimeout | None = None
+    begun = _begun(result.observation.state)
     if Step.WAIT_EXIT in result.plan.steps:
         try:
             engine.runtime.wait(task.name, task.timeout_s)
         except CommandTimeout as exc:
             late = exc
-            engine.stop(task.name)
+            _stop(engine, task, begun)
+        except NotFound:
+            # Removed while it was waited for, as the observation shows.
+            pass
     result.observation = engine.observe(task.name)
     state = result.observation.state
+    is_other = _begun(state) != begun
+    if is_other:
+        state = None
     code = state.exit_code if state is not None else None
     streams = logs.read_streams(state.log_path, since=_since(state)) if state and state.log_path else {}
     result.answers = {
@@ -52,6 +59,12 @@ def _wait_exit(engine: Engine, task: Task, result: Result) -> None:
     }
     values = {"container": describe(engine, result.observation), "changed": result.plan.is_changed}
     details = {**result.answers, "values": values}
+    if is_other:
+        raise JobFailed(
+            f"container '{task.name}' was removed or made anew by another task before its end was seen",
+            hint="Give jobs that run at the same time names of their own",
+            **details,
+        ) from late
     if late is not None:
         raise JobTimeout(
             f"container '{task.name}' did not end within {task.timeout_s:g} s and was stopped",
@@ -62,6 +75,18 @@ def _wait_exit(engine: Engine, task: Task, result: Result) -> None:
         ended = "ended, and nobody saw its exit code" if code is None else f"ended with exit code {code}"
         killed = ", killed for want of memory" if state is not None and state.oom_killed else ""
         raise JobFailed(f"container '{task.name}' {ended}{killed}", **details)
+
+
+def _begun(state: ContainerState | None) -> float | None:
+    """Return what tells one run of a container from the next one of the same name."""
+    return state.created_at if state is not None else None
+
+
+def _stop(engine: Engine, task: Task, begun: float | None) -> None:
+    """Stop the run that has taken too long, unless another task has put an end to it already."""
+    with engine.locked(task.name, task.request.stop_timeout_s):
+        if _begun(engine.state(task.name)) == begun:
+            engine.stop(task.name)
 
 
 def _since(state: ContainerState) -> datetime.datetime | None:

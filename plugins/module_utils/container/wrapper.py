@@ -25,6 +25,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.manager impo
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.record import BundleRecord
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.places import wrapper_folder
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import open_regular
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths, spec_hash
 
 if t.TYPE_CHECKING:
@@ -63,13 +64,15 @@ def read_given(path: str) -> Given:
     path = os.path.realpath(path)
     name = os.path.join(path, CONFIG_FILE)
     try:
-        with open(name, "rb") as stream:
+        with open_regular(name) as stream:
             data = stream.read()
         config = json.loads(data)
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise NotFound(
             f"bundle: '{path}' is no bundle, it has no {CONFIG_FILE}", hint="Make it with oci_bundle"
         ) from exc
+    except OSError as exc:
+        raise InvalidSpec("bundle", f"{name} cannot be read: {exc.strerror}") from exc
     except (ValueError, RecursionError) as exc:
         raise InvalidSpec("bundle", f"{name} is no JSON: {exc}") from exc
     if not isinstance(config, dict):

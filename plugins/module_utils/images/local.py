@@ -21,6 +21,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     InvalidSpec,
     NotFound,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import open_regular
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import (
     IMPORT_TIMEOUT_S,
     Location,
@@ -61,12 +62,14 @@ def file_state(path: str, what: str) -> str:
 
 def _file_hash(path: str, what: str, kind: str) -> str:
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             return hashlib.sha256(stream.read()).hexdigest()
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise NotFound(
             f"{what} does not exist: there is no {path}", hint=f"The path must be that of {kind}"
         ) from exc
+    except OSError as exc:
+        raise InvalidSpec("image", f"{what}: {path} cannot be read: {exc.strerror}") from exc
 
 
 def readable_tarball(path: str, temporary: str, runner: Runner) -> str:

@@ -11,6 +11,7 @@ kill the state must be one that the next run puts right by itself.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import os
@@ -572,6 +573,64 @@ def test_full_disk_while_making_the_bundle(small, layout, leave):
     ballast.unlink()
     run_and_check(small, small.manager.create(wanted("new"), source_of(layout)), "new")
     check_nothing_else(small, ["test"])
+
+
+def test_full_memory_for_secrets(core, layout):
+    """The hint is about the memory of secrets, not about the disk of the bundles."""
+    top = os.path.join(core.paths.run_dir, "secrets")
+    os.makedirs(top)
+    syscalls.mount("secrets", top, "tmpfs", 0, "size=64k,mode=711")
+
+    def wanted_secret(size):
+        mount = Mount(kind=MountKind.SECRET, destination="/key", content=b"x" * size)
+        return ContainerSpec(name="test", mounts=(mount,))
+
+    core.manager.create(wanted_secret(1000), source_of(layout))
+    with pytest.raises(CoreError, match="finds no room in memory") as caught:
+        core.manager.create(wanted_secret(100_000), source_of(layout))
+    assert top in caught.value.message
+    assert "remount,size" in caught.value.hint
+    assert caught.value.__cause__.errno == errno.ENOSPC
+    bundle = core.fresh().manager.load("test")
+    assert bundle.problems == []
+    assert len(os.listdir(os.path.join(top, "play"))) == 1, "the old secret, and nothing of the new one"
+    core.manager.create(wanted_secret(2000), source_of(layout))
+
+
+def test_kill_while_binding_leaves_no_layer_writable(core, layout):
+    """The one layer of an image is bound; a container must never get it read-write."""
+    prepare(core, layout)
+    plain = images.busybox_image(core.top / "plain")
+    image = Mount(kind=MountKind.IMAGE, destination="/img", source=f"oci:{plain.path}:latest")
+    bundle = core.manager.create(ContainerSpec(name="test", mounts=(image,)), source_of(layout))
+    target = os.path.join(bundle.path, bundle.record.mounts[0].target)
+    code = (
+        "import os, signal, sys\n"
+        "from ansible_collections.pvecri.runtime.plugins.module_utils import syscalls\n"
+        "from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import mounting\n"
+        "from ansible_collections.pvecri.runtime.tests.integration.bundle import test_faults as tests\n"
+        "def dies(call):\n"
+        "    def wrapper(*args, **options):\n"
+        "        call(*args, **options)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return wrapper\n"
+        "setattr(syscalls, sys.argv[3], dies(getattr(syscalls, sys.argv[3])))\n"
+        "core = tests.core_of(sys.argv[1], sys.argv[2])\n"
+        "core.manager.mount(core.manager.load('test'))\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    killed = 0
+    for call in ("mount", "mount_setattr", "move_mount"):
+        rootfs.unmount(target)
+        argv = [sys.executable, "-c", code, core.paths.state_dir, core.paths.run_dir, call]
+        done = subprocess.run(argv, env=env, timeout=60, check=False)
+        killed += done.returncode == -signal.SIGKILL
+        if syscalls.is_mount_point(target):
+            assert os.statvfs(target).f_flag & os.ST_RDONLY, f"killed after {call}"
+    assert killed, "not one of the calls was made"
+    core.manager.mount(core.manager.load("test"))
+    assert os.statvfs(target).f_flag & os.ST_RDONLY
+    assert os.path.exists(os.path.join(target, "bin/busybox"))
 
 
 def test_reboot_takes_mounts_and_run_directory(warm, layout):

@@ -196,6 +196,18 @@ def test_oci_bundle_tarball(core, task, tmp_path):
     assert task(tarball=str(path), command="/bin/echo it works", network_namespace="host")["changed"] is False
 
 
+def test_oci_bundle_pipes_in_place_of_files_are_refused_at_once(task, tmp_path):
+    (tmp_path / "bundle").mkdir()
+    os.mkfifo(tmp_path / "bundle" / "config.json")
+    result = task(state="verified", path=str(tmp_path / "bundle"))
+    assert result["problems"][0]["rule"] == "bundle/config"
+    assert "no regular file" in result["msg"]
+    os.mkfifo(tmp_path / "index.json")
+    result = task(image=f"oci:{tmp_path}:latest")
+    assert (result["error"], result["field"]) == ("invalid_spec", "image")
+    assert "no regular file" in result["msg"]
+
+
 # ---- secrets ---------------------------------------------------------------------------------------------
 
 SECRET = "opensesame-42"

@@ -17,6 +17,7 @@ import time
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.rootfs import unmount_below
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.places import files_folder
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import driver
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.argv import Programs
 
@@ -272,6 +273,29 @@ def fill(path, disk, free_blocks):
             stream.truncate(max(stream.tell() - free_blocks * 1024, 0))
         os.fsync(stream.fileno())
     assert os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize >= 0
+
+
+def test_failed_stage_leaves_no_resolver_files(box):
+    folder = pathlib.Path(files_folder(box.paths, "c"))
+    missing = {"type": "bind", "destination": "/x", "source": "/nope"}
+    refused = box.refuse(mounts=[missing])
+    assert "/nope" in refused["msg"]
+    assert not folder.exists()
+    assert box.look() == []
+    # What an earlier container of that name had stays its own.
+    box.ensure()
+    before = sorted(entry.name for entry in folder.iterdir())
+    box.refuse(mounts=[missing])
+    assert sorted(entry.name for entry in folder.iterdir()) == before
+    assert box.look()[0]["state"] == "running"
+
+
+def test_pipe_in_place_of_a_configuration(box, tmp_path):
+    """Opening it as a file would wait for a writer for ever."""
+    os.mkfifo(tmp_path / "config.json")
+    refused = box.refuse(bundle=str(tmp_path))
+    assert (refused["error"], refused["field"]) == ("invalid_spec", "bundle")
+    assert "no regular file" in refused["msg"]
 
 
 def test_playbook(box):

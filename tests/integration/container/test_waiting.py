@@ -5,10 +5,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 import time
 
 import pytest
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.engine import Engine
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandTimeout, Conflict
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
 
 
 def job(script, **params):
@@ -54,6 +61,59 @@ def test_job_out_of_time(box):
     assert (refused["rc"], refused["stdout_lines"][0]) == (4, "begun")
     assert box.look()[0]["state"] == "stopped"
     assert box.processes() == []
+
+
+def test_job_out_of_time_is_stopped_under_the_lock_of_its_container(box, monkeypatch):
+    lock = os.path.join(box.paths.locks, "container-c.lock")
+    held = []
+    stop = Engine.stop
+
+    def stopped(engine, name):
+        try:
+            with locked(lock, timeout_s=0):
+                held.append(False)
+        except Conflict:
+            held.append(True)
+        stop(engine, name)
+
+    monkeypatch.setattr(Engine, "stop", stopped)
+    assert box.refuse(**job("sleep 1000", timeout="100ms", stop_timeout=0))["error"] == "timeout"
+    assert held == [True]
+
+
+@pytest.mark.parametrize("what", ["made anew", "removed"])
+def test_job_out_of_time_spares_what_another_task_made_of_its_name(box, monkeypatch, what):
+    wait = CrunRuntime.wait
+
+    def overtaken(runtime, name, timeout_s=None):
+        monkeypatch.setattr(CrunRuntime, "wait", wait)
+        if what == "removed":
+            box.change("absent")
+        else:
+            box.ensure(hostname="another")
+        raise CommandTimeout("late")
+
+    monkeypatch.setattr(CrunRuntime, "wait", overtaken)
+    refused = box.refuse(**job("sleep 1000", timeout="100ms", stop_timeout=0))
+    assert refused["error"] == "container_failed"
+    assert "removed or made anew by another task" in refused["msg"]
+    assert refused["rc"] is None
+    if what == "removed":
+        assert box.look() == []
+    else:
+        assert box.look()[0]["state"] == "running"
+
+
+def test_job_that_another_task_removes_while_it_is_waited_for(box):
+    task = box.whole(**job("sleep 1000", stop_timeout=0))
+    child = box.start_apart(task)
+    box.await_running()
+    box.change("absent")
+    result = json.loads(child.communicate(timeout=60)[0])
+    assert result["failed"] is True
+    assert result["error"] == "container_failed"
+    # What it sees last: the end, or that nothing is left of it.
+    assert "exit code 137" in result["msg"] or "removed or made anew by another task" in result["msg"]
 
 
 def test_job_killed_for_memory_says_so(box):

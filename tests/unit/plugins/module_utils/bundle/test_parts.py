@@ -378,14 +378,12 @@ def test_overlay_explains(tmp_path, monkeypatch, number, words):
 def test_overlay_of_one_layer_is_read_only_or_not_at_all(tmp_path, monkeypatch):
     (tmp_path / "layer").mkdir()
     (tmp_path / "target").mkdir()
-    real = syscalls.mount
 
-    def mount(source, target, fstype="", flags=0, data=""):
-        if flags & syscalls.MS_REMOUNT:
-            raise OSError(1, "Operation not permitted")
-        real(source, target, fstype, flags, data)
+    def refuse(_handle, attributes=0, **_options):
+        assert attributes == syscalls.MOUNT_ATTR_RDONLY
+        raise OSError(1, "Operation not permitted")
 
-    monkeypatch.setattr(rootfs.syscalls, "mount", mount)
+    monkeypatch.setattr(rootfs.syscalls, "mount_setattr", refuse)
     with pytest.raises(CoreError, match="not permitted"):
         rootfs.mount_overlay([str(tmp_path / "layer")], str(tmp_path / "target"))
     assert syscalls.mounts_below(str(tmp_path)) == []
