@@ -544,9 +544,9 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container.argument_
     argument_spec,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.engine import Engine
-from ansible_collections.pvecri.runtime.plugins.module_utils.container.task_options import task_from_options
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.result import describe, planned
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.service import ContainerService
+from ansible_collections.pvecri.runtime.plugins.module_utils.container.task_options import task_from_options
 from ansible_collections.pvecri.runtime.plugins.module_utils.options.paths import paths_from_options
 
 
