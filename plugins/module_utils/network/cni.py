@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import Completed, Runner
@@ -39,6 +40,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_config 
     Json,
     NetworkConfig,
     find_config,
+    is_idle,
     plugin_request,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_ports import (
@@ -52,6 +54,9 @@ PLUGIN_DIRS = ("/usr/lib/cni", "/opt/cni/bin")
 
 #: Section 4, "Result types", "Error": the codes that tell more than that it failed.
 _INCOMPATIBLE_VERSION, _UNSUPPORTED_FIELD, _UNKNOWN_CONTAINER, _INVALID_CONFIG, _TRY_AGAIN = 1, 2, 3, 7, 11
+
+
+_RANDOM_ID = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -178,6 +183,8 @@ class Cni:
         # Section 3, "DEL": the final result of the ADD goes to every plugin.
         previous = attachment.result if attachment.config.version_at_least(0, 4, 0) else None
         for plugin in reversed(attachment.config.plugins):
+            if is_idle(plugin, attachment.capabilities):
+                continue
             try:
                 self._run("DEL", attachment, plugin, previous)
             except CoreError as exc:
@@ -209,9 +216,10 @@ class Cni:
         """Return the id for the plugins: their state is one for the host, and our names are not.
 
         A container of the same name in another state directory, or of the other owner, must
-        neither be refused an address nor lose the one that it has.
+        neither be refused an address nor lose the one that it has.  A random id is unique by
+        itself, and plugins that ask the cluster or the runtime by it want just that.
         """
-        return f"{container_id}-{self._scope}"
+        return container_id if _RANDOM_ID.fullmatch(container_id) else f"{container_id}-{self._scope}"
 
     def _reserve(self, attachment: Attachment) -> None:
         """Write the record before anything is done; ports are looked at and taken under one lock."""
@@ -228,6 +236,8 @@ class Cni:
     def _chain(self, attachment: Attachment) -> Json:
         previous: Json | None = None
         for plugin in attachment.config.plugins:
+            if previous is not None and is_idle(plugin, attachment.capabilities):
+                continue
             done = self._run("ADD", attachment, plugin, previous)
             answer = _json(done.stdout)
             if answer is None:

@@ -1,17 +1,20 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keep network namespaces alive without a process in them: a bind mount holds each (network_namespaces(7)).
+"""Keep namespaces alive without a process in them: a bind mount holds each (namespaces(7)).
 
 Namespaces are made and entered in a thread that ends afterwards, since
 unshare(2) and setns(2) act on one thread; so no process is started, and callers
-may have as many threads as they like.
+may have as many threads as they like.  A function without a word on it means a
+network namespace.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
+import operator
 import os
 import re
 import socket
@@ -33,6 +36,13 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS = 0x8913, 0x8914
 _IFF_UP = 0x1
 _IFREQ = struct.Struct("16sH22x")
 
+#: The kinds that a pod's containers share, by the name that /proc/<pid>/ns has for each.
+KINDS: t.Final = {
+    "net": syscalls.CLONE_NEWNET,
+    "ipc": syscalls.CLONE_NEWIPC,
+    "uts": syscalls.CLONE_NEWUTS,
+}
+
 _SYSCTL = re.compile(r"net(\.[a-zA-Z0-9_@-]+|/[a-zA-Z0-9_.@-]+)+")
 
 
@@ -44,27 +54,68 @@ def pin(path: str) -> bool:
     """
     if is_pinned(path):
         return False
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o444))
+    pin_all({"net": path})
+    return True
+
+
+def pin_all(paths: t.Mapping[str, str], *, hostname: str | None = None) -> None:
+    """Make one namespace for each of `KINDS` in ``paths`` and pin it at the path given.
+
+    They are made together, so that a network namespace's loopback interface is up and a
+    UTS namespace has ``hostname`` before anybody can find them.  Files that an interrupted
+    call left are used.  Raises MissingDependency without the privilege; nothing is left then.
+    """
 
     def make() -> None:
         try:
-            syscalls.unshare(syscalls.CLONE_NEWNET)
+            syscalls.unshare(functools.reduce(operator.or_, (KINDS[kind] for kind in paths)))
         except PermissionError as exc:
             raise MissingDependency(
-                "a network namespace cannot be made without CAP_SYS_ADMIN", hint="Run as root"
+                "a namespace cannot be made without CAP_SYS_ADMIN", hint="Run as root"
             ) from exc
-        _bring_up("lo")
+        prepare(paths, hostname)
         # Last, so that what is pinned is ready.
-        syscalls.mount("/proc/thread-self/ns/net", path, flags=syscalls.MS_BIND)
+        for kind, path in paths.items():
+            syscalls.mount(f"/proc/thread-self/ns/{kind}", path, flags=syscalls.MS_BIND)
 
-    try:
+    with _places(paths):
         _in_thread(make)
+
+
+def pin_of(pid: int, paths: t.Mapping[str, str]) -> None:
+    """Pin namespaces of a process: ``paths`` has a place for each name in /proc/<pid>/ns."""
+    with _places(paths):
+        for kind, path in paths.items():
+            syscalls.mount(f"/proc/{pid}/ns/{kind}", path, flags=syscalls.MS_BIND)
+
+
+def pin_of_fd(handle: int, path: str) -> None:
+    """Pin the namespace that a descriptor holds."""
+    with _places({"": path}):
+        syscalls.mount(f"/proc/self/fd/{handle}", path, flags=syscalls.MS_BIND)
+
+
+@contextlib.contextmanager
+def _places(paths: t.Mapping[str, str]) -> t.Iterator[None]:
+    """Make the files to pin at, and take away all of it when something fails."""
+    for path in paths.values():
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o444))
+    try:
+        yield
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(path)
+        for path in paths.values():
+            with contextlib.suppress(OSError):
+                unpin(path)
         raise
-    return True
+
+
+def prepare(kinds: t.Container[str], hostname: str | None) -> None:
+    """Bring up the loopback interface and set the host name of the calling thread's namespaces."""
+    if "net" in kinds:
+        _bring_up("lo")
+    if "uts" in kinds and hostname is not None:
+        socket.sethostname(hostname)
 
 
 def unpin(path: str) -> bool:
@@ -96,15 +147,23 @@ def run_inside(path: str, action: t.Callable[[], T]) -> T:
     Sockets that it opens stay in that namespace wherever they are used.  Raises
     NotFound when there is no namespace.
     """
-    if not is_pinned(path):
-        raise NotFound(f"'{path}' is no network namespace", hint="Make it again")
+    return run_inside_all({"net": path}, action)
+
+
+def run_inside_all(paths: t.Mapping[str, str], action: t.Callable[[], T]) -> T:
+    """Call ``action`` in a thread within all the namespaces of ``paths``, by kind (`KINDS`)."""
+    for kind, path in paths.items():
+        if not is_pinned(path):
+            what = "network namespace" if kind == "net" else f"{kind} namespace"
+            raise NotFound(f"'{path}' is no {what}", hint="Make it again")
 
     def enter() -> T:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            syscalls.setns(handle, syscalls.CLONE_NEWNET)
-        finally:
-            os.close(handle)
+        for kind, path in paths.items():
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                syscalls.setns(handle, KINDS[kind])
+            finally:
+                os.close(handle)
         return action()
 
     return _in_thread(enter)
@@ -118,17 +177,21 @@ def set_sysctls(path: str, values: t.Mapping[str, str]) -> None:
     for name in values:
         if not _SYSCTL.fullmatch(name) or ".." in name:
             raise InvalidSpec("sysctls", f"'{name}' does not belong to a network namespace")
+    run_inside(path, lambda: write_sysctls(values))
 
-    def write() -> None:
-        for name, value in values.items():
-            file = os.path.join("/proc/sys", name if "/" in name else name.replace(".", "/"))
-            try:
-                with open(file, "w", encoding="ascii") as stream:
-                    stream.write(value)
-            except OSError as exc:
-                raise InvalidSpec("sysctls", f"'{name}' cannot be set to '{value}': {exc.strerror}") from exc
 
-    run_inside(path, write)
+def write_sysctls(values: t.Mapping[str, str]) -> None:
+    """Set kernel parameters of the calling thread's namespaces; the caller has checked their names.
+
+    Raises InvalidSpec for one that does not exist or takes no such value.
+    """
+    for name, value in values.items():
+        file = os.path.join("/proc/sys", name if "/" in name else name.replace(".", "/"))
+        try:
+            with open(file, "w", encoding="utf-8") as stream:
+                stream.write(value)
+        except OSError as exc:
+            raise InvalidSpec("sysctls", f"'{name}' cannot be set to '{value}': {exc.strerror}") from exc
 
 
 def _bring_up(interface: str) -> None:

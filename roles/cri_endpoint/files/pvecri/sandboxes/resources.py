@@ -1,0 +1,71 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read the limits of a pod; pure."""
+
+from __future__ import annotations
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Resources
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.resources import (
+    DEFAULT_CPU_PERIOD_US,
+    build_resources,
+)
+from pvecri.api import cri_pb2
+
+#: Numbers of a LinuxContainerResources that do not fit a sum of two.
+_NOT_NEGATIVE = ("cpu_period", "cpu_shares", "memory_limit_in_bytes")
+_TOP = "config.linux"
+
+#: Which field of the request a limit of the core is, for errors.
+_FIELDS = {
+    "resources.cpu_shares": "cpu_shares",
+    "resources.cpu_period": "cpu_period",
+    "resources.cpu_quota": "cpu_quota",
+    "resources.cpuset_cpus": "cpuset_cpus",
+    "resources.cpuset_mems": "cpuset_mems",
+    "resources.memory": "memory_limit_in_bytes",
+    "resources.memory_swap": "memory_swap_limit_in_bytes",
+}
+
+
+def pod_resources(
+    overhead: cri_pb2.LinuxContainerResources,
+    resources: cri_pb2.LinuxContainerResources,
+    host: HostFacts,
+    top: str = _TOP,
+) -> Resources:
+    """Return what a pod may use: the containers' resources and the overhead together.
+
+    A limit counts where the containers have one; the overhead alone limits nothing.
+    Raises InvalidSpec that names a field below ``top``, and Unsupported.
+    """
+    for name, message in (("overhead", overhead), ("resources", resources)):
+        for field in _NOT_NEGATIVE:
+            if getattr(message, field) < 0:
+                raise InvalidSpec(f"{top}.{name}.{field}", "is negative")
+    period = resources.cpu_period or DEFAULT_CPU_PERIOD_US
+    quota = resources.cpu_quota
+    if quota > 0 and overhead.cpu_quota > 0:
+        quota += overhead.cpu_quota * period // (overhead.cpu_period or DEFAULT_CPU_PERIOD_US)
+    found = Resources(
+        cpu_shares=_sum(resources.cpu_shares, overhead.cpu_shares),
+        cpu_quota_us=quota if quota > 0 else None,
+        cpu_period_us=period if resources.cpu_period else None,
+        cpuset_cpus=resources.cpuset_cpus or None,
+        cpuset_mems=resources.cpuset_mems or None,
+        memory_bytes=_sum(resources.memory_limit_in_bytes, overhead.memory_limit_in_bytes),
+        hugepages=tuple((line.page_size, line.limit) for line in resources.hugepage_limits),
+        unified=tuple(sorted(resources.unified.items())),
+    )
+    try:
+        build_resources(found, host)
+    except InvalidSpec as exc:
+        field = _FIELDS.get(exc.field, exc.field.removeprefix("resources."))
+        raise InvalidSpec(f"{top}.resources.{field}", exc.problem, hint=exc.hint) from exc
+    return found
+
+
+def _sum(value: int, overhead: int) -> int | None:
+    return value + overhead if value > 0 else None
