@@ -14,7 +14,7 @@ from ansible_collections.pvecri.runtime.tests.performance.endpoint_load import R
 def lives(factor: float) -> Lives:
     made = Lives()
     for number in (1, 2, 3):
-        made.add([{name: factor * number / 1000 for name in RPCS}], wall=factor)
+        made.add([dict.fromkeys(RPCS, factor * number / 1000)], wall=factor)
     return made
 
 
