@@ -162,10 +162,8 @@ class Maker:
                 {**self.shell, "Entrypoint": ["/nnp"], "Cmd": None},
             ),
             *(
-                self.shell_image(
-                    f"{CRI_TOOLS}/test-image-{mark}:latest", mark=f"test-image-{mark}", docker=mark == "2"
-                )
-                for mark in (f"test-image-{name}" for name in ("1", "2", "3", "latest", "digest"))
+                self.shell_image(f"{CRI_TOOLS}/{name}:latest", mark=name, docker=name.endswith("-2"))
+                for name in (f"test-image-{mark}" for mark in ("1", "2", "3", "latest", "digest"))
             ),
             self.shell_image(*(f"{CRI_TOOLS}/test-image-tags:{tag}" for tag in "123"), mark="same-image"),
             *(self.shell_image(f"{CRI_TOOLS}/test-image-tag:{tag}", mark=tag) for tag in ("test", "all")),

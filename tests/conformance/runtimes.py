@@ -54,9 +54,7 @@ state = "{top}/containerd/state"
 class Runtime:
     """One runtime that serves the CRI on a socket; a context manager that waits until it answers."""
 
-    def __init__(
-        self, place: Place, crictl: str, argv: list[str], socket: pathlib.Path, log: pathlib.Path
-    ) -> None:
+    def __init__(self, crictl: str, argv: list[str], socket: pathlib.Path, log: pathlib.Path) -> None:
         self.socket = socket
         self.log = log
         self._crictl = crictl
