@@ -28,8 +28,10 @@ from pvecri.config.policy import configured_policy
 from pvecri.daemon import logs, notify
 from pvecri.daemon.assembly import build_context
 from pvecri.daemon.context import Context
+from pvecri.daemon.exits import Exits
 from pvecri.daemon.lock import directories_locked
-from pvecri.daemon.operations import Operations
+from pvecri.daemon.monitor import Monitor
+from pvecri.daemon.operations import Operations, Pool
 from pvecri.daemon.reaper import Reaper
 from pvecri.daemon.services import build_services, handlers
 from pvecri.daemon.socket import ListenSocket
@@ -64,7 +66,7 @@ def run(loaded: Loaded, *, log_level: str | None = None) -> int:
         with contextlib.closing(context.registry):
             factory = uvloop.new_event_loop if uvloop else None
             with asyncio.Runner(loop_factory=factory) as runner:
-                left = runner.run(Daemon(loaded, context, log_level).serve())
+                left = runner.run(Daemon(loaded, context, reaper, log_level).serve())
         reaper.stop()
         if left:
             # Threads that hang would hold the process; what they leave half done, recovery finds.
@@ -78,7 +80,9 @@ def run(loaded: Loaded, *, log_level: str | None = None) -> int:
 class Daemon:
     """The parts of the daemon that live in the event loop."""
 
-    def __init__(self, loaded: Loaded, context: Context, log_level: str | None = None) -> None:
+    def __init__(
+        self, loaded: Loaded, context: Context, reaper: Reaper, log_level: str | None = None
+    ) -> None:
         self._loaded = loaded
         self._context = context
         self._log = context.log
@@ -86,8 +90,14 @@ class Daemon:
         self._gate = Gate()
         self._operations = Operations(context.registry.held)
         self._services = build_services(context)
+        exits = Exits(context.registry, context.crun, reaped=reaper.exit_code)
+        self._monitor = Monitor(context.registry, context.crun, exits, self._in_house)
         self._stop = asyncio.Event()
         self._server: Server | None = None
+
+    async def _in_house(self, action: t.Callable[[], t.Any]) -> t.Any:
+        """Call a function in one of the threads that are kept for the daemon's own work."""
+        return await self._operations.call(action, pool=Pool.HOUSE)
 
     @property
     def _config(self) -> Config:
@@ -113,6 +123,7 @@ class Daemon:
         socket.publish()
         watchdog = loop.create_task(notify.keep_watchdog())
         try:
+            self._monitor.start()
             self._gate.open()
             # What is here now stays: the collector need not look at it again.
             gc.collect()
@@ -147,6 +158,7 @@ class Daemon:
         if self._server is not None:
             await self._server.stop(bound)
         left = await self._operations.drain(max(0.0, deadline - time.monotonic()))
+        self._monitor.stop()
         self._operations.close()
         return left
 
