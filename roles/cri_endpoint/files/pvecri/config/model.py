@@ -112,7 +112,7 @@ class NetworkConfig:
     conf_template: str = option(
         "",
         "Template of a CNI configuration, written to conf_dir when the node gets its pod CIDR: "
-        "{pod_cidr} and {pod_cidr_6} are replaced.",
+        "{pod_cidr} stands for its IPv4 range, {pod_cidr_6} for its IPv6 range.",
         optional_path,
     )
 

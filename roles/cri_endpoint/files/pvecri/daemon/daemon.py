@@ -38,11 +38,6 @@ from pvecri.daemon.socket import ListenSocket
 from pvecri.rpc.gate import Gate
 from pvecri.rpc.server import Server
 
-try:
-    import uvloop
-except ImportError:  # pragma: no cover - a host without it is slower, no more
-    uvloop = None  # type: ignore[assignment]
-
 #: Sections and keys that a reload takes over; the rest wants a restart.
 _RELOADED: t.Final = frozenset(
     {
@@ -63,10 +58,11 @@ def run(loaded: Loaded, *, log_level: str | None = None) -> int:
         signal.signal(signal.SIGCHLD, lambda *_: reaper.wake())
         reaper.start()
         context = build_context(loaded, log)
-        with contextlib.closing(context.registry):
-            factory = uvloop.new_event_loop if uvloop else None
-            with asyncio.Runner(loop_factory=factory) as runner:
-                left = runner.run(Daemon(loaded, context, reaper, log_level).serve())
+        with (
+            contextlib.closing(context.registry),
+            asyncio.Runner(loop_factory=_loop_factory()) as runner,
+        ):
+            left = runner.run(Daemon(loaded, context, reaper, log_level).serve())
         reaper.stop()
         if left:
             # Threads that hang would hold the process; what they leave half done, recovery finds.
@@ -75,6 +71,15 @@ def run(loaded: Loaded, *, log_level: str | None = None) -> int:
             os._exit(0)
     log.info("stopped")
     return 0
+
+
+def _loop_factory() -> t.Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes event loops; None is asyncio's own, which is slower, no more."""
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        return None
+    return t.cast("t.Callable[[], asyncio.AbstractEventLoop]", uvloop.new_event_loop)
 
 
 class Daemon:

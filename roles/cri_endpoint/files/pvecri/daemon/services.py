@@ -13,7 +13,9 @@ from pvecri.images.service import ImageService
 from pvecri.rpc.gate import Gate
 from pvecri.rpc.images import ImageRpc
 from pvecri.rpc.runtime import RuntimeRpc
+from pvecri.rpc.sandboxes import SandboxRpc
 from pvecri.rpc.server import Handler
+from pvecri.sandboxes.service import SandboxService
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,7 @@ class Services:
     """What the daemon does, in plain synchronous classes."""
 
     images: ImageService
+    sandboxes: SandboxService
 
     def close(self) -> None:
         """End what services do of their own accord."""
@@ -29,12 +32,19 @@ class Services:
 
 def build_services(context: Context) -> Services:
     """Return the services of a context."""
-    return Services(images=ImageService(context))
+    images = ImageService(context)
+    sandboxes = SandboxService(context, end_container=_no_containers, remove_container=_no_containers)
+    return Services(images=images, sandboxes=sandboxes)
+
+
+def _no_containers(identity: str) -> None:
+    raise NotImplementedError(f"container {identity}: this version makes no containers")
 
 
 def handlers(context: Context, services: Services, operations: Operations, gate: Gate) -> dict[str, Handler]:
     """Return the handler of every method that this version has."""
     return {
-        **RuntimeRpc(context, operations, gate).handlers(),
+        **RuntimeRpc(context, operations, gate, services.sandboxes).handlers(),
         **ImageRpc(services.images, operations).handlers(),
+        **SandboxRpc(services.sandboxes, operations, context.registry).handlers(),
     }

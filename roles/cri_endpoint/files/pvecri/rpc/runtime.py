@@ -24,7 +24,10 @@ from pvecri.status.features import (
     read_max_user_namespaces,
 )
 from pvecri.status.network import NetworkStatus
-from pvecri.status.pod_cidr import write_network
+from pvecri.status.pod_cidr import parse_ranges, write_network
+
+if t.TYPE_CHECKING:
+    from pvecri.sandboxes.service import SandboxService
 
 #: The kubelet's own runtime API, which never grew past this; every runtime answers the same.
 KUBELET_API_VERSION = "0.1.0"
@@ -33,10 +36,13 @@ KUBELET_API_VERSION = "0.1.0"
 class RuntimeRpc:
     """Handlers of the runtime's own methods."""
 
-    def __init__(self, context: Context, operations: Operations, gate: Gate) -> None:
+    def __init__(
+        self, context: Context, operations: Operations, gate: Gate, sandboxes: SandboxService
+    ) -> None:
         self._context = context
         self._operations = operations
         self._gate = gate
+        self._sandboxes = sandboxes
         network = context.config.network
         self._network = NetworkStatus(network.conf_dir, network.plugin_dirs)
         self._version = pb.VersionResponse(
@@ -76,17 +82,22 @@ class RuntimeRpc:
         return self._config
 
     async def update_runtime_config(self, request: pb.UpdateRuntimeConfigRequest) -> bytes:
-        """Take the node's pod CIDR: it fills in the template of the CNI configuration, if there is one."""
+        """Take the node's pod CIDR: plugins are told, and it fills in a template of CNI's configuration."""
         cidr = request.runtime_config.network_config.pod_cidr
-        network = self._context.config.network
         if cidr:
             path = await self._operations.run(
-                ("UpdateRuntimeConfig", cidr),
-                lambda: write_network(cidr, network.conf_template, network.conf_dir),
-                pool=Pool.HOUSE,
+                ("UpdateRuntimeConfig", cidr), lambda: self._take_pod_cidr(cidr), pool=Pool.HOUSE
             )
             self._context.log.info("pod CIDR", extra={"cidr": cidr, "written": path or ""})
         return b""
+
+    def _take_pod_cidr(self, cidr: str) -> str | None:
+        """Keep the ranges for new pods and return the path of the configuration that was written."""
+        network = self._context.config.network
+        ranges = parse_ranges(cidr)
+        path = write_network(ranges, network.conf_template, network.conf_dir)
+        self._sandboxes.pod_cidrs = tuple(ranges.values())
+        return path
 
     def _status(self, *, verbose: bool) -> bytes:
         answer = pb.StatusResponse(
