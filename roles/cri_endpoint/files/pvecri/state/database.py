@@ -160,6 +160,17 @@ class Database:
                 (row.id, row.record, row.config, time.time_ns()),
             )
 
+    def note(self, key: str) -> t.Any:
+        """Return a value that `set_note` left, or None."""
+        with self._lock, _translated(self.path):
+            found = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return found[0] if found else None
+
+    def set_note(self, key: str, value: str) -> None:
+        """Keep a value that belongs to no object."""
+        with self._lock, _translated(self.path):
+            self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
     def version(self) -> int:
         """Return the version of the tables in the file."""
         with self._lock:
@@ -196,7 +207,7 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
     problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if problem != "ok":
         raise DatabaseDamagedError(str(problem))
-    connection.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL)")
+    connection.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value NOT NULL)")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA:
         found = connection.execute("SELECT value FROM meta WHERE key = 'readable_by'").fetchone()

@@ -82,6 +82,16 @@ class Registry:
         """Where a damaged database was moved to when this one was opened."""
         return self._database.was_set_aside
 
+    @property
+    def boot_id(self) -> str:
+        """The boot of the host in which these records were last looked through; empty: never."""
+        return str(self._database.note("boot_id") or "")
+
+    @boot_id.setter
+    def boot_id(self, value: str) -> None:
+        with self._lock:
+            self._written(lambda: self._database.set_note("boot_id", value))
+
     def listen(self, listener: Listener) -> None:
         """Have every change told to ``listener``, in order, in the thread that made it; it must be quick."""
         with self._lock:

@@ -1,0 +1,286 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Find out after a start what became of everything, and finish what was cut short.
+
+`Recovery.survey` reads: records, crun's state, exit files, pinned namespaces, CNI's
+cache.  It starts no process, takes a fraction of a second for a hundred pods, and
+requests are let in when it is done.  What has to be undone or finished (`Mend`) comes
+after, each under its object's lock, so that a client that asks for the same object
+waits for that one only.
+
+- Containers that run go on; those that ended meanwhile get their exit code.
+- An object that was still in the making is removed: its client never got an answer.
+- A sandbox that lost its namespaces is stopped: that frees its addresses by CNI's cache.
+- After a restart of the host all sandboxes are stopped and all containers have ended.
+- What has no record is adopted, cleared away or kept (`orphans`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import time
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout, sockets
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, NotFound
+from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
+from pvecri.daemon import verdicts
+from pvecri.daemon.context import Context
+from pvecri.daemon.crowd import each
+from pvecri.daemon.exits import Exits
+from pvecri.daemon.operations import Operations, Pool
+from pvecri.daemon.orphans import OrphanSearch, started_at_ns
+from pvecri.daemon.verdicts import Act, SandboxFacts
+from pvecri.state import spare
+from pvecri.state.records import ContainerRecord, Phase, SandboxRecord
+
+_log = logging.getLogger(__name__)
+
+#: How long one object may keep recovery; it is UNKNOWN then, and the others go on.
+OBJECT_LIMIT_S: t.Final = 5.0
+
+#: Pauses between attempts to mend something.
+_RETRY_S: t.Final = (1.0, 10.0, 60.0)
+
+
+class Sandboxes(t.Protocol):
+    """What recovery asks of the sandbox service."""
+
+    def stop(self, sandbox_id: str) -> None:
+        """Stop a sandbox, whatever is left of it."""
+
+    def remove(self, sandbox_id: str) -> None:
+        """Remove a sandbox, whatever is left of it."""
+
+
+class Containers(t.Protocol):
+    """What recovery asks of the container service."""
+
+    def remove(self, container_id: str) -> None:
+        """Remove a container, whatever is left of it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mend:
+    """Something to finish or to undo."""
+
+    object_id: str
+    what: str
+    act: t.Callable[[], object]
+
+
+class Recovery:
+    """Looks through everything once, before the first request."""
+
+    def __init__(
+        self,
+        context: Context,
+        sandboxes: Sandboxes,
+        containers: Containers,
+        exits: Exits,
+        *,
+        limit_s: float = OBJECT_LIMIT_S,
+    ) -> None:
+        self._context = context
+        self._registry = context.registry
+        self._sandboxes = sandboxes
+        self._containers = containers
+        self._exits = exits
+        self._limit_s = limit_s
+        self._mends: list[Mend] = []
+        self._is_same_boot = True
+
+    # ---- reading ------------------------------------------------------------------------------------------
+
+    def survey(self) -> list[Mend]:
+        """Bring the registry in line with the host and return what is to be mended; starts no process."""
+        begun = time.monotonic()
+        boot = procfs.boot_id()
+        self._is_same_boot = self._registry.boot_id in {"", boot}
+        orphans = OrphanSearch(self._context).run()
+        self._mends = [Mend(name, what, act) for what, name, act in orphans.cleared]
+        attached = {attachment.container_id for attachment in self._context.cni.attachments()}
+        self._each(self._registry.sandboxes(), lambda record: self._sandbox(record, record.id in attached))
+        self._each(self._registry.containers(), self._container)
+        self._mends.append(Mend("bundles", "bundles in the making", self._context.bundles.sweep))
+        self._mends.append(Mend("commands", "commands of the last daemon", self._end_commands))
+        # Last: a survey that is cut short begins anew.
+        self._registry.boot_id = boot
+        _log.info(
+            "recovered",
+            extra={
+                "sandboxes": len(self._registry.sandboxes()),
+                "containers": len(self._registry.containers()),
+                "adopted": len(orphans.adopted),
+                "to_mend": len(self._mends) - 2,
+                "kept": len(orphans.kept),
+                "after_reboot": not self._is_same_boot,
+                "seconds": round(time.monotonic() - begun, 3),
+            },
+        )
+        return self._mends
+
+    def _each(self, records: list[R], act: t.Callable[[R], None]) -> None:
+        for record, problem in each(records, act, limit_s=self._limit_s):
+            _log.error("%s cannot be looked at and is UNKNOWN: %s", record.id, problem)
+            changes = verdicts.undecided(record, f"it could not be looked at: {problem}")
+            with contextlib.suppress(CoreError, OSError):
+                self._update(record, changes)
+
+    def _update(self, record: SandboxRecord | ContainerRecord, changes: dict[str, t.Any]) -> None:
+        if not changes:
+            return
+        if isinstance(record, SandboxRecord):
+            self._registry.update_sandbox(record.id, **changes)
+        else:
+            self._registry.update_container(record.id, **changes)
+
+    # ---- sandboxes ----------------------------------------------------------------------------------------
+
+    def _sandbox(self, record: SandboxRecord, is_attached: bool) -> None:
+        if _is_damaged(record):
+            record = self._restored_sandbox(record)
+        verdict = verdicts.judge_sandbox(record, self._sandbox_facts(record, is_attached))
+        self._update(record, verdict.changes)
+        if verdict.act is Act.UNDO:
+            self._mend(record.id, "sandbox in the making", lambda: self._sandboxes.remove(record.id))
+        elif verdict.act is Act.STOP:
+            self._mend(record.id, "sandbox to stop", lambda: self._sandboxes.stop(record.id))
+
+    def _sandbox_facts(self, record: SandboxRecord, is_attached: bool) -> SandboxFacts:
+        paths = {
+            kind: path
+            for kind, path in (
+                ("network", record.netns),
+                ("IPC", record.ipcns),
+                ("UTS", record.utsns),
+                ("user", record.userns),
+            )
+            if path
+        }
+        lost = tuple(kind for kind, path in paths.items() if not netns.is_pinned(path))
+        pause_lives = None
+        if record.has_pause and record.phase is not Phase.STOPPED:
+            state = self._context.crun.state(record.id)
+            pause_lives = state is not None and state.is_alive
+        return SandboxFacts(
+            is_same_boot=self._is_same_boot,
+            lost=lost,
+            pause_lives=pause_lives,
+            is_attached=is_attached,
+            is_pinned=len(lost) < len(paths),
+        )
+
+    def _restored_sandbox(self, record: SandboxRecord) -> SandboxRecord:
+        """Return a record that the database could not give, from its copy where there is one."""
+        copy = spare.load_sandbox(self._context.paths, record.id)
+        if copy is None:
+            return record
+        _log.warning("the record of sandbox %s was restored from its copy", record.id)
+        return self._registry.update_sandbox(record.id, **_fields(copy), phase=Phase.READY)
+
+    # ---- containers ---------------------------------------------------------------------------------------
+
+    def _container(self, record: ContainerRecord) -> None:
+        state = self._context.crun.state(record.id)
+        started = 0 if state is None else started_at_ns(Layout(self._context.paths, record.id), state)
+        if _is_damaged(record):
+            bundle = self._context.bundles.load(record.id)
+            copy = spare.load_container(bundle.record) if bundle and bundle.record else None
+            if copy is None or state is None:
+                return
+            _log.warning("the record of container %s was restored from its bundle", record.id)
+            whole = verdicts.adopted_container(copy, state, started, time.time_ns())
+            record = self._registry.update_container(record.id, **_fields(whole), phase=whole.phase)
+        verdict = verdicts.judge_container(record, state, started)
+        self._update(record, verdict.changes)
+        if verdict.act is Act.UNDO:
+            self._mend(record.id, "container in the making", lambda: self._containers.remove(record.id))
+        elif verdict.act is Act.SETTLE:
+            is_quick = state is None or (not state.is_alive and state.conmon_pid is None)
+            if is_quick or (state is not None and state.exit_code is not None):
+                self._exits.settle(record.id)
+            else:
+                self._mend(record.id, "container to end", lambda: self._end_container(record.id))
+
+    def _end_container(self, container_id: str) -> None:
+        record = self._exits.settle(container_id)
+        state = self._context.crun.state(container_id)
+        if record is not None and record.phase is Phase.EXITED and state is not None and state.is_alive:
+            self._context.crun.stop(container_id, signal.SIGKILL)
+
+    # ---- mending ------------------------------------------------------------------------------------------
+
+    def _mend(self, object_id: str, what: str, act: t.Callable[[], object]) -> None:
+        self._mends.append(Mend(object_id, what, act))
+
+    def _end_commands(self) -> None:
+        """Kill commands in containers whose client went with the last daemon."""
+        directory = sockets(self._context.paths)
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.listdir(directory):
+                if entry.endswith(".pid"):
+                    _end_command(os.path.join(directory, entry))
+
+    async def mend(self, operations: Operations, mends: t.Iterable[Mend]) -> None:
+        """Finish and undo what the survey found, each under its object's lock, all at once."""
+        await asyncio.gather(*(self._mend_one(operations, mend) for mend in mends))
+
+    async def _mend_one(self, operations: Operations, mend: Mend) -> None:
+        for pause in (*_RETRY_S, None):
+            try:
+                await operations.run(
+                    ("mend", mend.object_id, mend.what), mend.act, lock=mend.object_id, pool=Pool.HOUSE
+                )
+            except NotFound:
+                # A client has removed it meanwhile.
+                return
+            except (CoreError, OSError) as exc:
+                _log.warning("%s %s cannot be mended: %s", mend.what, mend.object_id, exc)
+            else:
+                return
+            if pause is not None:
+                await asyncio.sleep(pause)
+        _log.error("%s %s stays as it is until the next start", mend.what, mend.object_id)
+
+
+R = t.TypeVar("R", SandboxRecord, ContainerRecord)
+
+
+def _is_damaged(record: SandboxRecord | ContainerRecord) -> bool:
+    return record.phase is Phase.UNKNOWN and verdicts.PHASE_BEFORE not in record.extra
+
+
+def _fields(record: SandboxRecord | ContainerRecord) -> dict[str, t.Any]:
+    return {
+        field.name: getattr(record, field.name)
+        for field in dataclasses.fields(record)
+        if field.name not in {"id", "name", "phase"}
+    }
+
+
+def _end_command(pid_file: str) -> None:
+    """Kill the process of a pid file that the last daemon left, unless the id is another's by now."""
+    with contextlib.suppress(OSError, ValueError):
+        with open(pid_file, "rb") as stream:
+            pid, written = int(stream.read()), os.fstat(stream.fileno()).st_mtime
+        stat = procfs.read_stat(pid)
+        if stat is not None and stat.is_alive and _start_s(stat) <= written:
+            family = [stat, *procfs.descendants(pid)]
+            for member in family:
+                procfs.send_signal(member.pid, member.start_time, signal.SIGKILL)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(pid_file)
+
+
+def _start_s(stat: procfs.ProcessStat) -> float:
+    """Return when a process began, in seconds of the epoch."""
+    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return boot + stat.start_time / os.sysconf("SC_CLK_TCK")
