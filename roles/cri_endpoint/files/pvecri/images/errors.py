@@ -60,10 +60,11 @@ _UNAVAILABLE = (
     "TLS handshake timeout",
     "network is unreachable",
     "no route to host",
-    "500 Internal Server Error",
-    "502 Bad Gateway",
-    "503 Service Unavailable",
-    "504 Gateway Timeout",
+    # 500, 502, 503 and 504, which are not said in one way.
+    "Internal Server Error",
+    "Bad Gateway",
+    "Service Unavailable",
+    "Gateway Timeout",
 )
 _REJECTED = ("Source image rejected",)
 
