@@ -48,7 +48,7 @@ run_go() {
     (
         cd "$GO_MODULE" || exit
         export GOPATH="$CACHE/go/path" GOMODCACHE="$CACHE/go/modules" GOCACHE="$CACHE/go/build"
-        export GOENV=off GOFLAGS='' GOWORK=off GOTOOLCHAIN=local CGO_ENABLED=0 HOME="${HOME:-$CACHE/home}"
+        export GOENV=off GOFLAGS='' GOWORK=off GOTOOLCHAIN=local CGO_ENABLED=0
         "$GO" "$@"
     )
 }
