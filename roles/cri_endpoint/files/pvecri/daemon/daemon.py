@@ -30,9 +30,10 @@ from pvecri.daemon.assembly import build_context
 from pvecri.daemon.context import Context
 from pvecri.daemon.exits import Exits
 from pvecri.daemon.lock import directories_locked
-from pvecri.daemon.monitor import Monitor
+from pvecri.daemon.monitor import Monitor, allow_many_files
 from pvecri.daemon.operations import Operations, Pool
 from pvecri.daemon.reaper import Reaper
+from pvecri.daemon.recovery import Recovery
 from pvecri.daemon.services import build_services, handlers
 from pvecri.daemon.socket import ListenSocket
 from pvecri.rpc.gate import Gate
@@ -54,6 +55,7 @@ def run(loaded: Loaded, *, log_level: str | None = None) -> int:
     """Serve until a signal says stop; return the exit code."""
     log = logs.set_up(loaded.config.log, level=log_level)
     with directories_locked(loaded.config.paths.state_dir, loaded.config.paths.run_dir):
+        allow_many_files()
         reaper = Reaper()
         signal.signal(signal.SIGCHLD, lambda *_: reaper.wake())
         reaper.start()
@@ -97,6 +99,7 @@ class Daemon:
         self._services = build_services(context)
         exits = Exits(context.registry, context.crun, reaped=reaper.exit_code)
         self._monitor = Monitor(context.registry, context.crun, exits, self._in_house)
+        self._recovery = Recovery(context, self._services.sandboxes, self._services.containers, exits)
         self._stop = asyncio.Event()
         self._server: Server | None = None
 
@@ -126,10 +129,12 @@ class Daemon:
         )
         await self._server.start(socket.temporary)
         socket.publish()
-        watchdog = loop.create_task(notify.keep_watchdog())
+        tasks = [loop.create_task(notify.keep_watchdog())]
         try:
+            mends = await self._in_house(self._recovery.survey)
             self._monitor.start()
             self._gate.open()
+            tasks.append(loop.create_task(self._recovery.mend(self._operations, mends)))
             # What is here now stays: the collector need not look at it again.
             gc.collect()
             gc.freeze()
@@ -146,7 +151,8 @@ class Daemon:
             notify.notify("READY=1", "STATUS=serving")
             await self._stop.wait()
         finally:
-            watchdog.cancel()
+            for task in tasks:
+                task.cancel()
             left = await self._end(socket)
         return left
 

@@ -24,6 +24,7 @@ class Services:
 
     images: ImageService
     sandboxes: SandboxService
+    containers: NoContainers
 
     def close(self) -> None:
         """End what services do of their own accord."""
@@ -33,12 +34,17 @@ class Services:
 def build_services(context: Context) -> Services:
     """Return the services of a context."""
     images = ImageService(context)
-    sandboxes = SandboxService(context, end_container=_no_containers, remove_container=_no_containers)
-    return Services(images=images, sandboxes=sandboxes)
+    containers = NoContainers()
+    sandboxes = SandboxService(context, end_container=containers.remove, remove_container=containers.remove)
+    return Services(images=images, sandboxes=sandboxes, containers=containers)
 
 
-def _no_containers(identity: str) -> None:
-    raise NotImplementedError(f"container {identity}: this version makes no containers")
+class NoContainers:
+    """Stand for the containers that this version does not make."""
+
+    def remove(self, container_id: str) -> None:
+        """Refuse."""
+        raise NotImplementedError(f"container {container_id}: this version makes no containers")
 
 
 def handlers(context: Context, services: Services, operations: Operations, gate: Gate) -> dict[str, Handler]:
