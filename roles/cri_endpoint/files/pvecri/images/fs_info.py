@@ -84,10 +84,6 @@ class FsUsage:
             self._counted.wait(_FIRST_WAIT_S)
         return self._message().SerializeToString()
 
-    def is_counted(self) -> bool:
-        """Say whether there are figures, so that `encoded` waits for nothing."""
-        return self._counted.is_set()
-
     def refresh(self) -> None:
         """Begin to count what has changed, if anything has and nobody is counting."""
         if time.monotonic() < self._next_at and self._stamp == self.store.stamp():
@@ -109,6 +105,7 @@ class FsUsage:
         self._stamp = stamp
         end = time.monotonic()
         self._next_at = end + max(_INTERVAL_S, _SHARE * (end - begin))
+        self._counted.set()
 
     def _work(self) -> None:
         try:
@@ -116,10 +113,10 @@ class FsUsage:
         except (CoreError, OSError) as exc:
             self.log.warning("disk usage not counted", extra={"error": str(exc)})
             self._next_at = time.monotonic() + _INTERVAL_S
+            self._counted.set()
         finally:
             with self._guard:
                 self._is_counting = False
-            self._counted.set()
 
     # ---- counting -----------------------------------------------------------------------------------------
 
