@@ -6,12 +6,19 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
+import time
 import typing as t
 
+import pvecri
+from ansible_collections.pvecri.runtime.plugins.module_utils.command import SubprocessRunner
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
-from pvecri.config.load import load
+from pvecri.config.load import ConfigError, load
 from pvecri.config.model import CONFIG_FILE
+
+_LEVELS = ("debug", "info", "warning", "error")
 
 
 def main(argv: t.Sequence[str] | None = None) -> int:
@@ -19,24 +26,106 @@ def main(argv: t.Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         return int(options.run(options))
+    except ConfigError as exc:
+        print("\n".join(exc.problems), file=sys.stderr)
     except CoreError as exc:
         print(f"error: {exc}", file=sys.stderr)
-        return 1
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="pvecri", description="The container runtime endpoint of this node."
+        prog="pvecri",
+        description="The container runtime endpoint of this node, for kubelet and crictl.",
     )
+    parser.add_argument("--version", action="version", version=f"pvecri {pvecri.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    serve = commands.add_parser("serve", help="run the endpoint in the foreground")
-    serve.add_argument("--config", metavar="FILE", help=f"configuration (default: {CONFIG_FILE})")
-    serve.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
-    serve.set_defaults(run=_serve)
+
+    serve = _command(commands, "serve", _serve, "run the endpoint in the foreground, until SIGTERM or Ctrl-C")
+    serve.add_argument("--log-level", choices=_LEVELS, help="instead of the configuration's log.level")
+
+    config = commands.add_parser("config", help="look at the configuration")
+    looks = config.add_subparsers(required=True, metavar="COMMAND")
+    _command(
+        looks, "check", _check, "tell what is wrong with the configuration, and what it misses on this host"
+    )
+    shown = _command(looks, "show", _show, "print the effective configuration and where each value is from")
+    shown.add_argument("--docs", action="store_true", help="explain each key")
+
+    told = _command(
+        commands, "version", _version, "print the versions of the endpoint and of what it works with"
+    )
+    told.add_argument("--json", action="store_true", help="as JSON")
+
+    bundle = _command(
+        commands,
+        "support-bundle",
+        _support_bundle,
+        "write what somebody who helps wants to see: configuration, records, states, log; without secrets",
+    )
+    bundle.add_argument(
+        "--output", metavar="FILE", help="file to write (default: pvecri-support-TIME.tar.gz here)"
+    )
     return parser
 
 
+def _command(commands: t.Any, name: str, run: t.Callable[[argparse.Namespace], int], text: str) -> t.Any:
+    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    command.add_argument(
+        "--config", metavar="FILE", help=f"configuration (default: {CONFIG_FILE}, if it exists)"
+    )
+    command.set_defaults(run=run)
+    return command
+
+
+# What a command needs is imported by it: gRPC alone takes a quarter of a second.
+
+
 def _serve(options: argparse.Namespace) -> int:
-    from pvecri.daemon.daemon import run  # noqa: PLC0415 - the other commands need no gRPC
+    from pvecri.daemon.daemon import run  # noqa: PLC0415
 
     return run(load(options.config), log_level=options.log_level)
+
+
+def _check(options: argparse.Namespace) -> int:
+    from pvecri.config.host_checks import host_problems  # noqa: PLC0415
+
+    loaded = load(options.config)
+    problems = host_problems(loaded)
+    if problems:
+        raise ConfigError(problems)
+    print(f"{loaded.path or 'the default configuration'}: nothing is wrong with it")
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from pvecri.config.show import show  # noqa: PLC0415
+
+    print(show(load(options.config), with_docs=options.docs), end="")
+    return 0
+
+
+def _version(options: argparse.Namespace) -> int:
+    from pvecri.support.versions import versions  # noqa: PLC0415
+
+    found = versions(load(options.config).config, SubprocessRunner())
+    if options.json:
+        print(json.dumps(found, indent=1))
+    else:
+        print("\n".join(f"{name:<9} {version}" for name, version in found.items()))
+    return 0
+
+
+def _support_bundle(options: argparse.Namespace) -> int:
+    from pvecri.support.archive import write_bundle  # noqa: PLC0415
+
+    path = options.output or time.strftime("pvecri-support-%Y%m%d-%H%M%S.tar.gz")
+    try:
+        missing = write_bundle(path, load(options.config), SubprocessRunner())
+    except OSError as exc:
+        print(f"error: {path} cannot be written: {exc.strerror}", file=sys.stderr)
+        return 1
+    for text in missing:
+        print(f"left out: {text}", file=sys.stderr)
+    print(os.path.abspath(path))
+    return 0

@@ -1,0 +1,54 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Compare a configuration with the host: what it names has to be there."""
+
+from __future__ import annotations
+
+import grp
+import os
+import typing as t
+
+from pvecri.config.load import ConfigError, Loaded
+from pvecri.config.policy import configured_policy
+
+
+def host_problems(loaded: Loaded) -> list[str]:
+    """Return what keeps the endpoint from working with this configuration here."""
+    problems = [f"{loaded.place(*key)}: {'.'.join(key)}: {text}" for key, text in _problems(loaded)]
+    try:
+        configured_policy(loaded)
+    except ConfigError as exc:
+        problems += exc.problems
+    return problems
+
+
+def _problems(loaded: Loaded) -> t.Iterator[tuple[tuple[str, str], str]]:
+    config = loaded.config
+    for key in ("crun", "conmon"):
+        path = getattr(config.runtime, key)
+        if not os.access(path, os.X_OK):
+            yield ("runtime", key), f"there is no program '{path}'"
+    group = config.server.socket_group
+    if not group.isdigit() and not _is_group(group):
+        yield ("server", "socket_group"), f"there is no group '{group}'"
+    for section, key in (
+        ("network", "conf_template"),
+        ("images", "registries_conf"),
+        ("images", "policy_file"),
+        ("images", "authfile"),
+    ):
+        path = getattr(getattr(config, section), key)
+        if path and not os.access(path, os.R_OK):
+            yield (section, key), f"the file '{path}' cannot be read"
+    for path in config.images.additional_stores:
+        if not os.path.isdir(path):
+            yield ("images", "additional_stores"), f"there is no directory '{path}'"
+
+
+def _is_group(name: str) -> bool:
+    try:
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
