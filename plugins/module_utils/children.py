@@ -12,6 +12,7 @@ here, under a lock, and is known as ours until its status has been taken.
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import threading
 import typing as t
@@ -41,10 +42,27 @@ class Child(subprocess.Popen[bytes]):
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end of the child and return its exit code."""
         try:
+            if timeout is not None and self.returncode is None:
+                # subprocess would look, sleep and look again, for longer each time.
+                _await_end(self.pid, timeout)
             return super().wait(timeout)
         finally:
             if self.returncode is not None:
                 _forget(self.pid)
+
+
+def _await_end(pid: int, timeout_s: float) -> None:
+    """Return when a child of ours has ended, or after ``timeout_s`` seconds."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        poller = select.poll()
+        poller.register(handle, select.POLLIN)
+        poller.poll(max(0.0, timeout_s) * 1000)
+    finally:
+        os.close(handle)
 
 
 def fork() -> int:
