@@ -40,7 +40,9 @@ def effective_capabilities(security: Security, host: HostFacts, warnings: list[s
     What the host itself does not have is left out, with a warning if it was named.
     """
     if security.capabilities_exact is not None:
-        return _granted(_normalised(security.capabilities_exact, "security.capabilities_exact"), host, warnings)
+        return _granted(
+            _normalised(security.capabilities_exact, "security.capabilities_exact"), host, warnings
+        )
     added = _normalised(security.capabilities_add, "security.capabilities_add")
     dropped = _normalised(security.capabilities_drop, "security.capabilities_drop")
     for name in sorted(added & dropped):

@@ -1,0 +1,111 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Check texts, paths, ids and enumerations of a request; pure.
+
+proto3 hands on numbers that no enumeration has, and any text in any field.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import IdMap
+from pvecri.api import cri_pb2
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_PATH_MAX: t.Final = 4096
+_KEY_MAX: t.Final = 317
+_MAP_TOTAL: t.Final = 256 * 1024
+
+#: (uid_t)-1 is no id.
+ID_MAX: t.Final = (1 << 32) - 2
+
+#: What one argument or variable may be long (MAX_ARG_STRLEN, execve(2)), with its closing NUL.
+ARGUMENT_MAX: t.Final = 128 * 1024
+
+
+class Enum(t.Protocol):
+    """An enumeration as protobuf's generated code has it."""
+
+    def values(self) -> t.Iterable[t.Any]:
+        """Return the numbers."""
+
+    def Name(self, number: t.Any) -> str:
+        """Return the name of a number."""
+
+    def keys(self) -> t.Iterable[str]:
+        """Return the names."""
+
+
+def check_enum(value: int, kind: Enum, field: str) -> None:
+    """Raise InvalidSpec for a number that the enumeration does not have."""
+    if value not in kind.values():
+        raise InvalidSpec(field, f"{value} is none of {', '.join(kind.keys())}")
+
+
+def check_text(text: str, field: str, *, most: int = ARGUMENT_MAX) -> None:
+    """Raise InvalidSpec for a NUL, or for more bytes than a program can be given."""
+    if "\0" in text:
+        raise InvalidSpec(field, "holds a NUL character")
+    if len(text.encode()) >= most:
+        raise InvalidSpec(field, f"is longer than {most - 1} bytes")
+
+
+def check_plain(text: str, field: str, *, most: int = _PATH_MAX) -> None:
+    """Raise InvalidSpec for a text with control characters, or one that is too long."""
+    if _CONTROL.search(text):
+        raise InvalidSpec(field, "holds control characters")
+    if len(text.encode()) >= most:
+        raise InvalidSpec(field, f"is longer than {most - 1} bytes")
+
+
+def clean_path(path: str, field: str, *, allow_up: bool = True) -> str:
+    """Return an absolute path in its shortest form, ".." resolved by its words; raises InvalidSpec."""
+    if not path:
+        raise InvalidSpec(field, "is missing")
+    check_text(path, field, most=_PATH_MAX)
+    if not path.startswith("/"):
+        raise InvalidSpec(field, f"'{path}' is not an absolute path")
+    if not allow_up and ".." in path.split("/"):
+        raise InvalidSpec(field, f"'{path}' must not have '..'")
+    return "/" + posixpath.normpath(path).lstrip("/")
+
+
+def check_relative(path: str, field: str) -> str:
+    """Return a relative path that leads nowhere but down, in its shortest form; raises InvalidSpec."""
+    check_plain(path, field)
+    if path.startswith("/"):
+        raise InvalidSpec(field, f"'{path}' is not a relative path")
+    if ".." in path.split("/"):
+        raise InvalidSpec(field, f"'{path}' must not have '..'")
+    return posixpath.normpath(path)
+
+
+def check_map(values: t.Mapping[str, str], field: str) -> None:
+    """Raise InvalidSpec for labels or annotations that are none."""
+    total = 0
+    for key, value in values.items():
+        if not key or len(key) > _KEY_MAX or _CONTROL.search(key):
+            raise InvalidSpec(field, f"{key[:_KEY_MAX]!r} is no key", hint=f"One to {_KEY_MAX} characters")
+        if "\0" in value:
+            raise InvalidSpec(f"{field}[{key}]", "holds a NUL character")
+        total += len(key.encode()) + len(value.encode())
+    if total > _MAP_TOTAL:
+        raise InvalidSpec(field, f"are {total} bytes together, more than {_MAP_TOTAL}")
+
+
+def check_id(value: int, field: str) -> None:
+    """Raise InvalidSpec for what is no id of a user or group."""
+    if not 0 <= value <= ID_MAX:
+        raise InvalidSpec(field, f"{value} is no id", hint=f"0 to {ID_MAX}")
+
+
+def id_maps(maps: t.Iterable[cri_pb2.IDMapping]) -> tuple[IdMap, ...]:
+    """Return id maps in the core's terms."""
+    return tuple(
+        IdMap(container_id=line.container_id, host_id=line.host_id, size=line.length) for line in maps
+    )

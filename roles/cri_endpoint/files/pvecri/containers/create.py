@@ -1,0 +1,168 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Create a container: check, select, prepare, write the bundle, let crun create it.
+
+The record stands before anything else does and the last step marks it CREATED, so that
+recovery knows everything between for a create that was cut short.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import typing as t
+
+from google.protobuf.message import Message
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.bundle import Bundle
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict
+from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import StoredSource
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.linux import is_systemd_path
+from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy import Selection
+from pvecri.api import cri_pb2
+from pvecri.containers import fields, selection, surroundings, teardown
+from pvecri.containers.notes import Notes
+from pvecri.containers.request import Request
+from pvecri.containers.spec.build import container_spec
+from pvecri.images.names import public_id, public_names
+from pvecri.state import codec
+from pvecri.state.records import ContainerRecord, Phase
+
+if t.TYPE_CHECKING:
+    from pvecri.daemon.context import Context
+    from pvecri.images.service import ImageService
+
+
+class Creator:
+    """Makes containers; knows which ones are being made by this process."""
+
+    def __init__(self, context: Context, images: ImageService, notes: Notes) -> None:
+        self._context = context
+        self._images = images
+        self._notes = notes
+        self._lock = threading.Lock()
+        self._names: set[str] = set()
+
+    def create(self, sandbox_id: str, config: cri_pb2.ContainerConfig) -> str:
+        """Return the id of a new container, or of the one that was made of the same request before.
+
+        Raises InvalidSpec, NotFound, Conflict (the name is another's), WrongState
+        (the sandbox is not ready), Unsupported and CommandError; nothing is left behind then.
+        """
+        request = Request.checked(self._context.registry.sandbox(sandbox_id), config)
+        with self._making(request.name), fields.named(config):
+            return self._create(request)
+
+    @contextlib.contextmanager
+    def _making(self, name: str) -> t.Iterator[None]:
+        """Keep a second request of this name out: it would take the first one's half for a left-over."""
+        with self._lock:
+            if name in self._names:
+                raise Conflict(f"a container named {name} is being made", hint="Try again")
+            self._names.add(name)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._names.discard(name)
+
+    def _create(self, request: Request) -> str:
+        context, config, sandbox = self._context, request.config, request.sandbox
+        holder = context.registry.container_named(request.name)
+        if holder is not None and holder.config == request.encoded:
+            if holder.phase is not Phase.CREATING:
+                return holder.id
+            # Nobody is at it: a create that was cut short and could not be undone.
+            teardown.undo(context, holder.id)
+            context.registry.remove_container(holder.id)
+        image = self._images.resolve(config.image.image, field="config.image.image")
+        chosen = selection.select(context.policy, config, request.pod, sandbox.handler, image)
+        selection.refuse_unavailable(chosen)
+        record = self._record(request, image, chosen)
+        reserved = context.registry.reserve_container(record)
+        if reserved.id != record.id:
+            return reserved.id
+        try:
+            self._make(request, record, image)
+        except BaseException:
+            self._undo(record.id)
+            raise
+        context.log.info(
+            "container created",
+            extra={
+                "container": record.id,
+                "container_name": config.metadata.name,
+                "sandbox": sandbox.id,
+                "image": config.image.image,
+                "runtime": chosen.runtime.value,
+                "rule": chosen.rule or "",
+                "reason": chosen.reason,
+            },
+        )
+        return record.id
+
+    def _record(self, request: Request, image: Image, chosen: Selection) -> ContainerRecord:
+        names = public_names(image)
+        linux = request.config.linux
+        return ContainerRecord(
+            id=os.urandom(32).hex(),
+            name=request.name,
+            sandbox_id=request.sandbox.id,
+            config=request.encoded,
+            image_id=public_id(image),
+            image_ref=self._images.shown_reference(image),
+            created_at_ns=time.time_ns(),
+            selection=chosen.as_dict(),
+            resources=_bytes(linux.resources) if linux.HasField("resources") else b"",
+            mounts=tuple(_bytes(mount) for mount in request.config.mounts),
+            extra={"image_name": names[0]} if names else {},
+        )
+
+    def _make(self, request: Request, record: ContainerRecord, image: Image) -> None:
+        context, config = self._context, request.config
+        log_path = surroundings.find_log(config, request.pod)
+        around = surroundings.look(context, record.id, request, image, self._images.resolve)
+        notes: list[str] = []
+        spec = container_spec(config, around, notes)
+        known: dict[str, t.Any] = {"log_path": log_path, "stop_signal": spec.stop_signal}
+        bundle = context.bundles.create(
+            spec,
+            StoredSource(image_id=image.id, reference=config.image.image),
+            # What the record is rebuilt from, should the database be lost.
+            extra={"container": codec.to_plain(record) | known},
+        )
+        self._notes.tell(record.id, [*notes, *bundle.warnings])
+        context.crun.create(
+            bundle.path,
+            record.id,
+            log_path=log_path or None,
+            terminal=config.tty,
+            stdin=config.stdin,
+            stdin_once=config.stdin_once,
+            systemd_cgroup=is_systemd_path(spec.cgroups_path or ""),
+        )
+        context.registry.update_container(record.id, phase=Phase.CREATED, **known, **_user(bundle))
+
+    def _undo(self, container_id: str) -> None:
+        """Take away what was made; what resists stays on record for recovery to try again."""
+        try:
+            teardown.undo(self._context, container_id)
+            self._context.registry.remove_container(container_id)
+        except Exception:
+            self._context.log.exception(
+                "a container that could not be made could not be taken away, either",
+                extra={"container": container_id},
+            )
+
+
+def _bytes(message: Message) -> bytes:
+    return message.SerializeToString(deterministic=True)
+
+
+def _user(bundle: Bundle) -> dict[str, t.Any]:
+    user = bundle.config["process"]["user"]
+    return {"uid": user["uid"], "gid": user["gid"], "groups": tuple(user.get("additionalGids", ()))}

@@ -1,0 +1,43 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run a command in a container to its end."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, WrongState
+from pvecri.containers.checks import check_text
+from pvecri.containers.stop import LONGEST_S
+from pvecri.state.records import Phase
+
+if t.TYPE_CHECKING:
+    from pvecri.daemon.context import Context
+
+
+def exec_sync(
+    context: Context, container_id: str, command: t.Sequence[str], timeout_s: float
+) -> tuple[bytes, bytes, int]:
+    """Return standard output, standard error and exit code; output beyond the configured limit is dropped.
+
+    No lock of the container is taken, so that probes go on whatever else is done to it.  Raises
+    InvalidSpec, NotFound, WrongState, and CommandTimeout after the command was killed with
+    everything it started.
+    """
+    if not command or not command[0]:
+        raise InvalidSpec("cmd", "there is no program to run")
+    for index, word in enumerate(command):
+        check_text(word, f"cmd[{index}]")
+    if timeout_s < 0:
+        raise InvalidSpec("timeout", f"{timeout_s} is negative", hint="0 is no time-out")
+    record = context.registry.container(container_id)
+    if record.phase is not Phase.RUNNING:
+        raise WrongState(f"container {record.id} is {record.phase}, not running")
+    done = context.crun.exec(
+        record.id,
+        command,
+        timeout_s=min(float(timeout_s), LONGEST_S) or None,
+        limit_bytes=context.config.runtime.exec_output_max_bytes,
+    )
+    return done.stdout_bytes, done.stderr_bytes, done.rc

@@ -1,0 +1,48 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Start a container."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, WrongState
+from pvecri.state.records import Phase
+
+if t.TYPE_CHECKING:
+    from pvecri.daemon.context import Context
+
+#: What clients know from other runtimes for a container whose process never ran.
+START_ERROR_CODE: t.Final = 128
+START_ERROR: t.Final = "StartError"
+
+
+def start(context: Context, container_id: str) -> None:
+    """Let a created container run.
+
+    One that cannot be started has ended with that: it is EXITED with exit code 128.
+    Raises NotFound, WrongState for one that is not CREATED or whose pod is not ready, and crun's reasons.
+    """
+    record = context.registry.container(container_id)
+    if record.phase is not Phase.CREATED:
+        raise WrongState(f"container {record.id} is {record.phase}, not created")
+    sandbox = context.registry.sandbox(record.sandbox_id)
+    if sandbox.phase is not Phase.READY:
+        raise WrongState(f"sandbox {sandbox.id} is {sandbox.phase}, not ready")
+    # Taken before: whoever looks at both must not find an end before the start.
+    when_ns = time.time_ns()
+    try:
+        context.crun.start(record.id)
+    except CoreError as exc:
+        context.registry.exited(
+            record.id,
+            exit_code=START_ERROR_CODE,
+            finished_at_ns=time.time_ns(),
+            reason=START_ERROR,
+            message=str(exc),
+        )
+        raise
+    context.registry.started(record.id, when_ns)
+    context.log.info("container started", extra={"container": record.id})

@@ -1,0 +1,21 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Take away what there is of a container, however far its making or its removal came."""
+
+from __future__ import annotations
+
+import typing as t
+
+if t.TYPE_CHECKING:
+    from pvecri.daemon.context import Context
+
+
+def undo(context: Context, container_id: str) -> None:
+    """End a container's processes and remove its runtime state and bundle; nothing there is fine.
+
+    The record stays, and is removed by the caller when this has succeeded: while there is
+    something of a container, there is a record of it.  The log stays, too.
+    """
+    context.crun.delete(container_id, force=True)
+    context.bundles.remove(container_id)

@@ -1,0 +1,60 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Change the limits of a container."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    InvalidSpec,
+    Unsupported,
+    WrongState,
+)
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.update import live_resources
+from pvecri.api import cri_pb2
+from pvecri.containers import validate_resources
+from pvecri.containers.notes import Notes
+from pvecri.containers.spec.resources import for_host, in_core_terms, merged
+from pvecri.state.records import Phase
+
+if t.TYPE_CHECKING:
+    from pvecri.daemon.context import Context
+
+
+def update(
+    context: Context, container_id: str, wanted: cri_pb2.LinuxContainerResources, notes: Notes
+) -> None:
+    """Bring limits into force that differ from those there are; what ``wanted`` does not set stays.
+
+    The record keeps what is in force.  Raises NotFound, InvalidSpec, Unsupported, and
+    WrongState for a container that is neither created nor running.
+    """
+    record = context.registry.container(container_id)
+    if record.phase not in (Phase.CREATED, Phase.RUNNING):
+        raise WrongState(f"container {record.id} is {record.phase}, neither created nor running")
+    validate_resources.validate_alone(wanted, "linux")
+    old = cri_pb2.LinuxContainerResources.FromString(record.resources)
+    new = merged(old, wanted)
+    validate_resources.validate(new, "linux")
+    # Nothing in a running container takes it over.
+    new.oom_score_adj = old.oom_score_adj
+    told: list[str] = []
+    before, after = (
+        for_host(in_core_terms(each, pids_limit=context.config.runtime.pids_limit), context.host, told)
+        for each in (old, new)
+    )
+    try:
+        changes = live_resources(before, after, context.host)
+    except InvalidSpec as exc:
+        raise InvalidSpec(validate_resources.named(exc.field, "linux"), exc.problem, hint=exc.hint) from exc
+    if changes is None:
+        raise Unsupported(
+            "linux: a limit cannot be lifted while the container exists", hint="Set it to another value"
+        )
+    if changes:
+        context.crun.update(record.id, changes)
+    notes.tell(record.id, told)
+    context.registry.update_container(record.id, resources=new.SerializeToString(deterministic=True))
+    context.log.info("container updated", extra={"container": record.id, "changes": str(changes)})
