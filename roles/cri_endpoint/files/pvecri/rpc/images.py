@@ -35,11 +35,17 @@ class ImageRpc:
         }
 
     async def list(self, request: pb.ListImagesRequest) -> bytes:
-        """Return all images, or the one that a filter names."""
+        """Return all images, or the one that a filter names: from memory as long as none has changed."""
+        known = self._service.list_bytes_now(request.filter)
+        if known is not None:
+            return known
         return await self._operations.call(lambda: self._service.list_bytes(request.filter), pool=Pool.QUERY)
 
     async def status(self, request: pb.ImageStatusRequest) -> bytes:
-        """Return what is known of an image; nothing for one that is not here."""
+        """Return what is known of an image, from memory if it can be; nothing for one that is not here."""
+        known = None if request.verbose else self._service.status_bytes_now(request.image)
+        if known is not None:
+            return known
         return await self._operations.call(
             lambda: self._service.status_bytes(request.image, is_verbose=request.verbose), pool=Pool.QUERY
         )
