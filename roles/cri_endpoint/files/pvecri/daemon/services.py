@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 
+from pvecri.containers.service import ContainerService
 from pvecri.daemon.context import Context
 from pvecri.daemon.operations import Operations
 from pvecri.images.service import ImageService
+from pvecri.rpc.containers import ContainerRpc
 from pvecri.rpc.gate import Gate
 from pvecri.rpc.images import ImageRpc
 from pvecri.rpc.runtime import RuntimeRpc
@@ -24,7 +26,7 @@ class Services:
 
     images: ImageService
     sandboxes: SandboxService
-    containers: NoContainers
+    containers: ContainerService
 
     def close(self) -> None:
         """End what services do of their own accord."""
@@ -34,17 +36,14 @@ class Services:
 def build_services(context: Context) -> Services:
     """Return the services of a context."""
     images = ImageService(context)
-    containers = NoContainers()
-    sandboxes = SandboxService(context, end_container=containers.remove, remove_container=containers.remove)
+    containers = ContainerService(context, images)
+
+    def remove(container_id: str) -> None:
+        with context.registry.held(container_id):
+            containers.remove(container_id)
+
+    sandboxes = SandboxService(context, end_container=containers.stop, remove_container=remove)
     return Services(images=images, sandboxes=sandboxes, containers=containers)
-
-
-class NoContainers:
-    """Stand for the containers that this version does not make."""
-
-    def remove(self, container_id: str) -> None:
-        """Refuse."""
-        raise NotImplementedError(f"container {container_id}: this version makes no containers")
 
 
 def handlers(context: Context, services: Services, operations: Operations, gate: Gate) -> dict[str, Handler]:
@@ -53,4 +52,5 @@ def handlers(context: Context, services: Services, operations: Operations, gate:
         **RuntimeRpc(context, operations, gate, services.sandboxes).handlers(),
         **ImageRpc(services.images, operations).handlers(),
         **SandboxRpc(services.sandboxes, operations, context.registry).handlers(),
+        **ContainerRpc(services.containers, operations, context.registry).handlers(),
     }

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import typing as t
 
 from google.protobuf.message import Message
@@ -14,9 +15,12 @@ from pvecri.state.records import ContainerRecord, SandboxRecord
 from pvecri.state.table import AmbiguousError
 
 
-def settled(message: Message) -> bytes:
-    """Return the bytes of a message with its maps in order: a client that repeats itself may shuffle them."""
-    return message.SerializeToString(deterministic=True)
+def settled(message: Message) -> str:
+    """Return what is the same for equal messages only: a hash, since a config's secrets are not for the log.
+
+    Maps are put in order first: a client that repeats itself may shuffle them.
+    """
+    return hashlib.sha256(message.SerializeToString(deterministic=True)).hexdigest()
 
 
 def known(find: t.Callable[[str], SandboxRecord | ContainerRecord], wanted: str) -> str | None:

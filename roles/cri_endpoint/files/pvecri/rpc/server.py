@@ -10,6 +10,7 @@ serializer runs after it.  A method without a handler is UNIMPLEMENTED.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -44,6 +45,8 @@ class Server:
         self._config = config
         self._gate = gate
         self._log = log
+        self._in_flight = 0
+        self._is_idle = asyncio.Event()
         #: Seconds from which on a request is logged.
         self.slow_s = slow_s
         self._server = grpc.aio.server(
@@ -61,9 +64,17 @@ class Server:
         self._server.add_insecure_port(f"unix:{socket}")
         await self._server.start()
 
-    async def stop(self, grace_s: float) -> None:
-        """Take no new requests, wait for those in flight, and end."""
-        await self._server.stop(grace_s)
+    async def stop(self, timeout_s: float) -> None:
+        """Wait for the requests in flight, ``timeout_s`` seconds at most, and end.
+
+        The gate keeps new ones out.  gRPC's own grace would also wait for clients that hold
+        a connection and ask for nothing.
+        """
+        self._is_idle.clear()
+        if self._in_flight:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_idle.wait(), timeout_s)
+        await self._server.stop(None)
 
     def _register(self, handlers: t.Mapping[str, Handler]) -> None:
         unknown = set(handlers) - set(METHODS)
@@ -94,6 +105,7 @@ class Server:
 
         async def call(data: bytes, context: Context) -> bytes:
             started = clock()
+            self._in_flight += 1
             try:
                 gate.check(name)
                 return await handler(parse(data))
@@ -107,6 +119,9 @@ class Server:
             except Exception as exc:
                 await context.abort(*self._status(name, exc))
             finally:
+                self._in_flight -= 1
+                if not self._in_flight:
+                    self._is_idle.set()
                 took = clock() - started
                 if took >= self.slow_s:
                     self._log.info("slow request", extra={"rpc": name, "seconds": round(took, 3)})
