@@ -41,6 +41,8 @@ def to_plain(record: Record, *, without: t.Container[str] = ()) -> dict[str, t.A
             value = base64.b64encode(value).decode()
         elif name in _BYTES_LISTS:
             value = [base64.b64encode(item).decode() for item in value]
+        elif name in _TUPLES:
+            value = list(value)
         plain[name] = value
     return plain
 

@@ -226,14 +226,13 @@ class Registry:
     def adopt_sandbox(self, record: SandboxRecord) -> None:
         """Add the record of a sandbox that exists already; raises Conflict."""
         with self._lock:
-            self._written(lambda: self._sandboxes.reserve(self._database, record, same=lambda _holder: False))
+            self._written(lambda: self._sandboxes.reserve(self._database, record, same=_never))
+            self._tell(Change(None, record))
 
     def adopt_container(self, record: ContainerRecord) -> None:
         """Add the record of a container that exists already, with or without its sandbox; raises Conflict."""
         with self._lock:
-            self._written(
-                lambda: self._containers.reserve(self._database, record, same=lambda _holder: False)
-            )
+            self._written(lambda: self._containers.reserve(self._database, record, same=_never))
             self._join(record)
             self._tell(Change(None, record))
 
@@ -401,6 +400,10 @@ class Registry:
                 hold.users -= 1
                 if not hold.users:
                     self._held.pop(object_id, None)
+
+
+def _never(_holder: object) -> bool:
+    return False
 
 
 class _Hold:

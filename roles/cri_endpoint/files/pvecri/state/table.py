@@ -89,7 +89,7 @@ class Table(t.Generic[R, V]):
         ]
         if len(found) > 1:
             raise AmbiguousError(
-                f"'{prefix[:70]}' begins the ids of {len(found)} {self.what}s", hint="Give more of the id"
+                f"'{prefix[:70]}' begins the ids of {len(found)} {self.name}", hint="Give more of the id"
             )
         if not found:
             raise self._not_found(prefix)
