@@ -118,7 +118,8 @@ def _verdict(case: ET.Element) -> tuple[str, str]:
 
 def _one_line(node: ET.Element) -> str:
     text = node.get("message") or node.text or ""
-    text = re.sub(r"^skipped( - )?", "", text)
+    # Go's dump of the error says nothing more.
+    text = re.sub(r"^skipped( - )?", "", text).partition("Unexpected error:")[0]
     return re.sub(r"\s+", " ", text).strip()[:_REASON_LENGTH]
 
 
