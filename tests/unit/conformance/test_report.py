@@ -14,7 +14,7 @@ JUNIT = """\
 <testsuites><testsuite>
  <testcase name="[It] [k8s.io] Pods   run" status="passed" time="1.5"/>
  <testcase name="[It] [k8s.io] Pods fail" status="failed" time="0.5">
-  <failure message="it broke&#10;  here here &#xA;Unexpected error: a dump#xA;Unexpected error: dump" type="failed">trace</failure></testcase>
+  <failure message="it broke&#10;  here&#10;Unexpected error: dump" type="failed">trace</failure></testcase>
  <testcase name="[It] [k8s.io] Pods panic" status="panicked" time="0">
   <error message="oh" type="panicked">trace</error></testcase>
  <testcase name="[It] [k8s.io] Pods skip" status="skipped" time="0">
