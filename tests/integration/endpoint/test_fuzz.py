@@ -36,7 +36,7 @@ _PHASES = (Phase.explicit, Phase.generate)
 #: A fault of ours, or of something below us that the request does not decide.
 _NEVER = {"UNKNOWN", "INTERNAL", "UNAVAILABLE", "ABORTED", "DATA_LOSS", "DEADLINE_EXCEEDED"}
 #: What a registry that cannot be reached is answered with.
-_NEVER_OF = {"PullImage": _NEVER - {"UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL"}}
+_NEVER_OF = {"PullImage": _NEVER - {"UNKNOWN", "DEADLINE_EXCEEDED", "INTERNAL"}}
 #: A stop may take as long as it asks for.
 _SLOW = {"StopContainer", "ExecSync", "PullImage"}
 
