@@ -41,6 +41,15 @@ CRUN = os.environ.get("PVECRI_TEST_CRUN", "/usr/bin/crun")
 _NEEDED = (CRUN, "conmon", f"{PLUGIN_DIRS[0]}/portmap")
 
 
+_PLUGIN = """#!/usr/bin/python3
+import json, os, sys
+request = json.load(sys.stdin)
+verb = os.environ["CNI_COMMAND"]
+def answer():
+    print(json.dumps(request.get("prevResult", {})) if verb == "ADD" else "")
+"""
+
+
 class Pods:
     """A sandbox service with what is around it, and looks at what it made."""
 
@@ -55,11 +64,14 @@ class Pods:
         self.removed: list[str] = []
         self.cgroup_parent = f"/pvecri-test/{top.name}"
         self.count = 0
+        self.context: t.Any = None
         self.network()
         self.restart()
 
-    def restart(self) -> None:
+    def restart(self, *, plugin_timeout_s: float = 20.0) -> None:
         """Make everything anew, as a daemon does that starts."""
+        if self.context is not None:
+            self.context.registry.close()
         config = model.Config(
             paths=model.PathsConfig(state_dir=self.paths.state_dir, run_dir=self.paths.run_dir),
             network=model.NetworkConfig(conf_dir=str(self.conf_dir), plugin_dirs=self.plugin_dirs),
@@ -80,7 +92,7 @@ class Pods:
                 self.runner,
                 conf_dir=str(self.conf_dir),
                 plugin_dirs=self.plugin_dirs,
-                timeout_s=20,
+                timeout_s=plugin_timeout_s,
             ),
             policy=compile_policy(),
             host=gather_host_facts(self.runner, crun=CRUN),
@@ -106,6 +118,30 @@ class Pods:
         if plugins is not None:
             plain["plugins"] += list(plugins)
         (self.conf_dir / "10-pods.conflist").write_text(json.dumps(plain))
+
+    def plugin(self, name: str, script: str) -> None:
+        """Write a CNI plugin: the body of a Python script that has `request`, `verb` and `answer`."""
+        directory = self.top / "plugins"
+        directory.mkdir(exist_ok=True)
+        path = directory / name
+        path.write_text(_PLUGIN + script + "\nanswer()\n")
+        path.chmod(0o755)
+
+    def recorder(self, **capabilities: bool) -> t.Callable[[], list[dict[str, t.Any]]]:
+        """Add a plugin that notes what it is called with; return what reads the notes."""
+        notes = self.top / "notes"
+        self.plugin(
+            "recorder",
+            f"""
+            note = {{"verb": verb, "request": request, "args": os.environ.get("CNI_ARGS", "")}}
+            note["netns"] = os.environ["CNI_NETNS"]
+            note["id"] = os.environ["CNI_CONTAINERID"]
+            with open({str(notes)!r}, "a") as out:
+                out.write(json.dumps(note) + "\\n")
+            """.replace("\n            ", "\n"),
+        )
+        self.network([{"type": "recorder", "capabilities": capabilities}])
+        return lambda: [json.loads(line) for line in notes.read_text().splitlines()]
 
     def pod(self, name: str = "web", **linux: t.Any) -> cri_pb2.PodSandboxConfig:
         """Return the config of a pod such as kubelet's: processes are each container's own."""
@@ -204,7 +240,10 @@ def pods() -> t.Iterator[Pods]:
     syscalls.unshare(syscalls.CLONE_NEWNET)
     netns.prepare({"net"}, None)
     pathlib.Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-    made = Pods(pathlib.Path(tempfile.mkdtemp(prefix="ps-")))
+    top = pathlib.Path(tempfile.mkdtemp(prefix="ps-"))
+    # The root of a user namespace goes through it.
+    top.chmod(0o755)
+    made = Pods(top)
     try:
         yield made
     finally:

@@ -11,6 +11,7 @@ import subprocess
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.idmap import user_namespace
+from ansible_collections.pvecri.runtime.plugins.module_utils.children import Child
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import built_environment, missing_program
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, Unsupported
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
@@ -121,7 +122,7 @@ def _make_owned(pod: Pod, places: Places, paths: t.Mapping[str, str], hostname: 
 def _waiting(argv: list[str]) -> t.Iterator[int]:
     """Start a chain of programs that ends in cat(1); it answers once all before it have done their work."""
     try:
-        child = subprocess.Popen(
+        child = Child(
             argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

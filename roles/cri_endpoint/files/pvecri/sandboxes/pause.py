@@ -118,6 +118,8 @@ def start(context: Context, pod: Pod, sandbox_id: str, cgroup_parent: str) -> in
         user=f"{pod.user}:{pod.group}",
         merge_image_groups=False,
         namespaces=_namespaces(pod, places),
+        uid_maps=pod.uid_maps,
+        gid_maps=pod.gid_maps,
         security=Security(
             capabilities_drop=("ALL",),
             no_new_privileges=True,

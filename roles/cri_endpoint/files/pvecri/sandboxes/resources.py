@@ -10,24 +10,17 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import Resour
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.resources import (
     DEFAULT_CPU_PERIOD_US,
+    MAX_CPU_SHARES,
     build_resources,
 )
 from pvecri.api import cri_pb2
 
 #: Numbers of a LinuxContainerResources that do not fit a sum of two.
 _NOT_NEGATIVE = ("cpu_period", "cpu_shares", "memory_limit_in_bytes")
-_TOP = "config.linux"
+_TOP = "config.linux."
 
-#: Which field of the request a limit of the core is, for errors.
-_FIELDS = {
-    "resources.cpu_shares": "cpu_shares",
-    "resources.cpu_period": "cpu_period",
-    "resources.cpu_quota": "cpu_quota",
-    "resources.cpuset_cpus": "cpuset_cpus",
-    "resources.cpuset_mems": "cpuset_mems",
-    "resources.memory": "memory_limit_in_bytes",
-    "resources.memory_swap": "memory_swap_limit_in_bytes",
-}
+#: Maps of the request by the core's names, for errors.
+_MAPS = {"hugepages": "hugepage_limits", "unified": "unified"}
 
 
 def pod_resources(
@@ -44,13 +37,14 @@ def pod_resources(
     for name, message in (("overhead", overhead), ("resources", resources)):
         for field in _NOT_NEGATIVE:
             if getattr(message, field) < 0:
-                raise InvalidSpec(f"{top}.{name}.{field}", "is negative")
+                raise InvalidSpec(f"{top}{name}.{field}", "is negative")
     period = resources.cpu_period or DEFAULT_CPU_PERIOD_US
     quota = resources.cpu_quota
     if quota > 0 and overhead.cpu_quota > 0:
         quota += overhead.cpu_quota * period // (overhead.cpu_period or DEFAULT_CPU_PERIOD_US)
     found = Resources(
-        cpu_shares=_sum(resources.cpu_shares, overhead.cpu_shares),
+        # The kernel has no more shares to give, however many processors the pod asks for.
+        cpu_shares=_sum(resources.cpu_shares, overhead.cpu_shares, MAX_CPU_SHARES),
         cpu_quota_us=quota if quota > 0 else None,
         cpu_period_us=period if resources.cpu_period else None,
         cpuset_cpus=resources.cpuset_cpus or None,
@@ -62,10 +56,20 @@ def pod_resources(
     try:
         build_resources(found, host)
     except InvalidSpec as exc:
-        field = _FIELDS.get(exc.field, exc.field.removeprefix("resources."))
-        raise InvalidSpec(f"{top}.resources.{field}", exc.problem, hint=exc.hint) from exc
+        field = _proto_field(exc.field.removeprefix("resources."))
+        raise InvalidSpec(f"{top}resources.{field}", exc.problem, hint=exc.hint) from exc
     return found
 
 
-def _sum(value: int, overhead: int) -> int | None:
-    return value + overhead if value > 0 else None
+def _proto_field(field: str) -> str:
+    """Return what the CRI definition calls a limit of the core."""
+    name, dot, key = field.partition(".")
+    if dot and name in _MAPS:
+        return f"{_MAPS[name]}[{key}]"
+    return "memory_limit_in_bytes" if field == "memory" else field
+
+
+def _sum(value: int, overhead: int, most: int | None = None) -> int | None:
+    if value <= 0:
+        return None
+    return value + overhead if most is None else min(value + overhead, max(value, most))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import os
 import threading
 import time
@@ -24,6 +25,7 @@ from pvecri.daemon.context import Context
 from pvecri.sandboxes import cgroup, files, namespaces, pause, teardown
 from pvecri.sandboxes.places import Places
 from pvecri.sandboxes.pod import Pod
+from pvecri.state import spare
 from pvecri.state.records import Phase, SandboxRecord
 
 
@@ -86,9 +88,9 @@ class SandboxRun:
             with self._timed("files"):
                 files.write(self._pod, self._places, self._addresses(result), result.dns if result else {})
             with self._timed("record"):
-                record = self._context.registry.update_sandbox(
-                    self._record.id, phase=Phase.READY, ips=self._addresses(result)
-                )
+                changes: dict[str, t.Any] = {"phase": Phase.READY, "ips": self._addresses(result)}
+                spare.save_sandbox(self._context.paths, dataclasses.replace(self._record, **changes))
+                record = self._context.registry.update_sandbox(self._record.id, **changes)
         except BaseException as exc:
             self._undo(exc)
             raise

@@ -97,10 +97,11 @@ class SandboxService:
         if steps.failures:
             # What runs needs its network and namespaces.
             steps.finish()
+        # Said before it is done: with nothing but a part of its things it is not ready any more.
+        if record.phase is not Phase.UNKNOWN:
+            self._context.registry.update_sandbox(record.id, phase=Phase.STOPPED)
         teardown(self._context, record)
-        if record.phase is not Phase.UNKNOWN or record.ips:
-            phase = Phase.UNKNOWN if record.phase is Phase.UNKNOWN else Phase.STOPPED
-            self._context.registry.update_sandbox(record.id, phase=phase, ips=())
+        self._context.registry.update_sandbox(record.id, ips=())
 
     def remove(self, sandbox_id: str) -> None:
         """Remove a sandbox with its containers; one that is gone is fine.

@@ -42,9 +42,10 @@ def teardown(context: Context, record: SandboxRecord) -> None:
     places = Places(context.paths, record.id)
     steps = Steps(record.id)
     steps.take("pause process", lambda: pause.end(context, record.id))
-    if steps.take("network", lambda: _leave_networks(context, record.id)):
-        steps.take("namespaces", lambda: namespaces.release(places))
     steps.take("shared memory", lambda: files.unmount_shm(places))
+    # Last, so that recovery sees by them that something is left.
+    if steps.take("network", lambda: context.cni.delete(record.id)):
+        steps.take("namespaces", lambda: namespaces.release(places))
     steps.finish()
 
 
@@ -79,7 +80,3 @@ class Steps:
         """Raise TeardownError if anything failed."""
         if self.failures:
             raise TeardownError(self._id, self.failures) from self.failures[0][1]
-
-
-def _leave_networks(context: Context, sandbox_id: str) -> None:
-    context.cni.delete(sandbox_id)

@@ -118,7 +118,10 @@ def _id_maps(maps: t.Sequence[cri_pb2.IDMapping], field: str) -> tuple[IdMap, ..
     found = tuple(
         IdMap(container_id=line.container_id, host_id=line.host_id, size=line.length) for line in maps
     )
-    check_id_maps(found, field)
+    try:
+        check_id_maps(found, field)
+    except InvalidSpec as exc:
+        raise InvalidSpec(exc.field.replace(".size", ".length"), exc.problem, hint=exc.hint) from exc
     return found
 
 
