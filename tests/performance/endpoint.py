@@ -66,6 +66,10 @@ def measure(context: Context) -> Section:
         )
         context.progress("calls per second without a pod")
         rates = {0: endpoint_load.run(endpoint_load.rates(entered, rounds=max(2, context.runs // 2)))}
+        context.progress("where the time goes")
+        stages = endpoint_hosts.stages(
+            entered[0], lambda: endpoint_load.run(endpoint_load.lives_of(entered[0], context.runs + 3))
+        )
         for contestant in entered:
             context.progress(f"{contestant.name}: running {PODS} pods")
             endpoint_load.run(endpoint_load.fill(contestant, PODS))
@@ -87,6 +91,7 @@ def measure(context: Context) -> Section:
         (
             _lives_table("One pod at a time, milliseconds", one, ours),
             _lives_table(f"{endpoint_load.CALLERS} pods at a time, milliseconds", many, ours),
+            *_stages_table(stages),
             _throughput_table(one, many, ours),
             *(_rates_table(pods, found, ours) for pods, found in rates.items()),
             _host_table(memory, recovery),
@@ -142,6 +147,13 @@ def p95(seconds: t.Sequence[float]) -> float:
     """Return the value that 95 of 100 do not exceed."""
     ordered = sorted(seconds)
     return ordered[max(0, -(-len(ordered) * 95 // 100) - 1)]
+
+
+def _stages_table(stages: t.Mapping[tuple[str, str], t.Sequence[float]]) -> list[Table]:
+    """Return what the daemon says of its own work; nothing of a peer's."""
+    rows = [(f"{event}: {stage}", median(taken), p95(taken)) for (event, stage), taken in stages.items()]
+    title = "Where the time of ours goes, one pod at a time, milliseconds"
+    return [Table(title, ("event and stage, as logged", "p50", "p95"), tuple(rows))] if rows else []
 
 
 def _throughput_table(one: t.Mapping[str, Lives], many: t.Mapping[str, Lives], ours: str) -> Table:

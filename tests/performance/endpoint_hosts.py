@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import subprocess
 import time
 import typing as t
@@ -68,7 +69,7 @@ class Contestant:
     def pod(self) -> t.Any:
         """Return the config of the next pod."""
         name = unique("bench")
-        return pod(name, log_directory=f"{self.logs}/{name}", cgroup_parent=self.cgroup_parent)
+        return pod(name, log_directory=f"{self.logs}/{name}", cgroup_parent=f"{self.cgroup_parent}/{name}")
 
     def container(self) -> t.Any:
         """Return the config of a pod's one container."""
@@ -98,6 +99,30 @@ class Contestant:
                     return time.perf_counter() - started
             time.sleep(0.005)
         raise RuntimeError(f"{self.name} does not find its {running} containers again")
+
+
+#: An event of the daemon's log with the milliseconds of its stages: ``DEBUG sandbox made … network_ms=33.7``.
+_EVENT = re.compile(r"^\S+ DEBUG +(?P<event>[^=]+?) \w+=")
+_STAGE = re.compile(r"\b(\w+)_ms=([0-9.]+)")
+
+
+def stages(contestant: Contestant, work: t.Callable[[], object]) -> dict[tuple[str, str], list[float]]:
+    """Do ``work`` with the daemon logging its stages; return their milliseconds by event and stage."""
+    daemon = contestant.daemon
+    if not isinstance(daemon, Endpoint):
+        return {}
+    before, daemon.settings = daemon.settings, {**daemon.settings, "log": {"level": "debug"}}
+    daemon.restart()
+    start = len(daemon.log_text())
+    work()
+    found: dict[tuple[str, str], list[float]] = {}
+    for line in daemon.log_text()[start:].splitlines():
+        event = _EVENT.match(line)
+        for stage, value in _STAGE.findall(line) if event else ():
+            found.setdefault((event["event"], stage), []).append(float(value))
+    daemon.settings = before
+    daemon.restart()
+    return found
 
 
 def _rollup(pid: int) -> dict[str, int]:

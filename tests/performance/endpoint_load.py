@@ -151,6 +151,13 @@ async def lives_in_turn(
     return results
 
 
+async def lives_of(contestant: Contestant, count: int) -> None:
+    """Take ``count`` pods of one contestant through their lives, one after the other."""
+    async with AsyncCri(contestant.socket) as cri:
+        for _number in range(count):
+            await life(cri, contestant)
+
+
 async def fill(contestant: Contestant, count: int) -> None:
     """Run ``count`` pods with a container each."""
 

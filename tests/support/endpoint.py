@@ -240,9 +240,10 @@ class Endpoint:
     # ------------------------------------------------------- what it works with
 
     def pod(self, name: str | None = None, **fields: t.Any) -> t.Any:
-        """Return the config of a pod, as `cri_client.pod`, with a log directory and a cgroup."""
+        """Return the config of a pod, as `cri_client.pod`, with a log directory and a cgroup of its own."""
         name = name or cri_client.unique("pod")
-        fields = {"log_directory": f"{self.pod_logs}/{name}", "cgroup_parent": self.cgroup_parent, **fields}
+        own = {"log_directory": f"{self.pod_logs}/{name}", "cgroup_parent": f"{self.cgroup_parent}/{name}"}
+        fields = {**own, **fields}
         return cri_client.pod(name, **fields)
 
     def container(
