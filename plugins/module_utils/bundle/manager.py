@@ -34,9 +34,10 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.desired impo
     fetch_rootfs,
     find_rootfs,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.locks import FileLocks, NameLocks
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.record import BundleRecord, read_record
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, WrongState
-from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked, write_atomic
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_atomic
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
     Paths,
     check_container_name,
@@ -63,6 +64,8 @@ class Staged:
     record: BundleRecord
     warnings: list[str]
     held: contextlib.ExitStack
+    #: What stands in its config.json, where its maker still has it.
+    config: dict[str, t.Any] | None = None
 
 
 class BundleManager:
@@ -72,11 +75,25 @@ class BundleManager:
     to do should load little.
     """
 
-    def __init__(self, paths: Paths, store: ImageStore, runner: Runner) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        store: ImageStore,
+        runner: Runner,
+        *,
+        host: HostFacts | None = None,
+        locks: NameLocks | None = None,
+    ) -> None:
+        """Set up; ``locks`` other than files are for a process that has these bundles to itself.
+
+        Such a process calls `sweep` when it begins, not with every bundle.
+        """
         self.paths = paths
         self.store = store
         self.runner = runner
-        self._host: HostFacts | None = None
+        self._host = host
+        self._is_alone = locks is not None
+        self._locks = locks or FileLocks(paths)
         #: Names whose locks are held since `stage` or `held`; managers that lock by the same files share it.
         self.staged: set[str] = set()
 
@@ -147,7 +164,8 @@ class BundleManager:
         with contextlib.ExitStack() as held:
             held.enter_context(self._locked(spec.name))
             self._clear(spec.name)
-            self.sweep()
+            if not self._is_alone:
+                self.sweep()
             work = staging.Staging(
                 paths=self.paths,
                 host=self._host_facts(),
@@ -174,6 +192,7 @@ class BundleManager:
                 record=record,
                 warnings=work.warnings,
                 held=held.pop_all(),
+                config=work.config,
             )
 
     def commit(self, staged: Staged) -> Bundle:
@@ -194,7 +213,13 @@ class BundleManager:
         finally:
             self._clear(staged.name)
             staged.held.close()
-        return Bundle(name=staged.name, path=final, record=staged.record, warnings=staged.warnings)
+        return Bundle(
+            name=staged.name,
+            path=final,
+            record=staged.record,
+            warnings=staged.warnings,
+            _config=staged.config,
+        )
 
     def discard(self, staged: Staged) -> None:
         """Remove a staged bundle that will not be used."""
@@ -331,8 +356,7 @@ class BundleManager:
         if name in self.staged:
             # Held already, by whoever uses this manager.
             return contextlib.nullcontext()
-        path = os.path.join(self.paths.locks, f"bundle-{name}.lock")
-        return locked(path, timeout_s=timeout_s, what=f"bundle {name}")
+        return self._locks.held(name, timeout_s)
 
     def _clear(self, name: str) -> None:
         """Remove what stands under the staging name, its mounts first; the lock is held."""

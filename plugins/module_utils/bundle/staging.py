@@ -69,6 +69,8 @@ class Staging:
     extra: dict[str, t.Any] = dataclasses.field(default_factory=dict)
     instance: str = dataclasses.field(default_factory=lambda: os.urandom(6).hex())
     warnings: list[str] = dataclasses.field(default_factory=list)
+    #: config.json as it was written.
+    config: dict[str, t.Any] | None = None
 
     def build(self, rootfs: Rootfs, images: t.Mapping[str, Image]) -> BundleRecord:
         """Fill the staging directory and return the record that stands in it.
@@ -174,6 +176,7 @@ class Staging:
             warnings=self.warnings,
         )
         validate.check(config)
+        self.config = config
         handle = os.open(
             os.path.join(self.directory, CONFIG_FILE),
             os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,

@@ -22,6 +22,7 @@ class Programs:
 class CreateOptions:
     """How a container is created, apart from what its bundle says."""
 
+    #: Absolute path; empty: what the container prints goes to those who attach, and nowhere else.
     log_path: str
     #: Bytes after which conmon begins a new log file; None never.
     log_size_max: int | None = None
@@ -68,7 +69,7 @@ def create_argv(programs: Programs, layout: Layout, bundle: str, options: Create
         "--persist-dir=" + layout.monitor_dir,
         "--exit-dir=" + layout.paths.exits,
         "--socket-dir-path=" + sockets(layout.paths),
-        "--log-path=k8s-file:" + options.log_path,
+        "--log-path=" + ("k8s-file:" + options.log_path if options.log_path else "none"),
         "--log-level=warning",
         "--no-sync-log",
     ]

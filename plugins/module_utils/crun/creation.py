@@ -57,7 +57,8 @@ def create(host: CrunHost, layout: Layout, bundle_path: str, options: CreateOpti
 
 
 def _check(options: CreateOptions) -> None:
-    conmon.check_log_path(options.log_path)
+    if options.log_path:
+        conmon.check_log_path(options.log_path)
     if options.log_max_files < 1:
         raise InvalidSpec("log_max_files", f"{options.log_max_files} is not at least 1")
     if options.log_size_max is not None and options.log_size_max < rotation.SIZE_MIN:
@@ -70,7 +71,8 @@ def _check(options: CreateOptions) -> None:
 
 def _prepare(layout: Layout, bundle: str, options: CreateOptions) -> None:
     layouts.prepare(layout.paths)
-    os.makedirs(os.path.dirname(options.log_path), mode=0o755, exist_ok=True)
+    if options.log_path:
+        os.makedirs(os.path.dirname(options.log_path), mode=0o755, exist_ok=True)
     records.save(
         layout,
         records.Record(

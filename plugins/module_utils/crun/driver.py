@@ -129,8 +129,8 @@ class CrunRuntime:
     ) -> int:
         """Create a container from a bundle and return the process id of its first process.
 
-        The process waits for `start`.  The log is in CRI format.  With ``log_size_max``
-        bytes a new file is begun and ``log_max_files`` are kept in all (``log_path``,
+        The process waits for `start`.  The log is in CRI format; an empty path is none.  With
+        ``log_size_max`` bytes a new file is begun and ``log_max_files`` are kept in all (``log_path``,
         ``log_path.1``, …); without, it grows (the endpoint's kubelet rotates by itself,
         see `reopen_log`).
 
@@ -139,7 +139,7 @@ class CrunRuntime:
         """
         layout = self._layout(name)
         options = CreateOptions(
-            log_path=log_path or layout.default_log,
+            log_path=layout.default_log if log_path is None else log_path,
             log_size_max=log_size_max,
             log_max_files=log_max_files,
             log_total_max=log_total_max,

@@ -139,7 +139,7 @@ class Creator:
         context.crun.create(
             bundle.path,
             record.id,
-            log_path=log_path or None,
+            log_path=log_path,
             terminal=config.tty,
             stdin=config.stdin,
             stdin_once=config.stdin_once,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.locks import ThreadLocks
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.manager import BundleManager
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import SubprocessRunner
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.argv import Programs
@@ -50,7 +51,7 @@ def build_context(loaded: Loaded, log: logging.Logger) -> Context:
         registry=registry,
         runner=runner,
         store=store,
-        bundles=BundleManager(paths, store, runner),
+        bundles=BundleManager(paths, store, runner, host=host, locks=ThreadLocks()),
         crun=CrunRuntime(
             paths,
             runner,

@@ -45,6 +45,11 @@ def test_create_argv(options: dict[str, t.Any], middle: list[str]) -> None:
     assert built == [*CREATE, *middle, *TAIL]
 
 
+def test_create_argv_without_a_log() -> None:
+    built = argv.create_argv(P, LAYOUT, "/b/web", CreateOptions(log_path=""))
+    assert [word for word in built if word.startswith("--log-path")] == ["--log-path=none"]
+
+
 @pytest.mark.parametrize(
     ("built", "expected"),
     [
