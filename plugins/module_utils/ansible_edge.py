@@ -56,15 +56,19 @@ def run_module(
     """Run ``perform(params, context)`` as an Ansible module and exit.
 
     ``module_options`` go to AnsibleModule (``mutually_exclusive``, ``required_if``, …).
-    A CoreError becomes ``fail_json`` with the keys of its ``details()``, and so does an
-    OSError that the host is to blame for; anything else is a defect and keeps its traceback.
+    A CoreError becomes ``fail_json`` with the keys of its ``details()`` (its ``warnings``
+    become the module's), and so does an OSError that the host is to blame for; anything
+    else is a defect and keeps its traceback.
     """
     module = AnsibleModule(argument_spec=argument_spec, supports_check_mode=True, **module_options)
     context = Context(module.check_mode, module._diff, module.log)  # noqa: SLF001 - Ansible has no public name for it
     try:
         outcome = perform(module.params, context)
     except CoreError as exc:
-        module.fail_json(msg=str(exc), **exc.details())
+        details = exc.details()
+        for warning in details.pop("warnings", ()):
+            module.warn(warning)
+        module.fail_json(msg=str(exc), **details)
     except OSError as exc:
         foreseen = host_trouble(exc)
         if foreseen is None:

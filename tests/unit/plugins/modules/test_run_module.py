@@ -19,9 +19,16 @@ MODULES = "ansible_collections.pvecri.runtime.plugins.modules"
 SPEC = {"do": {"type": "str", "default": "work"}, "secret": {"type": "str", "no_log": True}}
 
 
+class HalfWay(errors.CoreError):
+    def details(self):
+        return {**super().details(), "changed": True, "warnings": ["careful"]}
+
+
 def perform(params: dict[str, t.Any], context: ansible_edge.Context) -> ansible_edge.Outcome:
     if params["do"] == "refuse":
         raise errors.InvalidSpec("do", "no", hint="Ask for something else")
+    if params["do"] == "refuse half-way":
+        raise HalfWay("no")
     if params["do"] == "crash":
         raise ZeroDivisionError
     if params["do"] == "write":
@@ -68,6 +75,10 @@ class TestRunModule:
         assert result["failed"] is True
         assert result["msg"] == "do: no. Ask for something else"
         assert (result["error"], result["field"]) == ("invalid_spec", "do")
+
+    def test_run_module_keeps_the_warnings_of_a_failure(self, run_module):
+        result = run_module("example", {"do": "refuse half-way"})
+        assert (result["failed"], result["changed"], result["warnings"]) == (True, True, ["careful"])
 
     def test_run_module_returns_a_refused_option(self, run_module):
         result = run_module("example", {"dont": 1})
