@@ -13,10 +13,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import signal
+import subprocess
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import children, syscalls
+from ansible_collections.pvecri.runtime.plugins.module_utils.command import built_environment, missing_program
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, Unsupported
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import IdMap
 
@@ -35,41 +36,49 @@ def host_id(container_id: int, maps: t.Sequence[IdMap], field: str) -> int:
 def user_namespace(uid_maps: t.Sequence[IdMap], gid_maps: t.Sequence[IdMap]) -> t.Iterator[int]:
     """Provide the descriptor of a user namespace with these maps.
 
-    A namespace needs a process to be born in: a child that waits and is killed.
+    A namespace needs a process to be born in.  It is a program and no fork of this process: libraries
+    such as gRPC's start threads in what is forked, and a process with threads cannot enter a user
+    namespace (unshare(2), EINVAL).
     """
-    ready, tell = os.pipe2(os.O_CLOEXEC)
-    parent = os.getpid()
-    child = children.fork()
-    if child == 0:  # pragma: no cover - coverage does not see this process
-        try:
-            # It has the parent's locks, which must not outlive it.
-            syscalls.die_with_parent()
-            if os.getppid() != parent:
-                os._exit(1)
-            syscalls.unshare(syscalls.CLONE_NEWUSER)
-            os.write(tell, b"1")
-            signal.pause()
-        finally:
-            os._exit(1)
-    os.close(tell)
-    try:
-        if os.read(ready, 1) != b"1":
-            raise Unsupported(
-                "this host does not let a process make a user namespace",
-                hint="Look at the sysctls user.max_user_namespaces and kernel.unprivileged_userns_clone",
-            )
+    with _process_in_user_namespace() as pid:
         for name, maps in (("uid_map", uid_maps), ("gid_map", gid_maps)):
             lines = "".join(f"{item.container_id} {item.host_id} {item.size}\n" for item in maps)
-            _write_map(f"/proc/{child}/{name}", lines, name)
-        namespace = os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        os.close(ready)
-        os.kill(child, signal.SIGKILL)
-        children.wait(child)
+            _write_map(f"/proc/{pid}/{name}", lines, name)
+        namespace = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield namespace
     finally:
         os.close(namespace)
+
+
+@contextlib.contextmanager
+def _process_in_user_namespace() -> t.Iterator[int]:
+    """Provide the id of a process in a new user namespace; it ends with this one at the latest.
+
+    cat(1) answers once unshare(1) has done its work, and ends when nobody can write to it any more.
+    """
+    argv = ["unshare", "--user", "--", "cat"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    try:
+        child = children.Child(argv, env=built_environment(), start_new_session=True, **pipes)
+    except FileNotFoundError as exc:
+        raise missing_program(argv[0]) from exc
+    with child:
+        try:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            assert child.stderr is not None
+            with contextlib.suppress(BrokenPipeError):
+                os.write(child.stdin.fileno(), b"1")
+            if os.read(child.stdout.fileno(), 1) != b"1":
+                said = os.read(child.stderr.fileno(), 4096).decode(errors="replace").strip()
+                raise Unsupported(
+                    f"this host does not let a process make a user namespace: {said}",
+                    hint="Look at the sysctls user.max_user_namespaces and kernel.unprivileged_userns_clone",
+                )
+            yield child.pid
+        finally:
+            child.kill()
 
 
 def _write_map(path: str, lines: str, name: str) -> None:
