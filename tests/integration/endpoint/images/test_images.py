@@ -139,6 +139,17 @@ def test_annotations_and_size(images, layout):
     assert 5000 < image.size < 20000
 
 
+def test_an_image_cannot_fill_the_answer(images, layout):
+    digest = layout.add_image("v1", [], {"User": "x" * 100_000})
+    manifest = json.loads(layout.blob_path(digest).read_bytes())
+    manifest["annotations"] = {"big": "x" * 1_000_000, "org.example": "kept"}
+    layout._list("v1", layout.add_blob(json.dumps(manifest).encode(), manifest["mediaType"]))
+    put(images, layout, "v1", "quay.io/a/b:1")
+    (image,) = listed(images.service())
+    assert dict(image.spec.annotations) == {"org.example": "kept"}
+    assert image.username == "x" * 256
+
+
 def test_image_without_layers(images, layout):
     layout.add_image("none", [], {})
     put(images, layout, "none", "quay.io/a/b:1")

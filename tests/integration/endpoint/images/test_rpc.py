@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import subprocess
 import threading
 import time
 
@@ -167,3 +169,13 @@ def test_end_of_the_daemon_answers_those_who_wait(images, serve):
         service.close()
         with refused("FAILED_PRECONDITION", "the endpoint stops"):
             call.result()
+
+
+def test_full_disk(images, serve):
+    registry = serve()
+    images.trust(registry.address)
+    os.makedirs(images.paths.storage)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", images.paths.storage], check=True)
+    with served(images, images.service()) as cri, refused("RESOURCE_EXHAUSTED", "no space left on device"):
+        cri.call("PullImage", pb.PullImageRequest(image=spec(f"{registry.address}/app:v1")))
+    subprocess.run(["umount", "--recursive", images.paths.storage], check=True)

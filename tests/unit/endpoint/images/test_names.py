@@ -53,6 +53,13 @@ def test_parse_asked_says_no_or_something_harmless(text):
     assert not shown.startswith(("/", "-"))
 
 
+@pytest.mark.parametrize("parse", [names.parse_asked, names.parse_pull])
+def test_what_is_far_too_long_is_refused_at_once(parse):
+    with pytest.raises(InvalidSpec, match="has 20000000 characters"):
+        parse("a" * 20_000_000)
+    assert parse(f"quay.io/{'a' * 240}:{'t' * 128}@sha512:{'0' * 128}")
+
+
 def test_parse_pull_wants_a_reference():
     assert names.parse_pull("busybox").canonical == "docker.io/library/busybox:latest"
     for text in (HEX, f"{INTERNAL}/oci:1", "localhost/pvecri/x"):

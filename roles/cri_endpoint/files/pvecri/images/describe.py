@@ -16,6 +16,9 @@ from pvecri.api import cri_pb2
 from pvecri.images.names import public_id, repository_names
 
 _INT64_MAX = (1 << 63) - 1
+#: What an image says of itself is cut there: all images must fit into one answer.
+_ANNOTATIONS_MAX = 32 * 1024
+_USER_MAX = 256
 
 
 def cri_image(image: Image, files: StoreFiles, *, is_pinned: bool) -> cri_pb2.Image:
@@ -43,7 +46,7 @@ def image_user(text: str) -> tuple[int | None, str]:
 
     CRI v1, ``Image.uid`` and ``Image.username``; a group after ':' is not told.
     """
-    user = text.partition(":")[0]
+    user = text.partition(":")[0][:_USER_MAX]
     if user.isascii() and user.isdigit() and int(user) <= _INT64_MAX:
         return int(user), ""
     return None, user
@@ -56,8 +59,13 @@ def _of_manifests(image: Image, files: StoreFiles) -> tuple[set[str], dict[str, 
         if "manifests" in _document(image, files, digest):
             indexes.add(digest)
     raw = _document(image, files, image.digest).get("annotations")
-    pairs = raw.items() if isinstance(raw, dict) else ()
-    return indexes, {key: value for key, value in pairs if isinstance(value, str)}
+    annotations = {}
+    room = _ANNOTATIONS_MAX
+    for key, value in raw.items() if isinstance(raw, dict) else ():
+        if isinstance(value, str) and len(key) + len(value) <= room:
+            annotations[key] = value
+            room -= len(key) + len(value)
+    return indexes, annotations
 
 
 def _document(image: Image, files: StoreFiles, digest: str) -> dict[str, t.Any]:

@@ -25,6 +25,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
 
 _ID = re.compile(r"(?:sha256:)?(?P<id>[0-9a-f]{64})")
 _PREFIX = re.compile(r"(?P<mark>sha256:)?(?P<prefix>[0-9a-f]{3,63})")
+#: More than name, tag and the longest digest together.
+_LONGEST = 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Asked:
 
 def parse_asked(text: str, *, field: str = "image.image") -> Asked:
     """Read what a client wrote; raises InvalidSpec for ``field``."""
+    _check_length(text, field)
     match = _ID.fullmatch(text)
     if match:
         return Asked(text, id=match["id"])
@@ -51,6 +54,7 @@ def parse_asked(text: str, *, field: str = "image.image") -> Asked:
 
 def parse_pull(text: str, *, field: str = "image.image") -> ImageReference:
     """Return the reference to fetch; raises InvalidSpec for ``field``."""
+    _check_length(text, field)
     reference = ImageReference.parse(text, field=field)
     if is_internal(reference.canonical):
         raise InvalidSpec(
@@ -59,6 +63,12 @@ def parse_pull(text: str, *, field: str = "image.image") -> ImageReference:
             hint="Give the image another name",
         )
     return reference
+
+
+def _check_length(text: str, field: str) -> None:
+    """Refuse what is far too long before anything looks at each character."""
+    if len(text) > _LONGEST:
+        raise InvalidSpec(field, f"{quoted(text)} has {len(text)} characters: no reference has so many")
 
 
 def is_internal(name: str) -> bool:

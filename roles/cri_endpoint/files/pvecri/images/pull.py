@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import threading
@@ -24,6 +25,8 @@ from pvecri.images.progress import PullRunner
 
 #: Failed requests are repeated so often, by skopeo, with a growing pause.
 _RETRIES = 2
+#: skopeo's words for a full disk, as Go and the C library have them.
+_NO_SPACE = "no space left on device"
 #: Variables that name the same files for podman, CRI-O and skopeo (only newer ones read the first).
 _REGISTRIES_CONF = "CONTAINERS_REGISTRIES_CONF"
 _AUTHFILE = "REGISTRY_AUTH_FILE"
@@ -86,6 +89,9 @@ class Puller:
             error = self._explain(exc, reference, runner)
             took = round(time.monotonic() - begin, 3)
             self.log.warning("pull failed", extra={"image": what, "error": str(error), "seconds": took})
+            if _NO_SPACE in str(error):
+                # The edge knows it by its number.
+                raise error from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             raise error from exc
         self._say(what, image, is_new, time.monotonic() - begin)
         return image
