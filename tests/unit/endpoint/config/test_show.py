@@ -71,7 +71,7 @@ def test_show_explains_every_key() -> None:
 def _values(default: t.Any, name: str) -> st.SearchStrategy[t.Any]:
     """Return values that a key may have, by what its default is."""
     paths = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0./"), max_size=20).map(
-        "/{}".format
+        "/{}x".format
     )
     if name in {"level", "format", "cgroup_driver", "pause_image", "socket_group", "socket_mode"}:
         return st.just(default)
