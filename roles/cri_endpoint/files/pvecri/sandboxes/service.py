@@ -63,11 +63,22 @@ class SandboxService:
         is_systemd = cgroup.is_systemd_driver(context.config, context.host)
         pod = validate(message, handler, context.policy, context.host, is_systemd=is_systemd)
         record = new_record(context, pod, data, handler, is_systemd=is_systemd)
-        held = context.registry.reserve_sandbox(record)
-        if held.id != record.id:
-            return self._repeated(held)
+        while (held := context.registry.reserve_sandbox(record)).id != record.id:
+            if not self._is_left_over(held):
+                return self._repeated(held)
         with context.registry.held(record.id):
             return SandboxRun(context, pod, record, slots=self._slots, pod_cidrs=self.pod_cidrs).run().id
+
+    def _is_left_over(self, held: SandboxRecord) -> bool:
+        """Take apart what a run that was cut short has left; return whether it was that.
+
+        Recovery may be at it already: then that is waited for.
+        """
+        if held.phase is not Phase.CREATING:
+            return False
+        with self._context.registry.held(held.id):
+            self.remove(held.id)
+        return True
 
     def _repeated(self, held: SandboxRecord) -> str:
         """Return the id of the sandbox that an equal request has made; raises Conflict if it is no more."""
@@ -97,8 +108,9 @@ class SandboxService:
         if steps.failures:
             # What runs needs its network and namespaces.
             steps.finish()
-        # Said before it is done: with nothing but a part of its things it is not ready any more.
-        if record.phase is not Phase.UNKNOWN:
+        # Said before it is done: with nothing but a part of its things it is not ready any more.  One in the
+        # making stays that until it is gone, since nobody was told of it.
+        if record.phase is Phase.READY:
             self._context.registry.update_sandbox(record.id, phase=Phase.STOPPED)
         teardown(self._context, record)
         self._context.registry.update_sandbox(record.id, ips=())
