@@ -34,7 +34,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
 from pvecri.images.errors import PullError
 
 #: A status travels in a header, for which clients have 8 KiB; a byte that is not ASCII becomes three there.
-DETAILS_MAX = 2000
+DETAILS_MAX = 4000
 
 _CODES: tuple[tuple[type[BaseException], grpc.StatusCode], ...] = (
     (InvalidSpec, grpc.StatusCode.INVALID_ARGUMENT),
@@ -78,7 +78,7 @@ def details_of(text: str) -> str:
     cost = 0
     for length, byte in enumerate(data):
         cost += 1 if 0x20 <= byte < 0x7F else 3
-        if cost > DETAILS_MAX * 2:
+        if cost > DETAILS_MAX:
             return data[:length].decode(errors="ignore") + "…"
     return data.decode()
 

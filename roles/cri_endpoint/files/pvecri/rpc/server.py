@@ -18,7 +18,7 @@ import typing as t
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from pvecri.api.methods import METHODS, Method
 from pvecri.config.model import ServerConfig
@@ -27,6 +27,15 @@ from pvecri.rpc.gate import Gate
 
 Handler = t.Callable[[t.Any], t.Awaitable[bytes]]
 Context = t.Any
+
+
+#: How severe the failures are that say more or less of the endpoint than of the request.
+_LEVELS: t.Final = {
+    grpc.StatusCode.INTERNAL: logging.WARNING,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: logging.WARNING,
+    grpc.StatusCode.NOT_FOUND: logging.DEBUG,
+    grpc.StatusCode.UNAVAILABLE: logging.DEBUG,
+}
 
 
 class Server:
@@ -133,7 +142,10 @@ class Server:
         """Return status and details of an error; one that nobody foresaw is logged under an id."""
         code = status_of(error)
         if is_foreseen(error):
-            self._log.info("request failed", extra={"rpc": name, "status": code.name, "error": str(error)})
+            level = _LEVELS.get(code, logging.INFO)
+            self._log.log(
+                level, "request failed", extra={"rpc": name, "status": code.name, "error": str(error)}
+            )
             return code, details_of(str(error))
         incident = os.urandom(4).hex()
         self._log.error("request crashed", exc_info=error, extra={"rpc": name, "incident": incident})
@@ -153,8 +165,3 @@ def _unimplemented(method: Method) -> t.Callable[[bytes, Context], t.Any]:
         yield b""
 
     return refuse_stream if method.is_streaming else refuse
-
-
-def encode(message: Message) -> bytes:
-    """Return the bytes of an answer."""
-    return message.SerializeToString()
