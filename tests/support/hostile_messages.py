@@ -33,7 +33,6 @@ class Hostile:
         self,
         mark: str,
         *,
-        ids: t.Sequence[str] = (),
         fields: t.Mapping[str, t.Sequence[t.Any]] | None = None,
     ) -> None:
         """Take ``mark``, part of every path that must never come to be.
@@ -41,9 +40,11 @@ class Hostile:
         ``fields`` gives the only values of some fields, by their names: what a client may
         ask for by right (a directory of the host, say) must stay within what a test can bear.
         """
+        #: Ids of objects that exist: set before `requests`.
+        self.ids: list[str] = []
         self._fields = dict(fields or {})
         climb = "../" * 12
-        self._strings = st.one_of(
+        self._texts = st.one_of(
             st.sampled_from(
                 [
                     *(
@@ -72,8 +73,6 @@ class Hostile:
                         "registry.test/busybox:1",
                         "é" * 300,
                     ),
-                    *ids,
-                    *(identity[:5] for identity in ids),
                 ]
             ),
             st.text(max_size=20),
@@ -89,15 +88,10 @@ class Hostile:
                     lambda changes: _changed(base, changes)
                 )
             )
-            made += [changed, changed]
+            made += [changed] * 5
         messages = st.one_of(made)
-        return st.one_of(
-            messages,
-            messages,
-            messages,
-            st.tuples(messages, st.integers(1, 40)).map(lambda pair: pair[0][: -pair[1]]),
-            st.binary(max_size=60),
-        )
+        cut = st.tuples(messages, st.integers(1, 40)).map(lambda pair: pair[0][: -pair[1]])
+        return st.one_of(*[messages] * 8, cut, st.binary(max_size=60))
 
     # What is drawn is a list of (field, how, value) to write into a message.
 
@@ -121,6 +115,8 @@ class Hostile:
             return st.one_of(below, below, below, self._field(field, depth))
 
         fields = list(descriptor.fields)
+        # What is no more than an id is soon refused: what lies below matters more.
+        fields += [field for field in fields if field.message_type is not None] * (4 if depth == 0 else 1)
         return st.sampled_from(fields).flatmap(inside) if fields else st.just(("", "nothing", None))
 
     def _field(self, field: FieldDescriptor, depth: int) -> st.SearchStrategy[t.Any]:
@@ -167,7 +163,13 @@ class Hostile:
             )
         if field.cpp_type in (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT):
             return st.floats(width=32)
-        return self._strings
+        return self._strings()
+
+    def _strings(self) -> st.SearchStrategy[str]:
+        if not self.ids:
+            return self._texts
+        known = st.sampled_from([*self.ids, *(identity[:5] for identity in self.ids)])
+        return st.one_of(self._texts, self._texts, known)
 
 
 def _is_repeated(field: FieldDescriptor) -> bool:

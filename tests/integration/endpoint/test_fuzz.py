@@ -17,10 +17,9 @@ import grpc
 import pytest
 from google.protobuf.message import DecodeError, Message
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 from ansible_collections.pvecri.runtime.tests.support import cgroups
-from ansible_collections.pvecri.runtime.tests.support.cri_client import status_of
+from ansible_collections.pvecri.runtime.tests.support.cri_client import status_of, unique
 from ansible_collections.pvecri.runtime.tests.support.endpoint import IMAGE, Endpoint, running_endpoint
 from ansible_collections.pvecri.runtime.tests.support.hostile_messages import Hostile
 from pvecri.api import cri_pb2 as pb
@@ -50,14 +49,13 @@ class Fuzz:
         self.until = time.monotonic() + SECONDS
         self.answers: collections.Counter[str] = collections.Counter()
         self.config = endpoint.pod()
-        self.pod = endpoint.cri.run_pod(self.config)
-        self.container = ""
-        self.restore()
+        self.pod = self.container = ""
         allowed = f"{endpoint.top}/allowed"
         os.mkdir(allowed)
+        self.mount = pb.Mount(container_path="/mnt", host_path=allowed)
+        self.device = pb.Device(container_path="/dev/zero2", host_path="/dev/zero", permissions="r")
         self.hostile = Hostile(
             self.mark,
-            ids=[self.pod, self.container],
             # What a client may do to the host by right stays where the test can clean up after it.
             fields={
                 "host_path": [
@@ -72,34 +70,40 @@ class Fuzz:
                 "cgroup_parent": [endpoint.cgroup_parent, "", "..", f"/../../{self.mark}", "a\0b", "x.slice"],
             },
         )
+        self.restore()
 
     def restore(self) -> None:
-        """Make the container anew if a request has ended it, as it may."""
+        """Make pod and container anew if a request has ended them, as it may."""
         cri = self.endpoint.cri
         with contextlib.suppress(grpc.RpcError):
             if cri.container_status(self.container).state == pb.CONTAINER_RUNNING:
                 return
-        with contextlib.suppress(grpc.RpcError):
-            cri.remove(self.container)
-        if cri.pod_status(self.pod).state != pb.SANDBOX_READY:
-            cri.remove_pod(self.pod)
-            self.pod = cri.run_pod(self.config)
+        cri.remove_pod(self.pod)
+        self.pod = cri.run_pod(self.config)
         command = ["sh", "-c", "trap 'exit 0' TERM; sleep 1000 & wait"]
         self.container = cri.create(self.pod, self.endpoint.container(command=command), self.config)
         cri.start(self.container)
+        self.hostile.ids = [self.pod, self.container]
 
     def sound(self, method: Method) -> list[Message]:
-        """Return requests of a method that are right."""
-        made: dict[str, t.Any] = {
-            "pod_sandbox_id": self.pod,
-            "container_id": self.container,
-            "config": self.config if method.name == "RunPodSandbox" else self.endpoint.container("other"),
-            "sandbox_config": self.config,
-            "image": pb.ImageSpec(image=IMAGE),
-            "cmd": ["true"],
-        }
-        names = [field.name for field in method.request.DESCRIPTOR.fields]
-        return [method.request(**{name: made[name] for name in names if name in made})]
+        """Return requests of a method that are right, for a few pods or containers of different names."""
+        found = []
+        for _number in range(10):
+            made: dict[str, t.Any] = {
+                "pod_sandbox_id": self.pod,
+                "container_id": self.container,
+                "config": self.endpoint.pod(),
+                "sandbox_config": self.config,
+                "image": pb.ImageSpec(image=IMAGE),
+                "cmd": ["true"],
+            }
+            if method.name == "CreateContainer":
+                made["config"] = self.endpoint.container(
+                    unique("other"), mounts=[self.mount], devices=[self.device]
+                )
+            names = [field.name for field in method.request.DESCRIPTOR.fields]
+            found.append(method.request(**{name: made[name] for name in names if name in made}))
+        return found
 
     def send(self, method: Method, request: bytes) -> str:
         """Send a request; return the code that was answered."""
@@ -150,7 +154,7 @@ def test_fuzz_answers_and_goes_on(fuzz, name):
         suppress_health_check=list(HealthCheck),
         phases=_PHASES,
     )
-    @given(request=st.deferred(lambda: fuzz.hostile.requests(method.request, fuzz.sound(method))))
+    @given(request=fuzz.hostile.requests(method.request, fuzz.sound(method)))
     def send(request):
         if time.monotonic() > fuzz.until:
             return
