@@ -112,6 +112,10 @@ class Cni:
         """Return all attachments of this owner, of containers that are gone too."""
         return list(self._cache.list())
 
+    def attached(self) -> set[str]:
+        """Return the ids of this owner's containers that have any attachment, one that cannot be read too."""
+        return self._cache.container_ids()
+
     # ---- verbs ----------------------------------------------------------------------------------------
 
     def add(
@@ -124,13 +128,15 @@ class Cni:
         ports: t.Sequence[PortMapping | t.Mapping[str, t.Any]] = (),
         capabilities: t.Mapping[str, t.Any] | None = None,
         args: t.Mapping[str, str] | None = None,
+        ready: t.Callable[[], object] | None = None,
     ) -> CniResult:
         """Attach a namespace to a network and return its addresses.
 
         ``network`` is a configuration, a name (`cni_config.find_config`), or None for the
         host's first.  ``ports`` are published; ``capabilities`` are further runtime
         configuration (``bandwidth``, ``dns``, ``ipRanges``, ``mac``, …) for the plugins that
-        declare it; ``args`` become CNI_ARGS.
+        declare it; ``args`` become CNI_ARGS.  ``ready`` is called once the attachment is on
+        record and before the first plugin, for a namespace that is made meanwhile.
 
         An attachment that is there already is returned as it is.  When a plugin fails, the
         others' work is undone.  Raises NotFound for an unknown network, Conflict for a port
@@ -161,13 +167,19 @@ class Cni:
             args=dict(args or {}),
         )
         self._reserve(attachment)
+        if ready is not None:
+            try:
+                ready()
+            except BaseException:
+                self._cache.remove(container_id, interface)
+                raise
         try:
             result = self._chain(attachment)
         except BaseException:
             with contextlib.suppress(CoreError):
                 self.delete(container_id, interface=interface)
             raise
-        self._cache.store(dataclasses.replace(attachment, result=result))
+        self._cache.store_result(dataclasses.replace(attachment, result=result))
         return parse_result(result)
 
     def delete(self, container_id: str, *, interface: str = "eth0") -> bool:

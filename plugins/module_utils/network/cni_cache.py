@@ -62,8 +62,11 @@ class AttachmentCache:
         return _load(self._path(container_id, interface))
 
     def store(self, attachment: Attachment) -> None:
-        """Write an attachment so that a power cut does not make us forget an address that is taken."""
+        """Write what is asked for, so that a power cut does not make us forget an address that is taken."""
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        path = self._path(attachment.container_id, attachment.interface)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(_result_path(path))
         plain = {
             "containerId": attachment.container_id,
             "cniContainerId": attachment.cni_id,
@@ -72,26 +75,38 @@ class AttachmentCache:
             "config": attachment.config.plain(),
             "capabilityArgs": attachment.capabilities,
             "cniArgs": attachment.args,
-            "result": attachment.result,
         }
-        path = self._path(attachment.container_id, attachment.interface)
         write_atomic(path, json.dumps(plain).encode(), mode=0o600, durable=True)
+
+    def store_result(self, attachment: Attachment) -> None:
+        """Write what came of it, beside what was asked for.
+
+        It helps to undo the attachment and is not needed for it, so nobody waits for the disk.
+        """
+        path = _result_path(self._path(attachment.container_id, attachment.interface))
+        write_atomic(path, json.dumps(attachment.result).encode(), mode=0o600)
 
     def remove(self, container_id: str, interface: str) -> None:
         """Forget an attachment; nothing happens when it is forgotten already."""
         path = self._path(container_id, interface)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        remove_temporaries(path)
+        for name in (_result_path(path), path):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+            remove_temporaries(name)
+
+    def container_ids(self) -> set[str]:
+        """Return whose attachments there are, by the names of the files alone."""
+        names = (name for name in _entries(self._directory) if name.endswith(".json"))
+        return {name.partition("@")[0] for name in names if not name.startswith(".")}
 
     def list(self) -> t.Iterator[Attachment]:
         """Yield this owner's attachments, by container."""
         yield from _load_all(self._directory)
 
     def list_of_all_owners(self) -> t.Iterator[Attachment]:
-        """Yield every attachment of the host: addresses and ports are shared by all owners."""
+        """Yield every attachment of the host that can be read: ports are shared by all owners."""
         for owner in _entries(self._top):
-            yield from _load_all(os.path.join(self._top, owner))
+            yield from _load_all(os.path.join(self._top, owner), is_strict=False)
 
     def _path(self, container_id: str, interface: str) -> str:
         if not _ID.fullmatch(container_id):
@@ -109,12 +124,31 @@ def _entries(directory: str) -> list[str]:
         return []
 
 
-def _load_all(directory: str) -> t.Iterator[Attachment]:
+def _load_all(directory: str, *, is_strict: bool = True) -> t.Iterator[Attachment]:
     for entry in _entries(directory):
         if entry.endswith(".json") and not entry.startswith("."):
-            attachment = _load(os.path.join(directory, entry))
+            try:
+                attachment = _load(os.path.join(directory, entry))
+            except WrongState:
+                if is_strict:
+                    raise
+                # One damaged record must not keep all other containers from their ports.
+                continue
             if attachment is not None:
                 yield attachment
+
+
+def _result_path(path: str) -> str:
+    return path.removesuffix(".json") + ".result"
+
+
+def _load_result(path: str) -> Json | None:
+    """Return the result of an ADD, or None for one that was not completed or that a power cut took."""
+    with contextlib.suppress(OSError, ValueError):
+        with open(_result_path(path), "rb") as stream:
+            value = json.load(stream)
+        return value if isinstance(value, dict) else None
+    return None
 
 
 def _load(path: str) -> Attachment | None:
@@ -129,7 +163,7 @@ def _load(path: str) -> Attachment | None:
             config=parse_config(plain["config"], path),
             capabilities=dict(plain.get("capabilityArgs") or {}),
             args=dict(plain.get("cniArgs") or {}),
-            result=plain.get("result"),
+            result=_load_result(path) or plain.get("result"),
         )
     except FileNotFoundError:
         return None

@@ -83,10 +83,10 @@ class OrphanSearch:
         for directory in (paths.state_dir, paths.run_dir):
             with contextlib.suppress(FileNotFoundError):
                 found.update(os.listdir(os.path.join(directory, "sandboxes")))
-        for attachment in self._context.cni.attachments():
-            if not _ID.fullmatch(attachment.container_id):
-                self._keep(f"CNI attachment of '{attachment.container_id}'")
-            found.add(attachment.container_id)
+        for name in self._context.cni.attached():
+            if not _ID.fullmatch(name):
+                self._keep(f"CNI attachment of '{name}'")
+            found.add(name)
         return {name for name in found if _ID.fullmatch(name)}
 
     def _sandbox(self, sandbox_id: str) -> None:

@@ -106,7 +106,7 @@ class Recovery:
         self._is_same_boot = self._registry.boot_id in {"", boot}
         orphans = OrphanSearch(self._context).run()
         self._mends = [Mend(name, what, act) for what, name, act in orphans.cleared]
-        attached = {attachment.container_id for attachment in self._context.cni.attachments()}
+        attached = self._context.cni.attached()
         self._each(self._registry.sandboxes(), lambda record: self._sandbox(record, record.id in attached))
         self._each(self._registry.containers(), self._container)
         self._mends.append(Mend("bundles", "bundles in the making", self._context.bundles.sweep))

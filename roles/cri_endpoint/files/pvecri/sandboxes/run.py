@@ -104,25 +104,30 @@ class SandboxRun:
         return record
 
     def _make(self) -> CniResult | None:
-        pod, places = self._pod, self._places
-        with self._timed("namespaces"):
-            files.prepare(places)
-            namespaces.make(pod, places)
-            namespaces.apply_sysctls(pod, places, is_attached=False)
-        if pod.has_host_network:
+        if self._pod.has_host_network:
+            self._make_namespaces()
             self._make_beside()
             return None
         with concurrent.futures.ThreadPoolExecutor(1, "sandbox") as helper:
-            beside = helper.submit(self._make_beside)
+            namespaces_made = helper.submit(self._make_namespaces)
+            beside_made = helper.submit(self._make_beside, namespaces_made)
             with self._timed("network"):
-                result = self._attach()
+                result = self._attach(namespaces_made.result)
             # The pool waits for it even when the network has failed: nothing is undone while it works.
-            beside.result()
-        namespaces.apply_sysctls(pod, places, is_attached=True)
+            beside_made.result()
+        namespaces.apply_sysctls(self._pod, self._places, is_attached=True)
         return result
 
-    def _make_beside(self) -> None:
-        """Make what does not need the network."""
+    def _make_namespaces(self) -> None:
+        with self._timed("namespaces"):
+            files.prepare(self._places)
+            namespaces.make(self._pod, self._places)
+            namespaces.apply_sysctls(self._pod, self._places, is_attached=False)
+
+    def _make_beside(self, made: concurrent.futures.Future[None] | None = None) -> None:
+        """Make what needs the namespaces, which were ``made`` before, and not the network."""
+        if made is not None:
+            made.result()
         with self._timed("beside"):
             files.mount_shm(self._pod, self._places)
             if self._record.extra["owns_cgroup"]:
@@ -130,7 +135,7 @@ class SandboxRun:
             if self._pod.shares_pid:
                 pause.start(self._context, self._pod, self._record.id, self._record.cgroup_parent)
 
-    def _attach(self) -> CniResult:
+    def _attach(self, ready: t.Callable[[], object]) -> CniResult:
         context, pod = self._context, self._pod
         network = find_config(None, context.config.network.conf_dir)
         declared = {
@@ -154,6 +159,7 @@ class SandboxRun:
                 network,
                 capabilities={key: value for key, value in offered.items() if key in declared},
                 args=pod.cni_args(self._record.id),
+                ready=ready,
             )
 
     @staticmethod

@@ -53,8 +53,11 @@ def erase(context: Context, record: SandboxRecord) -> None:
     """Remove a sandbox's files and its own cgroup, once `teardown` has succeeded; raises TeardownError."""
     places = Places(context.paths, record.id)
     steps = Steps(record.id)
-    if record.extra.get("owns_cgroup") and record.cgroup_parent:
-        steps.take("cgroup", cgroup.PodCgroup(record.cgroup_parent, context.runner).remove)
+    # A record that was lost says nothing: then only what has the sandbox's own name is its own.
+    if record.extra.get("owns_cgroup") or not record.cgroup_parent:
+        is_systemd = cgroup.is_systemd_driver(context.config, context.host)
+        parent = record.cgroup_parent or cgroup.own_parent(record.id, is_systemd=is_systemd)
+        steps.take("cgroup", cgroup.PodCgroup(parent, context.runner).remove)
     steps.take("volatile files", lambda: files.remove(places.volatile))
     steps.take("files", lambda: files.remove(places.files))
     steps.finish()

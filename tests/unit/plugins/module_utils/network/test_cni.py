@@ -297,16 +297,60 @@ def test_names_that_cannot_be(cni: Cni, container: str, interface: str, field: s
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"containerId": "one"}'])
 def test_record_that_cannot_be_read_is_not_forgotten(cni: Cni, paths: Paths, content: str) -> None:
     cni.add("one", "/ns", network())
-    [path] = pathlib.Path(paths.state_dir, "cni", "play").iterdir()
+    [path] = pathlib.Path(paths.state_dir, "cni", "play").glob("*.json")
     path.write_text(content)
     for call in (lambda: cni.result("one"), lambda: cni.delete("one"), cni.attachments):
         with pytest.raises(WrongState, match="cannot be read"):
             call()
+    assert cni.attached() == {"one"}
+    # The others go on.
+    cni.add("two", "/ns", network(), ports=[{"hostPort": 28180, "containerPort": 80}])
+
+
+def test_result_that_a_power_cut_took_is_not_needed_to_delete(
+    cni: Cni, paths: Paths, plugins: Plugins
+) -> None:
+    cni.add("one", "/ns", network())
+    [path] = pathlib.Path(paths.state_dir, "cni", "play").glob("*.result")
+    path.write_text("")
+    assert cni.result("one") is None
+    assert cni.delete("one") is True
+    assert "prevResult" not in plugins.requests[-1]
+    assert list(path.parent.iterdir()) == []
+    # Nor does an old result count for a new attachment.
+    path.write_text("{}")
+    plugins.failing["ADD first"] = (1, "", "no")
+    with pytest.raises(CommandError):
+        cni.add("one", "/ns", network())
+    assert list(path.parent.iterdir()) == []
+
+
+def test_add_calls_ready_between_the_record_and_the_plugins(cni: Cni, plugins: Plugins) -> None:
+    def ready() -> None:
+        assert cni.attached() == {"one"}
+        assert plugins.calls == []
+
+    cni.add("one", "/ns", network(), ready=ready)
+    assert plugins.calls == ["ADD first", "ADD second"]
+
+
+def test_add_without_its_namespace_runs_no_plugin(cni: Cni, plugins: Plugins) -> None:
+    def ready() -> None:
+        raise WrongState("no namespace")
+
+    with pytest.raises(WrongState, match="no namespace"):
+        cni.add("one", "/ns", network(), ready=ready)
+    assert (plugins.calls, cni.attached()) == ([], set())
+
+
+def test_id_of_64_digits_is_told_to_plugins_as_it_is(cni: Cni, plugins: Plugins) -> None:
+    cni.add("a" * 64, "/ns", network())
+    assert plugins.environments[-1]["CNI_CONTAINERID"] == "a" * 64
 
 
 def test_record_keeps_secrets_of_nobody_else(cni: Cni, paths: Paths) -> None:
     cni.add("one", "/ns", network())
-    [path] = pathlib.Path(paths.state_dir, "cni", "play").iterdir()
+    [path] = pathlib.Path(paths.state_dir, "cni", "play").glob("*.json")
     assert path.stat().st_mode & 0o777 == 0o600
     (path.parent / ".temporary.json").write_text("{")
     assert len(cni.attachments()) == 1

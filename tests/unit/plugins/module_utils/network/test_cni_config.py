@@ -162,3 +162,22 @@ def test_plugin_request() -> None:
         "cniVersion": "1.0.0",
         "name": "net",
     }
+
+
+@pytest.mark.parametrize(
+    ("plugin", "capabilities", "idle"),
+    [
+        ({"type": "portmap"}, {}, True),
+        ({"type": "portmap"}, {"portMappings": []}, True),
+        ({"type": "portmap"}, {"portMappings": [{"hostPort": 80}]}, False),
+        ({"type": "bandwidth"}, {}, True),
+        ({"type": "bandwidth"}, {"bandwidth": {"ingressRate": 1000}}, False),
+        ({"type": "bandwidth", "egressRate": 1000}, {}, False),
+        ({"type": "firewall"}, {}, False),
+        ({"type": "bridge"}, {}, False),
+    ],
+)
+def test_is_idle_only_of_what_is_known_to_do_nothing(
+    plugin: dict[str, object], capabilities: dict[str, object], idle: bool
+) -> None:
+    assert cni_config.is_idle(plugin, capabilities) is idle
