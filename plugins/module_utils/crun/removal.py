@@ -22,6 +22,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
     conmon_pid,
     read_state,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandError
 
 #: How long conmon may take to write the exit file of a container that has ended.
 _MONITOR_GRACE_S = 2.0
@@ -44,7 +45,12 @@ def clear_away(host: CrunHost, layout: Layout) -> None:
     else:
         _end_monitor(layout, grace_s=0.0 if state is None or state.is_alive else _MONITOR_GRACE_S)
     if os.path.isdir(layout.runtime_dir):
-        host.run(layout.name, argvs.delete_argv(host.programs, host.root, layout.name, force=True))
+        try:
+            host.run(layout.name, argvs.delete_argv(host.programs, host.root, layout.name, force=True))
+        except CommandError:
+            # A crun whose create has failed clears up by itself, and may have been faster.
+            if os.path.isdir(layout.runtime_dir):
+                raise
     if state is not None:
         _remove_cgroup(host, state)
     forget(layout)

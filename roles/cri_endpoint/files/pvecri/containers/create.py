@@ -54,7 +54,7 @@ class Creator:
         (the sandbox is not ready), Unsupported and CommandError; nothing is left behind then.
         """
         request = Request.checked(self._context.registry.sandbox(sandbox_id), config)
-        with self._making(request.name), fields.named(config):
+        with self._making(request.name), fields.named(lambda field: fields.request_field(field, config)):
             return self._create(request)
 
     @contextlib.contextmanager
@@ -76,9 +76,10 @@ class Creator:
         if holder is not None and holder.config == request.encoded:
             if holder.phase is not Phase.CREATING:
                 return holder.id
-            # Nobody is at it: a create that was cut short and could not be undone.
-            teardown.undo(context, holder.id)
-            context.registry.remove_container(holder.id)
+            # A create that was cut short.  Recovery may be undoing it: then this waits, and finds nothing.
+            with context.registry.held(holder.id):
+                teardown.undo(context, holder.id)
+                context.registry.remove_container(holder.id)
         image = self._images.resolve(config.image.image, field="config.image.image")
         chosen = selection.select(context.policy, config, request.pod, sandbox.handler, image)
         selection.refuse_unavailable(chosen)
