@@ -97,7 +97,10 @@ def test_seccomp_localhost(lab, tmp_path):
         ({"run_as_user": pb.Int64Value(value=1234), "run_as_group": pb.Int64Value(value=77)}, "1234 77 77"),
         ({"run_as_username": "web"}, "1000 1000 1000 5000"),
         ({"run_as_username": "web", "run_as_group": pb.Int64Value(value=9)}, "1000 9 9 5000"),
-        ({"run_as_user": pb.Int64Value(value=1000), "supplemental_groups": [3, 2]}, "1000 1000 2 3 1000 5000"),
+        (
+            {"run_as_user": pb.Int64Value(value=1000), "supplemental_groups": [3, 2]},
+            "1000 1000 2 3 1000 5000",
+        ),
         (
             {
                 "run_as_user": pb.Int64Value(value=1000),
@@ -127,7 +130,9 @@ def test_user_unknown(lab):
 def test_read_only_rootfs_and_paths(lab):
     pod = lab.pod()
     asked = security(
-        readonly_rootfs=True, masked_paths=["/proc/version", "/proc/../proc/scsi"], readonly_paths=["/proc/sys"]
+        readonly_rootfs=True,
+        masked_paths=["/proc/version", "/proc/../proc/scsi"],
+        readonly_paths=["/proc/sys"],
     )
     container = lab.run(pod, linux=asked)
     assert lab.cri.exec_sync(container, ["touch", "/tmp/x"]).exit_code == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, WrongState
+from pvecri.containers import fields
 from pvecri.containers.checks import check_text
 from pvecri.containers.stop import LONGEST_S
 from pvecri.state.records import Phase
@@ -34,10 +35,11 @@ def exec_sync(
     record = context.registry.container(container_id)
     if record.phase is not Phase.RUNNING:
         raise WrongState(f"container {record.id} is {record.phase}, not running")
-    done = context.crun.exec(
-        record.id,
-        command,
-        timeout_s=min(float(timeout_s), LONGEST_S) or None,
-        limit_bytes=context.config.runtime.exec_output_max_bytes,
-    )
+    with fields.named(fields.exec_field):
+        done = context.crun.exec(
+            record.id,
+            command,
+            timeout_s=min(float(timeout_s), LONGEST_S) or None,
+            limit_bytes=context.config.runtime.exec_output_max_bytes,
+        )
     return done.stdout_bytes, done.stderr_bytes, done.rc

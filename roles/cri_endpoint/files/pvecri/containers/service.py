@@ -11,6 +11,7 @@ from pvecri.api import cri_pb2
 from pvecri.containers import ending, execute, log, remove, start, status, stop, update
 from pvecri.containers.create import Creator
 from pvecri.containers.notes import Notes
+from pvecri.containers.stats import ContainerStats
 
 if t.TYPE_CHECKING:
     from pvecri.daemon.context import Context
@@ -21,7 +22,7 @@ class ContainerService:
     """The containers of all pods; one for the daemon.
 
     Calls that change the same container are serialised by the caller, but for
-    `stop`, `ended`, `reopen_log`, `exec_sync` and `status_info`, which may come at any time: a second
+    `stop`, `ended`, `reopen_log`, `exec_sync`, `status_info` and the statistics, which may come at any time: a second
     stop with a shorter time-out hastens the first.
     """
 
@@ -29,6 +30,7 @@ class ContainerService:
         self._context = context
         self.notes = Notes(context.log)
         self._creator = Creator(context, images, self.notes)
+        self._stats = ContainerStats(context)
 
     def create(
         self,
@@ -80,3 +82,11 @@ class ContainerService:
     def status_info(self, container_id: str) -> dict[str, str]:
         """Return what the verbose status says beyond the usual one: JSON by name."""
         return status.info(self._context, container_id)
+
+    def stats(self, container_id: str) -> cri_pb2.ContainerStats:
+        """Return what a container uses; raises NotFound."""
+        return self._stats.one(container_id)
+
+    def list_stats(self, wanted: cri_pb2.ContainerStatsFilter) -> list[cri_pb2.ContainerStats]:
+        """Return what the containers use that a filter lets through."""
+        return self._stats.all(wanted)

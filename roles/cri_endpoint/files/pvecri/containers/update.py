@@ -8,13 +8,12 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
-    InvalidSpec,
     Unsupported,
     WrongState,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.update import live_resources
 from pvecri.api import cri_pb2
-from pvecri.containers import validate_resources
+from pvecri.containers import fields, validate_resources
 from pvecri.containers.notes import Notes
 from pvecri.containers.spec.resources import for_host, in_core_terms, merged
 from pvecri.state.records import Phase
@@ -45,16 +44,14 @@ def update(
         for_host(in_core_terms(each, pids_limit=context.config.runtime.pids_limit), context.host, told)
         for each in (old, new)
     )
-    try:
+    with fields.named(fields.update_field):
         changes = live_resources(before, after, context.host)
-    except InvalidSpec as exc:
-        raise InvalidSpec(validate_resources.named(exc.field, "linux"), exc.problem, hint=exc.hint) from exc
-    if changes is None:
-        raise Unsupported(
-            "linux: a limit cannot be lifted while the container exists", hint="Set it to another value"
-        )
-    if changes:
-        context.crun.update(record.id, changes)
+        if changes is None:
+            raise Unsupported(
+                "linux: a limit cannot be lifted while the container exists", hint="Set it to another value"
+            )
+        if changes:
+            context.crun.update(record.id, changes)
     notes.tell(record.id, told)
     context.registry.update_container(record.id, resources=new.SerializeToString(deterministic=True))
     context.log.info("container updated", extra={"container": record.id, "changes": str(changes)})
