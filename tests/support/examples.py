@@ -37,11 +37,11 @@ def run_play(
 
     ``inside`` is put before the command, such as nsenter with its arguments.
     """
-    (folder / "play.yml").write_text(play)
+    file = folder / "play.yml"
+    file.write_text(play)
     collections = next(p for p in sys.path if os.path.isdir(os.path.join(p, "ansible_collections", "pvecri")))
     done = subprocess.run(
-        [*inside, BIN / "ansible-playbook", "-v", "--diff", "-i", "localhost,", "-c", "local", "play.yml"],
-        cwd=folder,
+        [*inside, BIN / "ansible-playbook", "-v", "--diff", "-i", "localhost,", "-c", "local", file],
         env={
             "PATH": f"{BIN}:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": str(folder),

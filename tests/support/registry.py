@@ -51,11 +51,15 @@ class Registry:
         *,
         users: t.Mapping[str, str] | None = None,
         tls: bool = False,
+        port: int = 0,
+        names: t.Sequence[str] = (),
     ) -> None:
+        """Set up; ``port`` 0 is a free one, and ``names`` are further ones for the certificate."""
         self.root = pathlib.Path(directory)
         self.users = dict(users or {})
         self.tls = tls
-        self.port = 0
+        self.port = port
+        self.names = list(names)
         #: Certificate that clients must trust, with ``tls``.
         self.ca_file = self.root / "ca.crt"
         self._process: subprocess.Popen[bytes] | None = None
@@ -147,11 +151,12 @@ class Registry:
         return text
 
     def _make_certificate(self) -> None:
+        names = ",".join(["IP:127.0.0.1", *(f"DNS:{name}" for name in ("localhost", *self.names))])
         subprocess.run(
             [
                 *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
                 *("-nodes", "-days", "2", "-subj", "/CN=pvecri test registry"),
-                *("-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
+                *("-addext", f"subjectAltName={names}"),
                 *("-keyout", str(self.root / "key.pem"), "-out", str(self.ca_file)),
             ],
             check=True,
