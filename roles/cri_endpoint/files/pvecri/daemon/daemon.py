@@ -94,7 +94,7 @@ class Daemon:
         self._context = context
         self._log = context.log
         self._log_level = log_level
-        self._gate = Gate()
+        self._gate = Gate(loaded.config.server.max_concurrent_rpcs)
         self._operations = Operations(context.registry.held)
         self._services = build_services(context)
         exits = Exits(context.registry, context.crun, reaped=reaper.exit_code)

@@ -58,11 +58,17 @@ class Unavailable(CoreError):
     code = "unavailable"
 
 
+class TooBusy(CoreError):
+    """Refuse a request because too many others are in flight."""
+
+    code = "too_busy"
+
+
 def status_of(error: BaseException) -> grpc.StatusCode:
     """Return the status code that stands for an error."""
     if isinstance(error, Unavailable):
         return grpc.StatusCode.UNAVAILABLE
-    if _lacks_space(error):
+    if isinstance(error, TooBusy) or _lacks_space(error):
         return grpc.StatusCode.RESOURCE_EXHAUSTED
     return next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
 

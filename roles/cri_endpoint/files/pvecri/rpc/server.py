@@ -59,8 +59,9 @@ class Server:
         #: Seconds from which on a request is logged.
         self.slow_s = slow_s
         self._server = grpc.aio.server(
-            maximum_concurrent_rpcs=config.max_concurrent_rpcs,
+            # Not maximum_concurrent_rpcs: what is above it would wait, and Version with it.
             options=(
+                ("grpc.max_concurrent_streams", 2 * config.max_concurrent_rpcs),
                 ("grpc.max_receive_message_length", config.max_message_bytes),
                 ("grpc.max_send_message_length", config.max_message_bytes),
                 ("grpc.so_reuseport", 0),
@@ -116,7 +117,7 @@ class Server:
             started = clock()
             self._in_flight += 1
             try:
-                gate.check(name)
+                gate.check(name, self._in_flight)
                 return await handler(parse(data))
             except asyncio.CancelledError:
                 raise
