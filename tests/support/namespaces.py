@@ -26,6 +26,7 @@ class Machine:
 
     def __init__(self, top: pathlib.Path, pid: int) -> None:
         self.top = top
+        self.pid = pid
         #: To be put before a command.
         self.inside = ["nsenter", f"--target={pid}", "--net", "--mount"]
         self.environment = {
@@ -52,6 +53,17 @@ class Machine:
         with self.start("sh", "-ec", script, stdin=subprocess.PIPE) as child:
             child.communicate(text, timeout=120)
         assert child.returncode == 0, path
+
+    def processes(self) -> list[str]:
+        """Return the command lines of all processes in the machine's network namespace."""
+        own = os.readlink(f"/proc/{self.pid}/ns/net")
+        found = []
+        for path in pathlib.Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if os.readlink(path / "ns/net") == own:
+                    line = (path / "cmdline").read_bytes().replace(b"\0", b" ")
+                    found.append(line.decode(errors="replace").strip())
+        return [line for line in found if line]
 
     @contextlib.contextmanager
     def serving(self, code: str, *arguments: str) -> t.Iterator[str]:
