@@ -109,6 +109,30 @@ def image_users(paths: Paths, image_id: str) -> list[str]:
     every image: what cannot be known is not deleted.
     """
     users = []
+    for place, record in _records(paths):
+        if record is None:
+            users.append(f"{place} (damaged)")
+        elif image_id in record.images:
+            users.append(f"{place.partition('/')[0]}/{record.name}")
+    return users
+
+
+def used_layers(paths: Paths) -> set[str]:
+    """Return the ids of the layers in the store that bundles of any owner need.
+
+    Raises WrongState when a record cannot be read: then nobody knows.
+    """
+    layers: set[str] = set()
+    for place, record in _records(paths):
+        if record is None:
+            raise WrongState(f"the record of bundle {place} is damaged", hint="Remove the bundle")
+        used = [*record.layers, *(layer for mount in record.mounts for layer in mount.layers)]
+        layers.update(os.path.basename(os.path.dirname(layer)) for layer in used)
+    return layers
+
+
+def _records(paths: Paths) -> t.Iterator[tuple[str, BundleRecord | None]]:
+    """Yield ``owner/directory`` and record of every bundle; None for a record that cannot be read."""
     for owner in Owner:
         folder = dataclasses.replace(paths, owner=owner).bundles
         try:
@@ -117,12 +141,8 @@ def image_users(paths: Paths, image_id: str) -> list[str]:
             continue
         for name in names:
             try:
-                record = read_record(os.path.join(folder, name))
+                yield f"{owner}/{name}", read_record(os.path.join(folder, name))
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except WrongState:
-                users.append(f"{owner}/{name} (damaged)")
-                continue
-            if image_id in record.images:
-                users.append(f"{owner}/{record.name}")
-    return users
+                yield f"{owner}/{name}", None

@@ -28,7 +28,25 @@ def lock_name(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
-def locked_store(paths: Paths, *, shared: bool = False) -> contextlib.AbstractContextManager[None]:
-    """Hold the store: shared to keep every image in it, alone to delete some."""
+def locked_store(
+    paths: Paths, *, shared: bool = False, timeout_s: float = 300
+) -> contextlib.AbstractContextManager[None]:
+    """Hold the store: shared to keep every image in it, alone to say which ones go."""
     path = os.path.join(locks_dir(paths), "store.lock")
-    return locked(path, shared=shared, timeout_s=300, what="the image store")
+    return locked(path, shared=shared, timeout_s=timeout_s, what="the image store")
+
+
+def locked_removal(
+    paths: Paths, image_id: str, *, timeout_s: float = 300
+) -> contextlib.AbstractContextManager[None]:
+    """Hold the deletion of an image that cannot be found any more."""
+    path = os.path.join(locks_dir(paths), f"removal-{image_id}.lock")
+    return locked(path, timeout_s=timeout_s, what=f"image {image_id}")
+
+
+def locked_layers(
+    paths: Paths, *, shared: bool = False, timeout_s: float = 300
+) -> contextlib.AbstractContextManager[None]:
+    """Hold the layers that have no image yet: shared while one is fetched, alone to clear them away."""
+    path = os.path.join(locks_dir(paths), "layers.lock")
+    return locked(path, shared=shared, timeout_s=timeout_s, what="the layers of fetches")

@@ -209,23 +209,51 @@ class ImageStore:
     def remove(self, reference: str) -> bool:
         """Remove an image or, when it has other names, only this one; return whether it was there.
 
-        An id or digest removes the image with all its names.  Raises Conflict while a bundle needs it.
+        An id or digest removes the image with all its names.  Raises Conflict while a
+        bundle needs it.  From then on nobody finds the image; its files go after, while
+        others work with theirs.
         """
         with locked_store(self.paths):
             image = self.find(reference)
             if image is None:
-                return self._remove_broken(reference)
-            if self._own.by_id(image.id) is None:
-                raise Conflict(
-                    f"{reference} belongs to another image store", hint="Remove it with the tool that made it"
-                )
-            name = None if _ID.fullmatch(reference) else self._name_of(image, reference)
-            if name is None or image.names == (name,):
-                self._refuse_in_use(image)
-                self._writer().delete(image.id)
+                image_id = self._broken_id(reference)
+                if image_id is None:
+                    return False
+                self._refuse_in_use(image_id, reference)
             else:
-                self._own.untag(name)
+                if self._own.by_id(image.id) is None:
+                    raise Conflict(
+                        f"{reference} belongs to another image store",
+                        hint="Remove it with the tool that made it",
+                    )
+                name = None if _ID.fullmatch(reference) else self._name_of(image, reference)
+                if name is not None and image.names != (name,):
+                    self._own.untag(name)
+                    return True
+                self._refuse_in_use(image.id, image.names[0] if image.names else image.id)
+                image_id = image.id
+            self._own.condemn(image_id)
+        writer = self._writer()
+        writer.condemn_layers()
+        writer.finish_removal(image_id)
+        self._finish_removals(writer)
         return True
+
+    def sweep(self) -> None:
+        """Remove what killed processes left: images half removed, layers without image, temporary files.
+
+        Where somebody is at work it is left to them.  Raises CommandError.
+        """
+        writer = self._writer()
+        writer.sweep_temporary()
+        writer.condemn_layers()
+        self._finish_removals(writer)
+
+    def _finish_removals(self, writer: StoreWriter) -> None:
+        """Delete what others have condemned and then left."""
+        for image_id in self._own.condemned_ids():
+            with contextlib.suppress(Conflict):
+                writer.finish_removal(image_id, timeout_s=0)
 
     def untag(self, image: Image, names: t.Collection[str]) -> None:
         """Take these names from an own image; the image stays."""
@@ -233,30 +261,23 @@ class ImageStore:
             for name in names:
                 self._own.untag(name)
 
-    def _remove_broken(self, reference: str) -> bool:
-        """Remove what the store lists under this id or name although it cannot be used."""
+    def _broken_id(self, reference: str) -> str | None:
+        """Return the id of what the store lists under this id or name although it cannot be used."""
         match = _ID.fullmatch(reference)
         image_id = match[1] if match else self._own.id_of(self._wanted(ImageSource(reference=reference)).name)
-        if image_id is None or image_id not in self._own.broken_ids():
-            return False
-        users = image_users(self.paths, image_id)
-        if users:
-            raise _in_use(image_id, users)
-        self._writer().delete(image_id)
-        return True
+        return image_id if image_id in self._own.broken_ids() else None
 
     def _name_of(self, image: Image, reference: str) -> str | None:
         wanted = self._wanted(ImageSource(reference=reference))
         return wanted.name if wanted.name in image.names else None
 
-    def _refuse_in_use(self, image: Image) -> None:
-        users = self.users(image)
+    def _refuse_in_use(self, image_id: str, what: str) -> None:
+        users = image_users(self.paths, image_id)
         if users:
-            raise _in_use(image.names[0] if image.names else image.id, users)
-
-
-def _in_use(what: str, users: t.Sequence[str]) -> Conflict:
-    return Conflict(f"image {what} is in use by {', '.join(users)}", hint="Remove these bundles first")
+            raise Conflict(
+                f"image {what} is in use by {', '.join(users)}",
+                hint="Remove these bundles first",
+            )
 
 
 def _done_since(lock: str, moment_ns: int) -> bool:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import fcntl
 import json
 import os
 import re
@@ -26,15 +25,18 @@ import threading
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound, WrongState
-from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_atomic
+from ansible_collections.pvecri.runtime.plugins.module_utils.images import store_edit
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.config import parse_image_config
+from ansible_collections.pvecri.runtime.plugins.module_utils.images.store_edit import (
+    INCOMPLETE,
+    REMOVING,
+    has_flag,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
 
 _PLAIN_KEY = re.compile(r"[0-9a-z.]+")
 _CONFIG_KEY = re.compile(r"[a-z0-9]+:[0-9a-f]{32,}")
 _MANIFEST_KEY = "manifest-"
-#: Length of the mark that the library leaves in a lock file to say that the data changed.
-_MARK = 64
 
 _Raw = dict[str, t.Any]
 
@@ -59,6 +61,7 @@ class StoreFiles:
         self.root = root
         self._cache: dict[str, tuple[tuple[int, int, int], t.Any]] = {}
         self._images: dict[str, tuple[_Raw, Image]] = {}
+        self._visible: tuple[list[_Raw], list[_Raw]] | None = None
         self._guard = threading.Lock()
 
     def all(self) -> list[Image]:
@@ -148,7 +151,7 @@ class StoreFiles:
         return {
             key: max(0, raw.get("diff-size", 0))
             for key, raw in self._layers().items()
-            if not (raw.get("flags") or {}).get("incomplete")
+            if not has_flag(raw, INCOMPLETE)
         }
 
     def extra_bytes(self, image: Image) -> int:
@@ -156,22 +159,19 @@ class StoreFiles:
         sizes = self._raw(image.id).get("big-data-sizes") or {}
         return sum(size for size in sizes.values() if isinstance(size, int) and size > 0)
 
+    def condemned_ids(self) -> list[str]:
+        """Return the ids of images that are being removed, or whose removal was cut short."""
+        return [raw["id"] for raw in self._everything() if has_flag(raw, REMOVING)]
+
+    # ---- changing: the caller holds the store -----------------------------------------------------------
+
     def untag(self, name: str) -> None:
-        """Take ``name`` from the image that bears it, under the library's own lock."""
-        path = self._path("overlay-images", "images.json")
-        lock = os.open(
-            self._path("overlay-images", "images.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX)
-            images = json.loads(_read(path) or b"[]")
-            for raw in images:
-                raw["names"] = [other for other in raw.get("names") or () if other != name]
-            write_atomic(path, json.dumps(images).encode(), mode=0o600)
-            # Another mark than before makes a process that has the old list in memory read it again.
-            os.pwrite(lock, os.urandom(_MARK // 2).hex().encode(), 0)
-        finally:
-            os.close(lock)
+        """Take ``name`` from the image that bears it."""
+        store_edit.untag(self.root, name)
+
+    def condemn(self, image_id: str) -> None:
+        """Make an image one that is not found any more; it is still to be deleted."""
+        store_edit.condemn_image(self.root, image_id)
 
     # ---- reading ------------------------------------------------------------------------------------------
 
@@ -200,8 +200,16 @@ class StoreFiles:
     def _path(self, *parts: str) -> str:
         return os.path.join(self.root, *parts)
 
-    def _image_list(self) -> list[_Raw]:
+    def _everything(self) -> list[_Raw]:
         return t.cast("list[_Raw]", self._json("overlay-images", "images.json", index=False))
+
+    def _image_list(self) -> list[_Raw]:
+        """Return the images that can be found: those on their way out cannot."""
+        everything = self._everything()
+        with self._guard:
+            if self._visible is None or self._visible[0] is not everything:
+                self._visible = (everything, [raw for raw in everything if not has_flag(raw, REMOVING)])
+            return self._visible[1]
 
     def _layers(self) -> dict[str, _Raw]:
         layers = dict(self._json("overlay-layers", "layers.json", index=True))
@@ -291,7 +299,7 @@ class StoreFiles:
         chain: list[_Raw] = []
         while top:
             layer = layers.get(top)
-            if layer is None or (layer.get("flags") or {}).get("incomplete") or len(chain) > len(layers):
+            if layer is None or has_flag(layer, INCOMPLETE) or len(chain) > len(layers):
                 return None
             chain.append(layer)
             top = layer.get("parent") or ""

@@ -9,9 +9,10 @@ import contextlib
 import hashlib
 import os
 import shutil
+import time
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.record import image_users
+from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.record import image_users, used_layers
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandError,
@@ -21,10 +22,12 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     WrongState,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked, write_atomic
-from ansible_collections.pvecri.runtime.plugins.module_utils.images import skopeo
+from ansible_collections.pvecri.runtime.plugins.module_utils.images import skopeo, store_edit
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.local import readable_tarball
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.locks import (
     lock_name,
+    locked_layers,
+    locked_removal,
     locked_store,
     locks_dir,
 )
@@ -40,6 +43,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.images.store_files 
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image, Paths
 
 _DELETE_TIMEOUT_S = 120.0
+#: Layers without image are kept for so many seconds, for whoever repeats the fetch that made them.
+_ABANDONED_S = 600.0
 #: Begins the names of directories that fetches work in.
 _FETCH = "fetch-"
 
@@ -55,6 +60,10 @@ class StoreWriter:
 
     def fetch(self, source: ImageSource | TarballSource, wanted: Wanted) -> Image:
         """Bring an image into the store, check that it is the one asked for, and return it."""
+        with locked_layers(self.paths, shared=True):
+            return self._fetch(source, wanted)
+
+    def _fetch(self, source: ImageSource | TarballSource, wanted: Wanted) -> Image:
         self._bring(source, wanted)
         image = self._brought(wanted.name)
         if image is None:
@@ -104,6 +113,9 @@ class StoreWriter:
                 )
             for image_id in broken:
                 self.delete(image_id)
+            # One that was fetched while it was being removed is still on its way out.
+            for image_id in self.files.condemned_ids():
+                self.finish_removal(image_id)
 
     def _target(self, name: str) -> str:
         return skopeo.store_specifier(self.paths.storage, self.paths.storage_run, self.additional) + name
@@ -185,17 +197,43 @@ class StoreWriter:
         path = os.path.join(parent, _FETCH + lock_name(name))
         os.makedirs(parent, mode=0o700, exist_ok=True)
         shutil.rmtree(path, ignore_errors=True)
-        for entry in os.listdir(parent):
-            # Who still holds the lock is still at work.
-            if entry.startswith(_FETCH):
-                lock = os.path.join(locks_dir(self.paths), f"{entry.removeprefix(_FETCH)}.lock")
-                with contextlib.suppress(Conflict), locked(lock, timeout_s=0):
-                    shutil.rmtree(os.path.join(parent, entry), ignore_errors=True)
+        self.sweep_temporary()
         os.makedirs(path, mode=0o700)
         try:
             yield path
         finally:
             shutil.rmtree(path, ignore_errors=True)
+
+    def sweep_temporary(self) -> None:
+        """Remove the directories of fetches whose process is gone."""
+        parent = os.path.join(self.paths.state_dir, "tmp")
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.listdir(parent):
+                # Who still holds the lock is still at work.
+                if entry.startswith(_FETCH):
+                    lock = os.path.join(locks_dir(self.paths), f"{entry.removeprefix(_FETCH)}.lock")
+                    with contextlib.suppress(Conflict), locked(lock, timeout_s=0):
+                        shutil.rmtree(os.path.join(parent, entry), ignore_errors=True)
+
+    def condemn_layers(self) -> list[str]:
+        """Flag layers that belong to nothing, for the next change of the store to clear away; return them.
+
+        Nothing happens while anything is fetched or a bundle is being made: then who
+        needs which layer is not known.
+        """
+        before = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() - _ABANDONED_S))
+        try:
+            with locked_layers(self.paths, timeout_s=0), locked_store(self.paths, timeout_s=0):
+                keep = used_layers(self.paths)
+                return store_edit.condemn_layers(self.paths.storage, keep=keep, before=before)
+        except (Conflict, WrongState):
+            return []
+
+    def finish_removal(self, image_id: str, *, timeout_s: float = _DELETE_TIMEOUT_S) -> None:
+        """Delete an image that was condemned, unless another process has done so."""
+        with locked_removal(self.paths, image_id, timeout_s=timeout_s):
+            if image_id in self.files.condemned_ids():
+                self.delete(image_id)
 
     def delete(self, image_id: str) -> None:
         """Delete an image with all its names."""
