@@ -14,15 +14,15 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     Conflict,
-    CoreError,
     InvalidSpec,
     NotFound,
+    WrongState,
 )
 from pvecri.api import cri_pb2
 from pvecri.daemon.context import Context
 from pvecri.sandboxes import cgroup, resources, status
 from pvecri.sandboxes.run import SandboxRun, new_record
-from pvecri.sandboxes.teardown import Steps, TeardownError, erase, teardown
+from pvecri.sandboxes.teardown import Steps, erase, teardown
 from pvecri.sandboxes.validate import validate
 from pvecri.state.records import Phase, SandboxRecord
 from pvecri.state.registry import REMOVING, STOPPING
@@ -94,7 +94,7 @@ class SandboxService:
     def stop(self, sandbox_id: str) -> None:
         """End a sandbox's containers and take away its network; one that is gone or stopped is fine.
 
-        Raises TeardownError when something is left; repeating it goes on.
+        Raises `teardown.TeardownError` when something is left; repeating it goes on.
         """
         record = self._found(sandbox_id)
         if record is None:
@@ -118,7 +118,7 @@ class SandboxService:
     def remove(self, sandbox_id: str) -> None:
         """Remove a sandbox with its containers; one that is gone is fine.
 
-        It is stopped first if it is not.  Raises TeardownError when something is left.
+        It is stopped first if it is not.  Raises `teardown.TeardownError` when something is left.
         """
         record = self._found(sandbox_id)
         if record is None:
@@ -162,30 +162,19 @@ class SandboxService:
     ) -> None:
         """Take over what a pod may use now; its cgroup is changed if it is ours (see `cgroup`).
 
-        Raises NotFound, InvalidSpec, and CoreError when the kernel refuses a limit.
+        Raises NotFound, WrongState for one that is not ready, InvalidSpec also when the
+        kernel refuses a limit, and CommandError when systemd does.
         """
         context = self._context
         record = context.registry.sandbox(sandbox_id)
         wanted = resources.pod_resources(overhead, new_resources, context.host, "")
-        group = cgroup.PodCgroup(record.cgroup_parent, context.runner)
-        if record.extra.get("owns_cgroup") and record.phase is Phase.READY:
+        if record.phase is not Phase.READY:
+            raise WrongState(f"sandbox {record.id} is {record.phase}, not ready")
+        if record.extra.get("owns_cgroup"):
             try:
-                group.limit(wanted)
+                cgroup.PodCgroup(record.cgroup_parent, context.runner).limit(wanted)
             except OSError as exc:
                 raise InvalidSpec("resources", f"the kernel refuses it: {exc}") from exc
-        config = cri_pb2.PodSandboxConfig.FromString(record.config)
-        config.linux.overhead.CopyFrom(overhead)
-        config.linux.resources.CopyFrom(new_resources)
-        extra = {**record.extra, "resources": cri_pb2_text(config.linux)}
-        context.registry.update_sandbox(record.id, extra=extra)
-
-
-def cri_pb2_text(config: cri_pb2.LinuxPodSandboxConfig) -> dict[str, str]:
-    """Return overhead and resources in force, as hexadecimal bytes of their messages."""
-    return {
-        "overhead": config.overhead.SerializeToString().hex(),
-        "resources": config.resources.SerializeToString().hex(),
-    }
-
-
-__all__ = ["CoreError", "SandboxService", "TeardownError"]
+        told = {"overhead": overhead, "resources": new_resources}
+        in_force = {name: message.SerializeToString().hex() for name, message in told.items()}
+        context.registry.update_sandbox(record.id, extra={**record.extra, **in_force})

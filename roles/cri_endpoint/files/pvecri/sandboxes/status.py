@@ -37,6 +37,8 @@ def describe(context: Context, record: SandboxRecord) -> dict[str, t.Any]:
         "cgroupParent": record.cgroup_parent,
         "cgroupPath": group_path(record.cgroup_parent) if record.cgroup_parent else "",
         "ownsCgroup": bool(record.extra.get("owns_cgroup")),
+        "overhead": _resources(record, "overhead"),
+        "resources": _resources(record, "resources"),
         "namespaces": {
             kind: {"path": path, "pinned": netns.is_pinned(path)} for kind, path in paths.items() if path
         },
@@ -62,6 +64,16 @@ def _cni_result(context: Context, record: SandboxRecord) -> dict[str, t.Any] | N
     except CoreError as exc:
         return {"error": str(exc)}
     return result.raw if result is not None else None
+
+
+def _resources(record: SandboxRecord, name: str) -> dict[str, t.Any]:
+    """Return what the last update said, else what the pod began with."""
+    if name in record.extra:
+        message = cri_pb2.LinuxContainerResources.FromString(bytes.fromhex(record.extra[name]))
+        found: dict[str, t.Any] = MessageToDict(message, preserving_proto_field_name=True)
+        return found
+    began: dict[str, t.Any] = _config(record).get("linux", {}).get(name, {})
+    return began
 
 
 def _config(record: SandboxRecord) -> dict[str, t.Any]:

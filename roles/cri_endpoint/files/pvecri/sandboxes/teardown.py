@@ -74,12 +74,15 @@ class Steps:
         """Do one step; return whether it succeeded."""
         try:
             action()
-        except (CoreError, OSError) as exc:
+        except Exception as exc:
             self.failures.append((what, exc))
             return False
         return True
 
     def finish(self) -> None:
-        """Raise TeardownError if anything failed."""
+        """Raise TeardownError if anything failed; what nobody foresaw is raised as it is."""
+        for _step, exc in self.failures:
+            if not isinstance(exc, (CoreError, OSError)):
+                raise exc
         if self.failures:
             raise TeardownError(self._id, self.failures) from self.failures[0][1]
