@@ -28,7 +28,7 @@ _CHUNK = 65536
 
 @dataclasses.dataclass(slots=True)
 class Collected:
-    """What a child wrote and how it ended; ``rc`` is None when time was up first."""
+    """What a child wrote and how it ended; ``rc`` is None when time was up, or it was called off, first."""
 
     rc: int | None = None
     stdout: bytes = b""
@@ -82,13 +82,15 @@ def collect(
     stdin: bytes = b"",
     timeout_s: float | None = None,
     limit_bytes: int | None = None,
+    stop: int | None = None,
 ) -> Collected:
     """Feed a child, read what it writes until it ends, and return that; the caller still ends it.
 
     ``limit_bytes`` holds for each stream; what comes beyond is read and dropped, so
-    that the child is not blocked.
+    that the child is not blocked.  ``stop`` is a descriptor that becomes readable when nobody
+    wants to wait any longer.
     """
-    pump = _Pump(child, stdin, limit_bytes)
+    pump = _Pump(child, stdin, limit_bytes, stop)
     try:
         finished = pump.run(timeout_s)
     finally:
@@ -104,7 +106,9 @@ def collect(
 class _Pump:
     """Move bytes between a child's pipes and memory until the child has ended."""
 
-    def __init__(self, child: subprocess.Popen[bytes], stdin: bytes, limit_bytes: int | None) -> None:
+    def __init__(
+        self, child: subprocess.Popen[bytes], stdin: bytes, limit_bytes: int | None, stop: int | None
+    ) -> None:
         self._child = child
         self._input = memoryview(stdin)
         self._limit = limit_bytes
@@ -113,6 +117,9 @@ class _Pump:
         self._poller = select.poll()
         self._pidfd = os.pidfd_open(child.pid)
         self._poller.register(self._pidfd, select.POLLIN)
+        self._stop = stop
+        if stop is not None:
+            self._poller.register(stop, select.POLLIN)
         self._readers: dict[int, bytearray] = {}
         for stream, target in ((child.stdout, self.written[0]), (child.stderr, self.written[1])):
             if stream is not None:
@@ -128,17 +135,18 @@ class _Pump:
         os.close(self._pidfd)
 
     def run(self, timeout_s: float | None) -> bool:
-        """Work until the child has ended; return False when time is up first."""
+        """Work until the child has ended; return False when time is up or ``stop`` is readable first."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
             events = self._poller.poll(left)
-            if not events:
-                return False
             ready = {handle for handle, _event in events}
             if self._pidfd in ready:
                 self._drain()
                 return True
+            # A child that never stops writing has something to read at any time.
+            if not events or self._stop in ready or left == 0:
+                return False
             stdin = self._child.stdin
             if stdin is not None and not stdin.closed and stdin.fileno() in ready:
                 self._feed(stdin)

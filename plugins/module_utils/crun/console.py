@@ -85,10 +85,12 @@ def collect(
     stdin: bytes = b"",
     timeout_s: float | None = None,
     limit_bytes: int | None = None,
+    stop: int | None = None,
 ) -> Collected:
     """Type ``stdin`` into a terminal and read what appears until the child has ended.
 
-    The end of the input is typed as well (^D at the beginning of a line).
+    The end of the input is typed as well (^D at the beginning of a line).  ``stop`` is as of
+    `streams.collect`.
     """
     time_left = procfs.monotonic_deadline(timeout_s)
     typed = memoryview(stdin + b"\x04" if stdin else b"")
@@ -98,11 +100,13 @@ def collect(
     pidfd = os.pidfd_open(child.pid)
     try:
         poller.register(pidfd, select.POLLIN)
+        if stop is not None:
+            poller.register(stop, select.POLLIN)
         poller.register(terminal, select.POLLIN | (select.POLLOUT if typed else 0))
         while True:
             left = time_left()
             events = dict(poller.poll(None if left is None else left * 1000))
-            if not events:
+            if not events or (pidfd not in events and (left == 0 or stop in events)):
                 return _collected(None, written, limit_bytes)
             if events.get(terminal, 0) & select.POLLOUT and typed:
                 with contextlib.suppress(BlockingIOError):

@@ -289,14 +289,15 @@ class CrunRuntime:
         user: str | None = None,
         terminal: bool = False,
         limit_bytes: int | None = None,
+        stop: int | None = None,
     ) -> ExecResult:
         """Run a command in a running container and return its output and exit code, whatever that is.
 
         ``user`` is ``user[:group]`` by name or number; what is None or not in ``env`` is as
         the container's own process has it.  Output beyond ``limit_bytes`` a stream is dropped.
         Raises CommandTimeout with the output so far after the command and all its
-        descendants were killed, InvalidSpec when there is no such program or user,
-        NotFound and WrongState.
+        descendants were killed, WrongState after the same because the descriptor ``stop`` has
+        become readable, InvalidSpec when there is no such program or user, NotFound and WrongState.
         """
         request = ExecRequest(args=tuple(args), env=env or {}, cwd=cwd, user=user, terminal=terminal)
         return execution.run(
@@ -306,6 +307,7 @@ class CrunRuntime:
             stdin=stdin,
             timeout_s=timeout_s,
             limit_bytes=limit_bytes,
+            stop=stop,
         )
 
     def exec_session(self, name: str, request: ExecRequest, **streams: int) -> ExecSession:

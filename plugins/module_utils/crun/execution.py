@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 import secrets
+import select
 import signal
 import subprocess
 import typing as t
@@ -163,13 +164,14 @@ def run(
     stdin: bytes = b"",
     timeout_s: float | None = None,
     limit_bytes: int | None = None,
+    stop: int | None = None,
 ) -> ExecResult:
     """Run a command in a container to its end; see `CrunRuntime.exec`."""
     # Not one of the host's places: a command may run for long, and others must get on meanwhile.
     session = open_session(host, layout, request)
     rc: int | None = None
     try:
-        collected = _collect(session, stdin, timeout_s, limit_bytes)
+        collected = _collect(session, stdin, timeout_s, limit_bytes, stop)
         complaint = session.runtime_error()
         rc = collected.rc
         if rc is None:
@@ -177,6 +179,8 @@ def run(
     finally:
         ended = session.close()
     argv = list(request.args)
+    if rc is None and stop is not None and select.select([stop], [], [], 0)[0]:
+        raise WrongState(f"{argv[0]} in container '{layout.name}' was called off and killed")
     if rc is None:
         raise CommandTimeout(
             f"{argv[0]} in container '{layout.name}' did not end within {timeout_s:g} s and was killed",
@@ -192,12 +196,14 @@ def run(
 
 
 def _collect(
-    session: ExecSession, stdin: bytes, timeout_s: float | None, limit_bytes: int | None
+    session: ExecSession, stdin: bytes, timeout_s: float | None, limit_bytes: int | None, stop: int | None
 ) -> streams.Collected:
     if session.terminal is None:
-        return streams.collect(session.child, stdin=stdin, timeout_s=timeout_s, limit_bytes=limit_bytes)
+        return streams.collect(
+            session.child, stdin=stdin, timeout_s=timeout_s, limit_bytes=limit_bytes, stop=stop
+        )
     return console.collect(
-        session.child, session.terminal, stdin=stdin, timeout_s=timeout_s, limit_bytes=limit_bytes
+        session.child, session.terminal, stdin=stdin, timeout_s=timeout_s, limit_bytes=limit_bytes, stop=stop
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import typing as t
 
 import pytest
@@ -154,6 +155,27 @@ def test_exec_with_a_terminal_has_limits(runtime: CrunRuntime, box: str) -> None
     assert (len(result.stdout), result.is_truncated) == (500, True)
     with pytest.raises(CommandTimeout):
         runtime.exec(box, ["sleep", "3000"], terminal=True, timeout_s=0.5)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_exec_ends_in_time_whatever_is_written(runtime: CrunRuntime, box: str, terminal: bool) -> None:
+    with pytest.raises(CommandTimeout):
+        runtime.exec(box, ["yes"], terminal=terminal, timeout_s=0.5, limit_bytes=100)
+    assert "yes" not in runtime.exec(box, ["ps"]).stdout
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_exec_can_be_called_off(runtime: CrunRuntime, box: str, terminal: bool) -> None:
+    stop = os.eventfd(0)
+    timer = threading.Timer(0.5, os.eventfd_write, (stop, 1))
+    timer.start()
+    try:
+        with pytest.raises(WrongState, match="called off"):
+            runtime.exec(box, ["sh", "-c", "sleep 3131 & sleep 3131"], terminal=terminal, stop=stop)
+    finally:
+        timer.join()
+        os.close(stop)
+    assert "3131" not in runtime.exec(box, ["ps"]).stdout
 
 
 def test_exec_with_a_terminal_without_such_a_program(runtime: CrunRuntime, box: str) -> None:

@@ -68,6 +68,22 @@ def test_collect_has_a_time_limit(spawn: Spawn) -> None:
     assert streams.end(child) == -signal.SIGKILL
 
 
+def test_collect_has_a_time_limit_for_one_that_never_stops_writing(spawn: Spawn) -> None:
+    collected = streams.collect(spawn("exec yes"), timeout_s=0.2, limit_bytes=10)
+    assert collected.rc is None
+    assert collected.is_truncated
+
+
+@pytest.mark.parametrize("script", ["sleep 60", "exec yes"])
+def test_collect_can_be_called_off(spawn: Spawn, script: str) -> None:
+    stop = os.eventfd(0)
+    try:
+        os.eventfd_write(stop, 1)
+        assert streams.collect(spawn(script), limit_bytes=10, stop=stop).rc is None
+    finally:
+        os.close(stop)
+
+
 def test_collect_does_not_wait_for_a_grandchild(spawn: Spawn) -> None:
     done = streams.collect(spawn("sleep 1000 & echo $!"), timeout_s=60)
     os.kill(int(done.stdout), signal.SIGKILL)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, WrongState
@@ -17,15 +19,51 @@ if t.TYPE_CHECKING:
     from pvecri.daemon.context import Context
 
 
+class Stop:
+    """Calls a command off from another thread; any number of times, before, during or after it."""
+
+    def __init__(self) -> None:
+        self._handle = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def set(self) -> None:
+        """Call the command off."""
+        with self._lock:
+            if not self._is_closed:
+                os.eventfd_write(self._handle, 1)
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable."""
+        return self._handle
+
+    def close(self) -> None:
+        """Let go; by whoever waits for the command, at the end."""
+        with self._lock:
+            if not self._is_closed:
+                self._is_closed = True
+                os.close(self._handle)
+
+
 def exec_sync(
-    context: Context, container_id: str, command: t.Sequence[str], timeout_s: float
+    context: Context, container_id: str, command: t.Sequence[str], timeout_s: float, stop: Stop | None = None
 ) -> tuple[bytes, bytes, int]:
     """Return standard output, standard error and exit code; output beyond the configured limit is dropped.
 
     No lock of the container is taken, so that probes go on whatever else is done to it.  Raises
     InvalidSpec, NotFound, WrongState, and CommandTimeout after the command was killed with
-    everything it started.
+    everything it started.  ``stop`` is closed at the end.
     """
+    try:
+        return _exec_sync(context, container_id, command, timeout_s, stop)
+    finally:
+        if stop is not None:
+            stop.close()
+
+
+def _exec_sync(
+    context: Context, container_id: str, command: t.Sequence[str], timeout_s: float, stop: Stop | None
+) -> tuple[bytes, bytes, int]:
     if not command or not command[0]:
         raise InvalidSpec("cmd", "there is no program to run")
     for index, word in enumerate(command):
@@ -41,5 +79,6 @@ def exec_sync(
             command,
             timeout_s=min(float(timeout_s), LONGEST_S) or None,
             limit_bytes=context.config.runtime.exec_output_max_bytes,
+            stop=None if stop is None else stop.fileno(),
         )
     return done.stdout_bytes, done.stderr_bytes, done.rc

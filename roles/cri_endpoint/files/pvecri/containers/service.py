@@ -21,9 +21,9 @@ if t.TYPE_CHECKING:
 class ContainerService:
     """The containers of all pods; one for the daemon.
 
-    Calls that change the same container are serialised by the caller, but for
-    `stop`, `ended`, `reopen_log`, `exec_sync`, `status_info` and the statistics, which may come at any time: a second
-    stop with a shorter time-out hastens the first.
+    Calls that change the same container are serialised by the caller, but for `stop`, `ended`,
+    `reopen_log`, `exec_sync`, `status_info` and the statistics, which may come at any time: a
+    second stop with a shorter time-out hastens the first.
     """
 
     def __init__(self, context: Context, images: ImageService) -> None:
@@ -74,10 +74,14 @@ class ContainerService:
         log.reopen(self._context, container_id)
 
     def exec_sync(
-        self, container_id: str, command: t.Sequence[str], timeout_s: float = 0
+        self,
+        container_id: str,
+        command: t.Sequence[str],
+        timeout_s: float = 0,
+        stop: execute.Stop | None = None,
     ) -> tuple[bytes, bytes, int]:
         """Run a command in a container and return what it printed and its exit code; 0 is no time-out."""
-        return execute.exec_sync(self._context, container_id, command, timeout_s)
+        return execute.exec_sync(self._context, container_id, command, timeout_s, stop)
 
     def status_info(self, container_id: str) -> dict[str, str]:
         """Return what the verbose status says beyond the usual one: JSON by name."""

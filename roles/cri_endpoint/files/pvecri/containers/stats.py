@@ -82,10 +82,14 @@ class ContainerStats:
         self._rates.keep([record.id for record in self._context.registry.containers()])
         stats = []
         for container in containers:
-            message = cri_pb2.ContainerStats()
-            for name in ("metadata", "labels", "annotations"):
-                getattr(message.attributes, name).MergeFrom(getattr(container, name))
-            message.attributes.id = container.id
+            # Not MergeFrom of one map into another: Debian's protobuf 3.21 aborts the process for it.
+            attributes = cri_pb2.ContainerAttributes(
+                id=container.id,
+                metadata=container.metadata,
+                labels=container.labels,
+                annotations=container.annotations,
+            )
+            message = cri_pb2.ContainerStats(attributes=attributes)
             self._fill_usage(message, container.id)
             if container.id in layers:
                 usage, time_ns = layers[container.id]
