@@ -50,24 +50,33 @@ def records(path: str) -> dict[str, t.Any]:
         configs = dict(database.execute("SELECT id, config FROM configs"))
         for table, kind in _CONFIGS.items():
             found[table] = [
-                _record(record, configs.get(identity), kind)
-                for identity, record in database.execute(f"SELECT id, record FROM {table}")  # noqa: S608
+                {"id": identity, "name": name, **_record(record, configs.get(identity), kind)}
+                for identity, name, record in database.execute(f"SELECT id, name, record FROM {table}")  # noqa: S608
             ]
         found["damaged"] = [row[0] for row in database.execute("SELECT id FROM damaged")]
     return found
 
 
-def _record(text: t.Any, config: t.Any, kind: type[Message]) -> t.Any:
+def _record(text: t.Any, config: t.Any, kind: type[Message]) -> dict[str, t.Any]:
     try:
         plain = json.loads(text)
     except (TypeError, ValueError):
         return {"unreadable": str(text)[:200]}
+    if not isinstance(plain, dict):
+        return {"unreadable": str(text)[:200]}
     plain.pop("config", None)
     if "resources" in plain:
-        plain["resources"] = _decoded(base64.b64decode(plain["resources"]), cri_pb2.LinuxContainerResources)
+        plain["resources"] = _decoded(_bytes(plain["resources"]), cri_pb2.LinuxContainerResources)
     if isinstance(config, bytes):
         plain["config"] = _decoded(config, kind)
-    return redacted(plain)
+    return t.cast("dict[str, t.Any]", redacted(plain))
+
+
+def _bytes(text: t.Any) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except (TypeError, ValueError):
+        return b"\xff"
 
 
 def _decoded(data: bytes, kind: type[Message]) -> t.Any:
