@@ -87,7 +87,8 @@ def read_junit(path: pathlib.Path, *, selected: bool = False) -> tuple[Spec, ...
         if (not is_spec and status != "failed") or (selected and status == "skipped" and not reason):
             continue
         name = re.sub(r"\s+", " ", name.removeprefix("[It] "))
-        specs.append(Spec(name, status, reason or "left out by a filter", float(case.get("time", 0))))
+        missing = "left out by a filter" if status == "skipped" else ""
+        specs.append(Spec(name, status, reason or missing, float(case.get("time", 0))))
     return tuple(specs)
 
 
@@ -118,8 +119,9 @@ def _verdict(case: ET.Element) -> tuple[str, str]:
 
 def _one_line(node: ET.Element) -> str:
     text = node.get("message") or node.text or ""
-    # Go's dump of the error says nothing more.
-    text = re.sub(r"^skipped( - )?", "", text).partition("Unexpected error:")[0]
+    text = re.sub(r"^skipped( - )?", "", text)
+    # Behind a message, Go's dump of the error says nothing more.
+    text = text.partition("Unexpected error:")[0].strip() or text
     return re.sub(r"\s+", " ", text).strip()[:_REASON_LENGTH]
 
 

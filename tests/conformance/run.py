@@ -119,7 +119,8 @@ def conclude(critest: Critest, options: argparse.Namespace, code: int) -> int:
     outcome = report.Outcome(specs, report.read_known(_HERE / "known.txt") if compared else ())
     table = sorted(f"{spec.name}\t{spec.status}\t{spec.reason}\n" for spec in specs)
     (options.logs / "specs.tsv").write_text("".join(table))
-    print(*outcome.lines(), sep="\n")
+    for line in outcome.lines():
+        print(line)
     print("slowest:", *report.slowest(specs), sep="\n  ")
     print(f"logs: {options.logs}")
     print(outcome.summary())

@@ -314,6 +314,19 @@ def test_update_changes_limits_in_place(node):
     assert node.crictl("ps", "--quiet", "--no-trunc", "--pod", pod_id) == container_id
 
 
+def test_stats_tell_what_a_container_uses(node):
+    _pod_id, container_id = node.run("dd if=/dev/zero of=/written bs=1000 count=300; while :; do :; done")
+    while "written" not in node.crictl("exec", "-s", container_id, "ls", "/"):
+        pass
+    stats = node.crictl.json("stats", "--id", container_id)["stats"]
+    assert [item["attributes"]["id"] for item in stats] == [container_id]
+    assert stats[0]["attributes"]["labels"] == {"part": "app"}
+    assert int(stats[0]["cpu"]["usageCoreNanoSeconds"]["value"]) > 0
+    assert int(stats[0]["memory"]["workingSetBytes"]["value"]) > 0
+    assert "writableLayer" in stats[0]
+    assert node.crictl.json("stats", "--label", "part=other")["stats"] == []
+
+
 def test_running_things_are_removed_by_force_only(node):
     pod_id, container_id = node.run()
     node.crictl.fails("rm", container_id)
@@ -325,7 +338,7 @@ def test_running_things_are_removed_by_force_only(node):
 
 
 def test_what_is_unknown_is_named(node):
-    for command in ("inspect", "inspectp", "start", "stopp"):
+    for command in ("inspect", "inspectp", "start"):
         said = node.crictl.fails(command, "0123456789ab")
         assert PEER or "0123456789ab" in said
         assert "NotFound" in said or "not found" in said

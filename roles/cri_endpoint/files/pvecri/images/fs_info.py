@@ -25,6 +25,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 from pvecri.api import cri_pb2
+from pvecri.images.disk_usage import Usage, count
 
 #: Containers are counted again after so many seconds at the earliest.
 _INTERVAL_S = 10.0
@@ -32,22 +33,9 @@ _INTERVAL_S = 10.0
 _SHARE = 20
 #: Layers that one call of du counts.
 _BATCH = 100
-_DU_TIMEOUT_S = 1800.0
 #: How long the very first question waits for the first count.
 _FIRST_WAIT_S = 2.0
 _CACHE_FILE = "image-usage.json"
-_DU = ("nice", "-n", "19", "du", "--summarize", "--one-file-system", "--files0-from=-")
-
-
-class Usage(t.NamedTuple):
-    """What a directory takes on disk."""
-
-    size_bytes: int = 0
-    inodes: int = 0
-
-    def plus(self, other: Usage) -> Usage:
-        """Return the sum."""
-        return Usage(self.size_bytes + other.size_bytes, self.inodes + other.inodes)
 
 
 _NOTHING = Usage()
@@ -100,7 +88,7 @@ class FsUsage:
         stamp = self.store.stamp()
         self._images = _Figure(self._count_images(), time.time_ns())
         folder = os.path.join(self.paths.state_dir, "bundles")
-        counted = self._du([folder]) if os.path.isdir(folder) else {}
+        counted = count(self.runner, [folder]) if os.path.isdir(folder) else {}
         self._containers = _Figure(counted.get(folder, _NOTHING), time.time_ns())
         self._stamp = stamp
         end = time.monotonic()
@@ -127,7 +115,7 @@ class FsUsage:
         missing = [name for name in listed if name not in known]
         for start in range(0, len(missing), _BATCH):
             paths = [os.path.join(folder, name) for name in missing[start : start + _BATCH]]
-            for path, usage in self._du([path for path in paths if os.path.isdir(path)]).items():
+            for path, usage in count(self.runner, [path for path in paths if os.path.isdir(path)]).items():
                 known[os.path.basename(path)] = usage
         gone = known.keys() - listed.keys()
         for name in gone:
@@ -135,29 +123,10 @@ class FsUsage:
         if missing or gone:
             self._keep(known)
         lists = os.path.join(self.paths.storage, "overlay-images")
-        total = self._du([lists]).get(lists, _NOTHING) if os.path.isdir(lists) else _NOTHING
+        total = count(self.runner, [lists]).get(lists, _NOTHING) if os.path.isdir(lists) else _NOTHING
         for usage in known.values():
             total = total.plus(usage)
         return total
-
-    def _du(self, paths: t.Sequence[str]) -> dict[str, Usage]:
-        """Return what each path takes; one that vanishes meanwhile is left out."""
-        if not paths:
-            return {}
-        stdin = "\0".join(paths).encode()
-        sizes = self._du_once([*_DU, "--block-size=1"], stdin)
-        inodes = self._du_once([*_DU, "--inodes"], stdin)
-        return {path: Usage(size, inodes.get(path, 0)) for path, size in sizes.items()}
-
-    def _du_once(self, argv: t.Sequence[str], stdin: bytes) -> dict[str, int]:
-        # It fails for files that went while it counted, and says the rest.
-        done = self.runner.run(argv, timeout_s=_DU_TIMEOUT_S, stdin=stdin, check=False)
-        found = {}
-        for line in done.stdout.splitlines():
-            number, tab, path = line.partition("\t")
-            if tab and number.isdigit():
-                found[path] = int(number)
-        return found
 
     def _known(self) -> dict[str, Usage]:
         if self._layers is None:

@@ -9,6 +9,7 @@ import asyncio
 import typing as t
 
 from pvecri.api import cri_pb2 as pb
+from pvecri.containers.execute import Stop
 from pvecri.daemon.operations import Operations, Pool
 from pvecri.rpc.keys import known, settled
 from pvecri.rpc.server import Handler
@@ -123,14 +124,22 @@ class ContainerRpc:
         return b""
 
     async def exec_sync(self, request: pb.ExecSyncRequest) -> bytes:
-        """Run a command in a container to its end and return what it printed."""
+        """Run a command in a container to its end and return what it printed.
+
+        When the client leaves, the command is killed: nobody would hear of its end.
+        """
         identity = self._registry.container(request.container_id).id
-        # Each call is a command of its own, however alike they are.
-        out, err, code = await self._operations.run(
-            asyncio.current_task(),
-            lambda: self._service.exec_sync(identity, list(request.cmd), request.timeout),
-            pool=Pool.EXEC,
-        )
+        stop = Stop()
+        try:
+            # Each call is a command of its own, however alike they are.
+            out, err, code = await self._operations.run(
+                stop,
+                lambda: self._service.exec_sync(identity, list(request.cmd), request.timeout, stop),
+                pool=Pool.EXEC,
+            )
+        except asyncio.CancelledError:
+            stop.set()
+            raise
         return pb.ExecSyncResponse(stdout=out, stderr=err, exit_code=code).SerializeToString()
 
     async def stats(self, request: pb.ContainerStatsRequest) -> bytes:
