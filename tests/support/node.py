@@ -55,7 +55,7 @@ class Node:
         SubprocessRunner().run(
             ["skopeo", "copy", "--quiet", "--insecure-policy", f"oci:{busybox_layout()}:latest", store]
         )
-        self.begin()
+        self.restart()
 
     # ---- the daemon ---------------------------------------------------------------------------------------
 

@@ -59,7 +59,8 @@ class OrphanSearch:
         known = {record.id for record in context.registry.containers()}
         sandboxes = {record.id for record in context.registry.sandboxes()}
         bundles = set(context.bundles.names())
-        for name in sorted(bundles - known):
+        # A pause container and its bundle bear the name of their sandbox.
+        for name in sorted(bundles - known - sandboxes):
             self._one(f"bundle {name}", self._bundle, name)
         for name in sorted(set(context.crun.names()) - known - sandboxes - bundles):
             self._one(f"crun container {name}", self._runtime, name)

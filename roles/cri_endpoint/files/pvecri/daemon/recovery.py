@@ -29,6 +29,7 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout, sockets
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, NotFound
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
 from pvecri.daemon import verdicts
@@ -180,7 +181,9 @@ class Recovery:
 
     def _restored_sandbox(self, record: SandboxRecord) -> SandboxRecord:
         """Return a record that the database could not give, from its copy where there is one."""
-        copy = spare.load_sandbox(self._context.paths, record.id)
+        copy = None
+        with contextlib.suppress(ValueError):
+            copy = spare.load_sandbox(self._context.paths, record.id)
         if copy is None:
             return record
         _log.warning("the record of sandbox %s was restored from its copy", record.id)
@@ -191,14 +194,8 @@ class Recovery:
     def _container(self, record: ContainerRecord) -> None:
         state = self._context.crun.state(record.id)
         started = 0 if state is None else started_at_ns(Layout(self._context.paths, record.id), state)
-        if _is_damaged(record):
-            bundle = self._context.bundles.load(record.id)
-            copy = spare.load_container(bundle.record) if bundle and bundle.record else None
-            if copy is None or state is None:
-                return
-            _log.warning("the record of container %s was restored from its bundle", record.id)
-            whole = verdicts.adopted_container(copy, state, started, time.time_ns())
-            record = self._registry.update_container(record.id, **_fields(whole), phase=whole.phase)
+        if _is_damaged(record) and state is not None:
+            record = self._restored_container(record, state, started)
         verdict = verdicts.judge_container(record, state, started)
         self._update(record, verdict.changes)
         if verdict.act is Act.UNDO:
@@ -209,6 +206,20 @@ class Recovery:
                 self._exits.settle(record.id)
             else:
                 self._mend(record.id, "container to end", lambda: self._end_container(record.id))
+
+    def _restored_container(
+        self, record: ContainerRecord, state: ContainerState, started: int
+    ) -> ContainerRecord:
+        """Return a record that the database could not give, from its bundle where that has a copy."""
+        bundle = self._context.bundles.load(record.id)
+        copy = None
+        with contextlib.suppress(ValueError):
+            copy = spare.load_container(bundle.record) if bundle and bundle.record else None
+        if copy is None:
+            return record
+        _log.warning("the record of container %s was restored from its bundle", record.id)
+        whole = verdicts.adopted_container(copy, state, started, time.time_ns())
+        return self._registry.update_container(record.id, **_fields(whole), phase=whole.phase)
 
     def _end_container(self, container_id: str) -> None:
         record = self._exits.settle(container_id)
