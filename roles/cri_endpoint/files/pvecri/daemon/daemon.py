@@ -51,6 +51,10 @@ _RELOADED: t.Final = frozenset(
 )
 
 
+#: Time for what was called off to end.
+_LAST_S: t.Final = 2.0
+
+
 def run(loaded: Loaded, *, log_level: str | None = None) -> int:
     """Serve until a signal says stop; return the exit code."""
     log = logs.set_up(loaded.config.log, level=log_level)
@@ -168,7 +172,7 @@ class Daemon:
         socket.remove()
         if self._server is not None:
             await self._server.stop(bound)
-        left = await self._operations.drain(max(0.0, deadline - time.monotonic()))
+        left = await self._operations.drain(max(_LAST_S, deadline - time.monotonic()))
         self._monitor.stop()
         self._operations.close()
         return left
