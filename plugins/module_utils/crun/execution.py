@@ -13,6 +13,7 @@ import secrets
 import select
 import signal
 import subprocess
+import time
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import streams, syscalls
@@ -40,6 +41,10 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.users impo
 
 #: Rounds in which the processes of a command that ran out of time are looked up and killed.
 _KILL_ROUNDS = 5
+
+#: How long crun may take to tell the process id of a command that is to be killed, and between two looks.
+_PID_WAIT_S = 2.0
+_PID_POLL_S = 0.005
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,7 +92,12 @@ class ExecSession:
 
     def kill(self) -> None:
         """Kill the command with everything it started, in the container and without."""
-        pid = self.inner_pid()
+        deadline = time.monotonic() + _PID_WAIT_S
+        # crun tells the process id after it has let the command go on.
+        while (pid := self.inner_pid()) is None and self.child.poll() is None:
+            if time.monotonic() >= deadline:
+                return
+            time.sleep(_PID_POLL_S)
         if pid is not None:
             _kill_family(pid)
 

@@ -46,8 +46,10 @@ class Container:
         argv = [*self.crun, "--root", self.root, "exec"]
         if self.user == "root" or _NUMBERS.fullmatch(self.user):
             number = "0" if self.user == "root" else self.user
+            # Without a group crun 1.21 (Debian 13) would run it as root.
+            number += "" if ":" in number else ":0"
             return [*argv, "--user", number, self.name, "/bin/sh", "-c", command]
-        return [*argv, "--user", "0", self.name, "su", "-s", "/bin/sh", "-c", command, self.user]
+        return [*argv, "--user", "0:0", self.name, "su", "-s", "/bin/sh", "-c", command, self.user]
 
     def status_argv(self) -> list[str]:
         """Return the argument list that prints the container's OCI state."""

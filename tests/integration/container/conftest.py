@@ -164,7 +164,8 @@ class Box:
         for top in (self.paths.state_dir, self.paths.run_dir):
             for directory, _subdirectories, files in os.walk(top):
                 found += [os.path.join(directory, file) for file in files]
-        kept = ("/locks/", "/storage/", "/lib/pvecri.pyz", "cni-ports", ".keeper")
+        # Newer versions of crun keep compiled seccomp profiles there, for all containers.
+        kept = ("/.cache/", "/locks/", "/storage/", "/lib/pvecri.pyz", "cni-ports", ".keeper")
         return [path for path in found if not any(part in path for part in kept)]
 
     def mounts(self) -> list[str]:

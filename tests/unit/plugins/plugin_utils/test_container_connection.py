@@ -61,7 +61,7 @@ def test_command_is_wrapped_for_the_host() -> None:
     host = Host((3, b"out", b"err"), (0, b'{"status": "running"}', b""))
     assert connected(host).exec_command("id", b"in", False) == (3, b"out", b"err")
     command, in_data, sudoable = host.calls[0]
-    assert "crun --root /run/pvecri/crun/play exec --user 0 box /bin/sh -c id" in command
+    assert "crun --root /run/pvecri/crun/play exec --user 0:0 box /bin/sh -c id" in command
     assert (in_data, sudoable) == (b"in", False)
     assert "crun --root /run/pvecri/crun/play state box" in host.calls[1][0]
 
@@ -168,10 +168,10 @@ def test_wrong_options_are_named(variables: dict[str, t.Any], text: str) -> None
 @pytest.mark.parametrize(
     ("user", "words"),
     [
-        ("root", "exec --user 0 box /bin/sh -c id"),
-        ("5", "exec --user 5 box /bin/sh -c id"),
+        ("root", "exec --user 0:0 box /bin/sh -c id"),
+        ("5", "exec --user 5:0 box /bin/sh -c id"),
         ("5:6", "exec --user 5:6 box /bin/sh -c id"),
-        ("web", "exec --user 0 box su -s /bin/sh -c id web"),
+        ("web", "exec --user 0:0 box su -s /bin/sh -c id web"),
     ],
 )
 def test_user_inside(user: str, words: str) -> None:
