@@ -93,7 +93,7 @@ def test_check_id_maps_side_by_side():
 
 def test_build_id_maps_not_for_the_hosts_namespace():
     spec = ContainerSpec(name="x", namespaces=Namespaces(user="host"), gid_maps=(id_map(),))
-    with pytest.raises(InvalidSpec, match="namespaces.user is 'host'") as caught:
+    with pytest.raises(InvalidSpec, match=r"namespaces\.user is 'host'") as caught:
         namespaces.build_id_maps(spec)
     assert caught.value.field == "gid_maps"
 

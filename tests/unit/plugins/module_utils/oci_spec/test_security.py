@@ -68,7 +68,7 @@ def test_effective_capabilities_exact():
 def test_capability_sets_exact(uid):
     both = frozenset({"CAP_CHOWN", "CAP_KILL"})
     plain = capabilities.capability_sets(Security(capabilities_exact=tuple(both)), uid, both)
-    assert plain == dict.fromkeys(("bounding", "effective", "permitted"), ["CAP_CHOWN", "CAP_KILL"])
+    assert plain == {key: ["CAP_CHOWN", "CAP_KILL"] for key in ("bounding", "effective", "permitted")}
     security = Security(capabilities_exact=tuple(both), capabilities_ambient=("CAP_KILL", "CAP_BPF"))
     sets = capabilities.capability_sets(security, uid, both)
     assert sets["ambient"] == sets["inheritable"] == ["CAP_KILL"]
