@@ -191,6 +191,10 @@ class Device:
     destination: str
     #: Some of r, w, m.
     permissions: str = "rwm"
+    #: Permission bits and owner of the node in the container; None: as on the host.
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,7 +64,7 @@ def build_devices(spec: ContainerSpec, host: HostFacts) -> tuple[list[Json], lis
         for node, path in _nodes_of(device, destination, host, f"devices[{i}]"):
             if path in nodes:
                 raise InvalidSpec(f"devices[{i}].destination", f"'{path}' is a device already")
-            nodes[path] = _describe(node, path)
+            nodes[path] = _describe(node, path, device)
             rules.append(_rule(node.kind, node.major, node.minor, access))
     if spec.security.privileged:
         for node in host.devices:
@@ -101,15 +101,16 @@ def _check_access(permissions: str, field: str) -> str:
     return permissions
 
 
-def _describe(node: HostDevice, path: str) -> Json:
+def _describe(node: HostDevice, path: str, asked: Device | None = None) -> Json:
+    mode, uid, gid = (None, None, None) if asked is None else (asked.mode, asked.uid, asked.gid)
     return {
         "path": path,
         "type": node.kind,
         "major": node.major,
         "minor": node.minor,
-        "fileMode": node.mode & 0o777,
-        "uid": node.uid,
-        "gid": node.gid,
+        "fileMode": (node.mode if mode is None else mode) & 0o777,
+        "uid": node.uid if uid is None else uid,
+        "gid": node.gid if gid is None else gid,
     }
 
 

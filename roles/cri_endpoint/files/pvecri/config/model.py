@@ -91,6 +91,11 @@ class RuntimeConfig:
     exec_output_max_bytes: int = option(
         16 * MIB, "Output of ExecSync that is kept, of stdout and stderr each.", between(4096, 1024 * MIB)
     )
+    cdi_dirs: tuple[str, ...] = option(
+        ("/etc/cdi", "/var/run/cdi"),
+        "Directories of descriptions of devices (CDI); a later one counts before an earlier one.",
+        absolute_paths,
+    )
     policy_file: str = option(
         "", "File with the policy that selects a runtime (.toml, .json or .yaml).", optional_path
     )

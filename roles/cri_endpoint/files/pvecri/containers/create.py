@@ -27,6 +27,7 @@ from pvecri.api import cri_pb2
 from pvecri.containers import fields, selection, surroundings, teardown
 from pvecri.containers.notes import Notes
 from pvecri.containers.request import Request
+from pvecri.containers.spec import cdi
 from pvecri.containers.spec.build import container_spec
 from pvecri.images.names import public_id, public_names
 from pvecri.state import codec
@@ -46,6 +47,7 @@ class Creator:
         self._notes = notes
         self._lock = threading.Lock()
         self._names: set[str] = set()
+        self._devices = cdi.Catalogue(context.config.runtime.cdi_dirs)
 
     def create(self, sandbox_id: str, config: cri_pb2.ContainerConfig) -> str:
         """Return the id of a new container, or of the one that was made of the same request before.
@@ -129,6 +131,8 @@ class Creator:
         around = surroundings.look(context, record.id, request, image, self._images.resolve)
         notes: list[str] = []
         spec = container_spec(config, around, notes)
+        if devices := cdi.wanted_devices(config):
+            spec = self._devices.edits(devices).applied(spec)
         known: dict[str, t.Any] = {"log_path": log_path, "stop_signal": spec.stop_signal}
         bundle = context.bundles.create(
             spec,
