@@ -127,14 +127,14 @@ def test_cgroups_are_those_of_our_objects(tmp_path: pathlib.Path) -> None:
 def test_processes_are_crun_s_and_conmon_s_of_our_objects(tmp_path: pathlib.Path) -> None:
     conmon = tmp_path / "conmon"
     conmon.symlink_to("/bin/sleep")
-    with subprocess.Popen([str(conmon), "60"]) as child:
+    with subprocess.Popen([str(conmon), "4711.25"]) as child:
         try:
-            found = parts.processes(["60"])
-            assert parts.processes(["61"]) == []
+            found = parts.processes(["4711.25"])
+            assert parts.processes(["4711.26"]) == []
         finally:
             child.kill()
     (process,) = [entry for entry in found if entry["pid"] == child.pid]
-    assert process["argv"] == [str(conmon), "60"]
+    assert process["argv"] == [str(conmon), "4711.25"]
     assert "pid" in process["state"]
 
 

@@ -147,13 +147,15 @@ def cgroups(names: t.Collection[str], root: str = CGROUPS) -> dict[str, dict[str
 
 
 def processes(names: t.Collection[str]) -> list[dict[str, t.Any]]:
-    """Return the processes of crun and conmon that have one of the names among their arguments."""
+    """Return the processes of crun and conmon that have one of the names in their arguments."""
     found = []
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
         argv = _text(f"/proc/{entry}/cmdline").split("\0")
-        if os.path.basename(argv[0]) in {"conmon", "crun"} and any(name in argv for name in names):
+        if os.path.basename(argv[0]) in {"conmon", "crun"} and any(
+            name in word for word in argv for name in names
+        ):
             found.append({"pid": int(entry), "argv": argv[:-1], "state": _state(int(entry))})
     return found
 
