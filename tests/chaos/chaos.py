@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import random
+import re
 import sys
 import threading
 import time
@@ -162,8 +163,19 @@ def chaos(seconds: float, seed: int, *, clients: int = 3) -> Outcome:
     with Endpoint() as endpoint:
         outcome = Chaos(endpoint, seed, clients).run(seconds)
         if outcome.problems:
-            outcome.history += ["the end of the endpoint's log:", endpoint.log_text()[-8000:]]
+            outcome.history += [
+                "what the endpoint said of it:",
+                *_said(endpoint.log_text(), outcome.problems),
+            ]
         return outcome
+
+
+def _said(log: str, problems: list[str]) -> list[str]:
+    """Return the lines of the log that are about the objects of the problems, and its end."""
+    ids = set(re.findall(r"[0-9a-f]{64}", "\n".join(problems)))
+    lines = log.splitlines()
+    about = [line for line in lines if any(name in line for name in ids) or " recovered " in line]
+    return [*about[-300:], "the end of its log:", *lines[-40:]]
 
 
 def _parser() -> argparse.ArgumentParser:
