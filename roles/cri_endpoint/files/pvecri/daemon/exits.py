@@ -19,7 +19,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandTimeout, CoreError, NotFound
 from pvecri.state.records import ContainerRecord, Phase
-from pvecri.state.registry import Registry
+from pvecri.state.registry import REMOVING, Registry
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +66,8 @@ class Exits:
                 return record
             state = self._crun.state(container_id)
             if state is not None and state.is_alive:
-                if state.conmon_pid is not None:
+                # A removal ends conmon before the container.
+                if state.conmon_pid is not None or REMOVING in self._registry.flags(record.id):
                     return record
                 return self._end_unwatched(record, state)
             return self._write(record, state)
