@@ -20,7 +20,7 @@ import typing as t
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import syscalls
-from ansible_collections.pvecri.runtime.tests.support import containerd, crictl, endpoint, images
+from ansible_collections.pvecri.runtime.tests.support import cgroups, containerd, crictl, endpoint, images
 from ansible_collections.pvecri.runtime.tests.support.crictl import Crictl
 from ansible_collections.pvecri.runtime.tests.support.endpoint import Endpoint
 from ansible_collections.pvecri.runtime.tests.support.layout_registry import LayoutRegistry
@@ -132,6 +132,8 @@ def node() -> t.Iterator[Node]:
     empty = containerd.SHARED_DIRECTORIES if PEER else ()
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, top, ignore_errors=True)
+        cgroup_parent = f"/pvecri-test/{os.path.basename(top)}"
+        stack.callback(cgroups.remove, cgroup_parent)
         host = stack.enter_context(PrivateHost(empty=empty))
         registry = within_network(host, lambda: LayoutRegistry(layout))
         stack.enter_context(registry)
@@ -144,7 +146,7 @@ def node() -> t.Iterator[Node]:
             running = endpoint.running_endpoint(host=host, images={}, settings=settings)
             socket = stack.enter_context(running).socket
         tool = Crictl(socket, pathlib.Path(top))
-        yield Node(tool, registry.address, f"{top}/logs", f"/pvecri-test/{os.path.basename(top)}")
+        yield Node(tool, registry.address, f"{top}/logs", cgroup_parent)
         tool.try_("rmp", "--all", "--force")
 
 
