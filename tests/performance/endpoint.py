@@ -85,7 +85,7 @@ def measure(context: Context) -> Section:
         "endpoint",
         TITLE,
         "All use the same image, the same CNI plugins (bridge with host-local and NAT, portmap) in one "
-        "network namespace, and a container that ends at TERM. The caller is a Python program on the same "
+        "network namespace, and a container that is stopped by KILL. The caller is a Python program on this "
         "machine: calls per second are what caller and daemon reach together; the daemon's own cost stands "
         "beside them.",
         (
