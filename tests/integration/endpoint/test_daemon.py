@@ -193,7 +193,7 @@ def test_serve_refuses_a_bad_configuration(tmp_path: pathlib.Path) -> None:
 
 
 def test_stop_leaves_containers_and_takes_the_socket(endpoint: Endpoint) -> None:
-    _, container = endpoint.run_container()
+    _unused, container = endpoint.run_container()
     assert endpoint.stop() == 0
     assert not os.path.exists(endpoint.socket)
     assert endpoint.host.processes()
@@ -202,7 +202,7 @@ def test_stop_leaves_containers_and_takes_the_socket(endpoint: Endpoint) -> None
 
 
 def test_stop_lets_requests_in_flight_end(endpoint: Endpoint) -> None:
-    _, container = endpoint.run_container()
+    _unused, container = endpoint.run_container()
     request = pb.ExecSyncRequest(container_id=container, cmd=["sh", "-c", "sleep 1; echo done"], timeout=30)
     call = endpoint.cri.begin("ExecSync", request)
     time.sleep(0.5)
@@ -212,7 +212,7 @@ def test_stop_lets_requests_in_flight_end(endpoint: Endpoint) -> None:
 
 def test_stop_does_not_wait_for_ever(tmp_path: pathlib.Path) -> None:
     with running_endpoint(settings={"server": {"shutdown_timeout_s": 0.2}}) as made:
-        _, container = made.run_container()
+        _unused, container = made.run_container()
         request = pb.ExecSyncRequest(container_id=container, cmd=["sleep", "1000"])
         call = made.cri.begin("ExecSync", request)
         time.sleep(0.5)
@@ -288,7 +288,7 @@ def test_client_that_left_finds_its_sandbox(endpoint: Endpoint) -> None:
 
 
 def test_client_that_left_takes_its_command_with_it(endpoint: Endpoint) -> None:
-    _, container = endpoint.run_container()
+    _unused, container = endpoint.run_container()
     call = endpoint.cri.begin("ExecSync", pb.ExecSyncRequest(container_id=container, cmd=["sleep", "4711"]))
 
     def commands() -> int:
@@ -304,7 +304,9 @@ def test_client_that_left_takes_its_command_with_it(endpoint: Endpoint) -> None:
 
 def test_same_requests_at_once_make_one_object(endpoint: Endpoint) -> None:
     config = endpoint.pod(labels={str(number): "x" for number in range(20)})
-    calls = [endpoint.cri.begin("RunPodSandbox", pb.RunPodSandboxRequest(config=config)) for _ in range(5)]
+    calls = [
+        endpoint.cri.begin("RunPodSandbox", pb.RunPodSandboxRequest(config=config)) for _unused in range(5)
+    ]
     assert len({call.result().pod_sandbox_id for call in calls}) == 1
 
 

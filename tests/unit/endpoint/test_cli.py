@@ -92,7 +92,7 @@ def test_errors_of_the_core_are_one_line(
     from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict
     from pvecri.daemon import daemon
 
-    def refuse(*_: t.Any, **__: t.Any) -> int:
+    def refuse(*_unused: t.Any, **__: t.Any) -> int:
         raise Conflict("process 7 already serves", hint="Stop it")
 
     monkeypatch.setattr(daemon, "run", refuse)

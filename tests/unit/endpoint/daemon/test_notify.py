@@ -56,7 +56,7 @@ def test_keep_watchdog_gives_signs_of_life(tmp_path: pathlib.Path, monkeypatch: 
 
         async def run() -> None:
             task = asyncio.create_task(notify.keep_watchdog())
-            for _ in range(3):
+            for _unused in range(3):
                 assert await asyncio.to_thread(server.recv, 100) == b"WATCHDOG=1"
             task.cancel()
 

@@ -133,7 +133,7 @@ def test_socket_of_another_is_left_alone(tmp_path: pathlib.Path) -> None:
 def test_socket_of_one_too_busy_to_answer_is_left_alone(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "p.sock"
     with bound(str(path), backlog=0), contextlib.ExitStack() as clients:
-        for _ in range(3):
+        for _unused in range(3):
             client = clients.enter_context(socket.socket(socket.AF_UNIX))
             client.setblocking(False)
             with contextlib.suppress(BlockingIOError):
@@ -186,7 +186,7 @@ def test_socket_is_there_all_the_time_of_a_change(tmp_path: pathlib.Path) -> Non
 
     thread = threading.Thread(target=look)
     thread.start()
-    for _ in range(20):
+    for _unused in range(20):
         listening = server(path)
         listening.prepare()
         with bound(listening.temporary):

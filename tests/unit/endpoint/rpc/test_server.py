@@ -76,7 +76,7 @@ def test_server_answers_with_the_handler_s_bytes(tmp_path: pathlib.Path) -> None
         return VERSION.SerializeToString()
 
     async def run() -> None:
-        async with serving(tmp_path, {"Version": version}) as (cri, _, _):
+        async with serving(tmp_path, {"Version": version}) as (cri, _unused, _unused):
             assert await cri.call("Version", pb.VersionRequest(version="1")) == VERSION
 
     asyncio.run(run())
@@ -91,7 +91,7 @@ def test_server_has_every_method_of_the_cri(tmp_path: pathlib.Path) -> None:
         return await failure(call)
 
     async def run() -> None:
-        async with serving(tmp_path, {}) as (cri, _, _):
+        async with serving(tmp_path, {}) as (cri, _unused, _unused):
             for name in METHODS:
                 code, details = await ask(cri, name)
                 assert (code, details) == (
@@ -117,7 +117,7 @@ def test_server_says_errors_as_statuses(tmp_path: pathlib.Path, caplog: pytest.L
             "StartContainer": raises(NotFound("there is no container 'x'", hint="Look")),
             "CreateContainer": raises(InvalidSpec("config.metadata.name", "is empty")),
         }
-        async with serving(tmp_path, handlers) as (cri, _, _):
+        async with serving(tmp_path, handlers) as (cri, _unused, _unused):
             assert await failure(cri.call("StartContainer")) == (
                 grpc.StatusCode.NOT_FOUND,
                 "there is no container 'x'. Look",
@@ -143,7 +143,7 @@ def test_server_survives_a_crash_and_logs_it_under_an_id(
             "Status": raises(ZeroDivisionError("oops")),
             "Version": answers(VERSION.SerializeToString()),
         }
-        async with serving(tmp_path, handlers) as (cri, _, _):
+        async with serving(tmp_path, handlers) as (cri, _unused, _unused):
             code, details = await failure(cri.call("Status"))
             assert code is grpc.StatusCode.INTERNAL
             assert await cri.call("Version") == VERSION
@@ -161,7 +161,7 @@ def test_server_survives_a_crash_and_logs_it_under_an_id(
 
 def test_server_refuses_bytes_that_are_no_message(tmp_path: pathlib.Path) -> None:
     async def run() -> None:
-        async with serving(tmp_path, {"Status": answers(b"")}) as (cri, _, _):
+        async with serving(tmp_path, {"Status": answers(b"")}) as (cri, _unused, _unused):
             code, details = await failure(cri.raw("Status", b"\xff\xff\xff"))
             assert code is grpc.StatusCode.INVALID_ARGUMENT
             assert details.startswith("the request is no StatusRequest: ")
@@ -172,7 +172,7 @@ def test_server_refuses_bytes_that_are_no_message(tmp_path: pathlib.Path) -> Non
 def test_server_lets_in_only_what_the_gate_does(tmp_path: pathlib.Path) -> None:
     async def run() -> None:
         handlers = {"Version": answers(VERSION.SerializeToString()), "ListContainers": answers(b"")}
-        async with serving(tmp_path, handlers, is_open=False) as (cri, _, gate):
+        async with serving(tmp_path, handlers, is_open=False) as (cri, _unused, gate):
             assert await cri.call("Version") == VERSION
             code, details = await failure(cri.call("ListContainers"))
             assert code is grpc.StatusCode.UNAVAILABLE
@@ -186,7 +186,7 @@ def test_server_lets_in_only_what_the_gate_does(tmp_path: pathlib.Path) -> None:
 def test_server_limits_messages_both_ways(tmp_path: pathlib.Path) -> None:
     async def run() -> None:
         handlers = {"Version": answers(b"\x0a\x80\x80\x80\x01" + b"x" * (2 << 20)), "Status": answers(b"")}
-        async with serving(tmp_path, handlers, max_message_bytes=1 << 20) as (cri, _, _):
+        async with serving(tmp_path, handlers, max_message_bytes=1 << 20) as (cri, _unused, _unused):
             for call in (cri.raw("Status", b"x" * (2 << 20)), cri.call("Version")):
                 assert (await failure(call))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -202,8 +202,8 @@ def test_server_limits_requests_in_flight(tmp_path: pathlib.Path) -> None:
             return b""
 
         handlers = {"RuntimeConfig": wait, "Version": answers(b"")}
-        async with serving(tmp_path, handlers, max_concurrent_rpcs=10) as (cri, _, _):
-            calls = [asyncio.ensure_future(cri.call("RuntimeConfig")) for _ in range(10)]
+        async with serving(tmp_path, handlers, max_concurrent_rpcs=10) as (cri, _unused, _unused):
+            calls = [asyncio.ensure_future(cri.call("RuntimeConfig")) for _unused in range(10)]
             await asyncio.sleep(0.2)
             code, details = await failure(cri.call("RuntimeConfig"))
             assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -228,7 +228,7 @@ def test_server_tells_a_handler_when_its_client_leaves(tmp_path: pathlib.Path) -
                 left.set()
             return b""
 
-        async with serving(tmp_path, {"Status": wait}) as (cri, _, _):
+        async with serving(tmp_path, {"Status": wait}) as (cri, _unused, _unused):
             call = cri.call("Status")
             await entered.wait()
             call.cancel()
@@ -246,7 +246,7 @@ def test_server_stop_waits_for_requests_but_not_for_idle_clients(tmp_path: pathl
             await release.wait()
             return b""
 
-        async with serving(tmp_path, {"Status": wait}) as (cri, server, _):
+        async with serving(tmp_path, {"Status": wait}) as (cri, server, _unused):
             call = asyncio.ensure_future(cri.call("Status"))
             await entered.wait()
             stop = asyncio.create_task(server.stop(60))
@@ -265,7 +265,7 @@ def test_server_stop_ends_requests_that_take_too_long(tmp_path: pathlib.Path) ->
             await asyncio.sleep(60)
             return b""
 
-        async with serving(tmp_path, {"Status": wait}) as (cri, server, _):
+        async with serving(tmp_path, {"Status": wait}) as (cri, server, _unused):
             call = asyncio.ensure_future(cri.call("Status"))
             await asyncio.sleep(0.1)
             await server.stop(0.05)
@@ -276,7 +276,7 @@ def test_server_stop_ends_requests_that_take_too_long(tmp_path: pathlib.Path) ->
 
 def test_server_logs_slow_requests(tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
     async def run() -> None:
-        async with serving(tmp_path, {"Status": answers(b"")}, slow_s=0.0) as (cri, server, _):
+        async with serving(tmp_path, {"Status": answers(b"")}, slow_s=0.0) as (cri, server, _unused):
             await cri.call("Status")
             server.slow_s = 60.0
             await cri.call("Status")

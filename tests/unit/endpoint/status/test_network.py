@@ -78,7 +78,7 @@ def test_files_are_read_again_only_when_something_changed(
     path.write_text(network())
     looked = status(conf, plugins)
     assert looked.problem() is None
-    monkeypatch.setattr("pvecri.status.network.find_config", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("pvecri.status.network.find_config", lambda *_unused: pytest.fail("read again"))
     assert looked.problem() is None
     monkeypatch.undo()
     # Rewritten in place: the directory itself does not change.

@@ -70,7 +70,7 @@ def test_records_are_decoded_without_their_secrets(paths: Paths) -> None:
 
 def test_records_that_are_damaged_are_shown_as_such(paths: Paths) -> None:
 
-    sandbox, _ = fill(paths)
+    sandbox, _unused = fill(paths)
     with sqlite3.connect(database_path(paths.state_dir)) as database:
         database.execute("UPDATE sandboxes SET record = 'x{'")
         database.execute("UPDATE configs SET config = ?", (b"\xff\xff",))

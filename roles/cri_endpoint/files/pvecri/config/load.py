@@ -87,7 +87,7 @@ def parse(data: bytes, origin: str) -> Loaded:
     reader = _Reader(origin, key_lines(text))
     config = reader.read(document)
     if reader.problems:
-        raise ConfigError([text for _, text in sorted(reader.problems)])
+        raise ConfigError([text for _unused, text in sorted(reader.problems)])
     return Loaded(config, origin, reader.lines)
 
 

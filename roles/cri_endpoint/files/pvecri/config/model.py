@@ -39,6 +39,7 @@ MIB = 1 << 20
 def option(default: T, doc: str, *checks: Check, octal: bool = False) -> T:
     """Return a dataclass field with what `load` and `show` want to know of a key."""
     about = {"doc": doc, "checks": checks, "octal": octal}
+    # pylint: disable=invalid-field-call  # it is called in the body of a dataclass
     if isinstance(default, dict):
         return t.cast("T", dataclasses.field(default_factory=default.copy, metadata=about))
     return dataclasses.field(default=default, metadata=about)

@@ -57,7 +57,7 @@ def to_toml(value: t.Any, *, octal: bool = False) -> str:
             text = f"{{{', '.join(f'{_string(key)} = {to_toml(item)}' for key, item in value.items())}}}"
         case datetime.date() | datetime.time():
             text = value.isoformat()
-        case _:
+        case _unused:
             raise TypeError(f"TOML has no {type(value).__name__}")
     return text
 

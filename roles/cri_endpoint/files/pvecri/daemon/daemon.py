@@ -61,7 +61,7 @@ def run(loaded: Loaded, *, log_level: str | None = None) -> int:
     with directories_locked(loaded.config.paths.state_dir, loaded.config.paths.run_dir):
         allow_many_files()
         reaper = Reaper()
-        signal.signal(signal.SIGCHLD, lambda *_: reaper.wake())
+        signal.signal(signal.SIGCHLD, lambda *_unused: reaper.wake())
         reaper.start()
         context = build_context(loaded, log)
         with (
@@ -138,6 +138,7 @@ class Daemon:
             mends = await self._in_house(self._recovery.survey)
             self._monitor.start()
             self._gate.open()
+            self._services.start()
             tasks.append(loop.create_task(self._recovery.mend(self._operations, mends)))
             # What is here now stays: the collector need not look at it again.
             gc.collect()
@@ -167,7 +168,7 @@ class Daemon:
         notify.notify("STOPPING=1", "STATUS=waiting for requests in flight")
         self._log.info("stopping", extra={"at_most_seconds": bound})
         self._gate.close("the endpoint is stopping")
-        # Pulls are not waited for: the next start goes on with them.
+        # Pulls are not waited for: one that is repeated takes the layers that are there.
         self._services.close()
         socket.remove()
         if self._server is not None:

@@ -12,12 +12,12 @@ import time
 import typing as t
 
 
-def notify(*assignments: str, environment: t.Mapping[str, str] = os.environ) -> bool:
+def notify(*assignments: str, environment: t.Mapping[str, str] | None = None) -> bool:
     """Send assignments such as ``READY=1``; say whether systemd got them.
 
     A service manager that is gone or busy is no reason to fail.
     """
-    address = environment.get("NOTIFY_SOCKET", "")
+    address = (os.environ if environment is None else environment).get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return False
     if address.startswith("@"):
@@ -37,8 +37,9 @@ def reloading() -> tuple[str, ...]:
     return "RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}"
 
 
-def watchdog_interval_s(environment: t.Mapping[str, str] = os.environ) -> float | None:
+def watchdog_interval_s(environment: t.Mapping[str, str] | None = None) -> float | None:
     """Return how often systemd wants a sign of life, None when it does not (sd_watchdog_enabled(3))."""
+    environment = os.environ if environment is None else environment
     try:
         interval = int(environment["WATCHDOG_USEC"]) / 1e6
         pid = int(environment.get("WATCHDOG_PID", os.getpid()))

@@ -91,7 +91,7 @@ def details_of(text: str) -> str:
 
 def _lacks_space(error: BaseException | None) -> bool:
     """Say whether an error, or what it was made from, is the lack of disk space or quota."""
-    for _ in range(8):
+    for _unused in range(8):
         if error is None:
             return False
         if isinstance(error, OSError) and error.errno in _NO_SPACE:
