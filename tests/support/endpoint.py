@@ -309,7 +309,9 @@ class Endpoint:
     def _containers(self) -> list[tuple[str, str]]:
         found = []
         for root in pathlib.Path(self.run_dir, "crun").glob("*"):
-            found += [(str(root), name.name) for name in root.iterdir() if name.is_dir()]
+            # Newer versions of crun keep a cache of filters in a directory whose name is no container's.
+            names = [entry.name for entry in root.iterdir() if entry.is_dir()]
+            found += [(str(root), name) for name in names if not name.startswith(".")]
         return found
 
     def leftovers(self) -> list[str]:
