@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import signal
+import time
 import typing as t
 
 import grpc
@@ -151,6 +152,24 @@ def test_a_pod_lives_through_the_daemons_death(endpoint: Endpoint) -> None:  # n
         endpoint.cri.run_pod(other)
     assert status_of(caught.value) == "ALREADY_EXISTS"
     assert endpoint.cri.run_pod(config) == pod_id
+
+
+def test_a_pod_whose_first_process_dies_is_not_ready(endpoint: Endpoint) -> None:  # noqa: F811
+    config = _pod(endpoint, name="beheaded", pid=pb.POD)
+    pod_id, container = _run(endpoint, config)
+    info = json.loads(endpoint.cri.pod_status(pod_id, verbose=True).info["info"])
+    assert info["pid"] > 1
+    os.kill(info["pid"], signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        states = endpoint.cri.pod_status(pod_id).state, endpoint.cri.container_status(container).state
+        if states == (pb.SANDBOX_NOTREADY, pb.CONTAINER_EXITED):
+            break
+        time.sleep(0.02)
+    assert states == (pb.SANDBOX_NOTREADY, pb.CONTAINER_EXITED)
+    with pytest.raises(grpc.RpcError) as caught:
+        endpoint.cri.create(pod_id, _container(endpoint, config, "late"), config)
+    assert status_of(caught.value) == "FAILED_PRECONDITION"
 
 
 def test_a_pod_whose_first_process_died_is_not_ready_after_a_start(endpoint: Endpoint) -> None:  # noqa: F811
