@@ -20,6 +20,7 @@ import json
 import os
 import typing as t
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_atomic
 
 #: Flag of an image that is being removed.
@@ -111,6 +112,13 @@ def _changed(root: str, folder: str, kind: str) -> t.Iterator[list[_Raw]]:
 def _read(path: str) -> list[_Raw]:
     try:
         with open(path, "rb") as stream:
-            return t.cast("list[_Raw]", json.loads(stream.read() or b"[]"))
+            items = json.loads(stream.read() or b"[]")
     except FileNotFoundError:
         return []
+    except ValueError:
+        items = None
+    if not isinstance(items, list) or not all(isinstance(raw, dict) and "id" in raw for raw in items):
+        raise WrongState(
+            f"the image store's file {path} is damaged", hint="Restore it, or move the store away"
+        )
+    return items

@@ -26,6 +26,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
 from ansible_collections.pvecri.runtime.tests.support.image_service import listed, spec, status
 from ansible_collections.pvecri.runtime.tests.support.images import File, directory, symlink, tar_layer
 from pvecri.api import cri_pb2 as pb
+from pvecri.images import fs_info
 
 
 def put(images, layout, ref, *names):
@@ -452,7 +453,7 @@ def usage(service):
     return pb.ImageFsInfoResponse.FromString(service.fs_info_bytes())
 
 
-def test_fs_info(images, layout):
+def test_fs_info(images, layout, monkeypatch):
     service = images.service()
     put(images, layout, "v1", "quay.io/a/b:1")
     service.usage.count()
@@ -482,8 +483,8 @@ def test_fs_info(images, layout):
     fresh = images.service()
     images.runner.calls.clear()
     counted = []
-    du = fresh.usage._du
-    fresh.usage._du = lambda paths: counted.extend(paths) or du(paths)
+    count = fs_info.count
+    monkeypatch.setattr(fs_info, "count", lambda runner, paths: counted.extend(paths) or count(runner, paths))
     fresh.usage.count()
     assert not [path for path in counted if "/storage/overlay/" in path]
     assert usage(fresh).image_filesystems[0].used_bytes == later.image_filesystems[0].used_bytes
@@ -531,3 +532,30 @@ def test_fs_info_when_counting_fails(images, layout, monkeypatch):
     answer = usage(service)
     assert answer.image_filesystems[0].used_bytes.value == 0
     assert images.logged.of("disk usage not counted")
+
+
+# ---- the start -------------------------------------------------------------------------------------------
+
+
+def test_start_finishes_what_was_cut_short(images, layout):
+    put(images, layout, "v1", "quay.io/a/b:1")
+    put(images, layout, "v2", "quay.io/a/b:2")
+    left = pathlib.Path(images.paths.state_dir, "tmp", "fetch-0123")
+    left.mkdir(parents=True)
+    images.store._own.condemn(images.store.find("quay.io/a/b:1").id)
+    service = images.service()
+    service.start()
+    images.close()
+    assert not left.exists()
+    raw = json.loads(pathlib.Path(images.paths.storage, "overlay-images/images.json").read_text())
+    assert [entry["names"] for entry in raw] == [["quay.io/a/b:2"]]
+    assert service.list_bytes_now(), "and everything is known"
+
+
+def test_start_with_a_damaged_store_is_said(images, layout):
+    put(images, layout, "v1", "quay.io/a/b:1")
+    pathlib.Path(images.paths.storage, "overlay-images/images.json").write_text("[{")
+    images.service().start()
+    images.close()
+    (said,) = images.logged.of("image store not swept")
+    assert "images.json is damaged" in said["error"]

@@ -29,14 +29,15 @@ from pvecri.rpc.server import Server
 def served(images, service):
     """Serve the methods of a service in a thread; provide a client."""
     socket = f"{images.core.top}/rpc.sock"
+    config = ServerConfig(socket=socket)
     ready, over = threading.Event(), threading.Event()
 
     async def serve():
         operations = Operations()
-        gate = Gate()
+        gate = Gate(config.max_concurrent_rpcs)
         gate.open()
         handlers = ImageRpc(service, operations).handlers()
-        server = Server(ServerConfig(socket=socket), handlers, gate, images.log)
+        server = Server(config, handlers, gate, images.log)
         await server.start(socket)
         ready.set()
         await asyncio.to_thread(over.wait)

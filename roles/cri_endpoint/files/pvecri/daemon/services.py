@@ -28,6 +28,10 @@ class Services:
     sandboxes: SandboxService
     containers: ContainerService
 
+    def start(self) -> None:
+        """Begin what services do of their own accord."""
+        self.images.start()
+
     def close(self) -> None:
         """End what services do of their own accord."""
         self.images.close()

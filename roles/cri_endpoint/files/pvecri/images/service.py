@@ -51,6 +51,18 @@ class ImageService:
         self.catalogue = Catalogue(context.store, pinned, context.log)
         self.usage = FsUsage(context.paths, context.store, context.runner, context.log)
 
+    def start(self) -> None:
+        """Begin, in a thread, to clear away what a killed daemon left, and to know what there is."""
+        threading.Thread(target=self._look_around, name="image-sweep", daemon=True).start()
+
+    def _look_around(self) -> None:
+        try:
+            self._store.sweep()
+            self.catalogue.snapshot()
+        except (CoreError, OSError) as exc:
+            self._log.warning("image store not swept", extra={"error": str(exc)})
+        self.usage.refresh()
+
     def close(self) -> None:
         """End every pull; those who wait for one get WrongState."""
         self._stop.set()

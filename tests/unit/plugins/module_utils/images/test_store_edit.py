@@ -10,6 +10,7 @@ import pathlib
 
 import pytest
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.images import store_edit
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.store_files import StoreFiles
 
@@ -87,3 +88,17 @@ def test_condemn_layers(root, layers, images, containers, keep, condemned):
 def test_condemn_layers_without_a_store(tmp_path):
     assert store_edit.condemn_layers(str(tmp_path), keep=(), before=BEFORE) == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["[{", "5", '["a"]', '[{"names": []}]'])
+@pytest.mark.parametrize("kind", ["images", "layers", "containers"])
+def test_damaged_lists_are_named_and_left_alone(root, kind, text):
+    write(root, "layers", [layer("a")])
+    path = root / f"overlay-{kind}/{kind}.json"
+    path.write_text(text)
+    with pytest.raises(WrongState, match=rf"{kind}\.json is damaged"):
+        store_edit.condemn_layers(str(root), keep=(), before=BEFORE)
+    assert path.read_text() == text
+    if kind == "images":
+        with pytest.raises(WrongState, match=r"images\.json is damaged"):
+            store_edit.untag(str(root), "a")
