@@ -30,6 +30,10 @@ def test_chain_id():
     [
         ("x cannot be fetched: dial tcp 127.0.0.1:1: connect: connection refused", RegistryUnavailable),
         ("x cannot be fetched: dial tcp: lookup r.example: no such host", RegistryUnavailable),
+        (
+            "x cannot be fetched: dial tcp: lookup r.example: Temporary failure in name resolution",
+            RegistryUnavailable,
+        ),
         ("x cannot be fetched: received unexpected HTTP status: 502 Bad Gateway", RegistryUnavailable),
         ("x cannot be fetched: Source image rejected: A signature was required", SignatureRejected),
         ("x cannot be fetched: unauthorized: authentication required", CommandError),

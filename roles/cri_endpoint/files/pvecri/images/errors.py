@@ -52,14 +52,11 @@ class SignatureRejected(PullError):
 
 #: skopeo's words; the program has no exit codes for them.
 _UNAVAILABLE = (
-    "connection refused",
-    "connection reset",
-    "no such host",
-    "server misbehaving",
+    # No address, nobody listening, no way there, no answer.
+    "dial tcp",
     "i/o timeout",
     "TLS handshake timeout",
-    "network is unreachable",
-    "no route to host",
+    "connection reset",
     # 500, 502, 503 and 504, which are not said in one way.
     "Internal Server Error",
     "Bad Gateway",
