@@ -31,7 +31,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.resolve impo
     resolve_mounts,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.view import read_text, viewed
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, InvalidSpec, NotFound
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import (
     ImageSource,
     RootfsSource,
@@ -239,7 +239,7 @@ def fetch_mount_images(spec: ContainerSpec, source: RootfsSource, store: ImageSt
 
 
 def refuse_removed(store: ImageStore, rootfs: Rootfs, images: t.Mapping[str, Image]) -> None:
-    """Raise Conflict when somebody removed an image between its fetch and its use."""
+    """Raise NotFound when somebody removed an image between its fetch and its use."""
     for image in [*images.values(), *([rootfs.image] if rootfs.image else [])]:
         if store.find(image.id) is None:
-            raise Conflict(f"image {image.id} was removed while it was about to be used", hint="Try again")
+            raise NotFound(f"image {image.id} was removed while it was about to be used", hint="Try again")

@@ -15,7 +15,7 @@ import threading
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import SubprocessRunner
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandError
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandError, NotFound
 from ansible_collections.pvecri.runtime.plugins.module_utils.images import writer
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.locks import locked_layers, locked_store
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import (
@@ -81,6 +81,21 @@ def test_others_go_on_while_an_image_is_deleted(core, layout):
         assert removal.result(60) is True
     assert [image["id"] for image in raw(core, "images")] == [second.id]
     assert core.manager.load("a").problems == []
+
+
+def test_removed_between_fetch_and_use(core, layout, monkeypatch):
+    image = put(core, layout, "v1", "quay.io/a/b:1")
+    ensure = core.store.ensure
+
+    def ensured(source):
+        found = ensure(source)
+        core.store.remove(image.id)
+        return found
+
+    monkeypatch.setattr(core.store, "ensure", ensured)
+    with pytest.raises(NotFound, match="was removed while it was about to be used"):
+        core.manager.create(ContainerSpec(name="a"), StoredSource(image_id=image.id))
+    assert core.manager.names() == []
 
 
 def test_fetched_again_while_it_is_deleted(core, layout):
