@@ -26,8 +26,8 @@ def test_each_reports_what_fails_and_goes_on() -> None:
         done.append(number)
 
     failures = each(range(50), act, limit_s=20, workers=3)
-    assert sorted(item for item, _ in failures) == [3, 13, 23, 33, 43]
-    assert all(isinstance(problem, ValueError) for _, problem in failures)
+    assert sorted(item for item, _problem in failures) == [3, 13, 23, 33, 43]
+    assert all(isinstance(problem, ValueError) for _item, problem in failures)
     assert len(done) == 45
 
 
@@ -45,6 +45,6 @@ def test_each_leaves_what_hangs_behind(workers: int) -> None:
 
     failures = each(range(40), act, limit_s=0.1, workers=workers)
     leave.set()
-    assert sorted(item for item, _ in failures) == [0, 1, 2, 3]
-    assert all(isinstance(problem, Stuck) for _, problem in failures)
+    assert sorted(item for item, _problem in failures) == [0, 1, 2, 3]
+    assert all(isinstance(problem, Stuck) for _item, problem in failures)
     assert sorted(done) == list(range(4, 40))

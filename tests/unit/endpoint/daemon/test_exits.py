@@ -15,7 +15,7 @@ from ansible_collections.pvecri.runtime.tests.support.fake_crun import FakeCrun,
 from pvecri.daemon import exits as module
 from pvecri.daemon.exits import Exits
 from pvecri.state.records import ContainerRecord, Phase
-from pvecri.state.registry import Registry
+from pvecri.state.registry import REMOVING, Registry
 
 
 class Bench:
@@ -126,6 +126,16 @@ def test_settle_kills_a_container_that_nobody_watches(bench: Bench, cannot_kill:
     assert "conmon" in record.message
 
 
+def test_settle_leaves_what_is_being_removed(bench: Bench) -> None:
+    name = bench.container()
+    bench.crun.add(name)
+    with bench.registry.flagged(name, REMOVING):
+        # A removal ends conmon first.
+        bench.crun.kill_conmon(name)
+        assert bench.settled(name).phase is Phase.RUNNING
+    assert bench.crun.killed == []
+
+
 def test_settle_knows_the_code_of_what_was_reaped(bench: Bench) -> None:
     name = bench.container()
     container = bench.crun.add(name)
@@ -140,7 +150,7 @@ def test_settle_leaves_what_cannot_be_killed(bench: Bench, monkeypatch: pytest.M
     bench.crun.add(name)
     bench.crun.kill_conmon(name)
     bench.crun.cannot_kill = True
-    monkeypatch.setattr(module.procfs, "send_signal", lambda *_: True)
+    monkeypatch.setattr(module.procfs, "send_signal", lambda *_args: True)
     monkeypatch.setattr(module, "_KILL_S", 0.01)
     assert bench.settled(name).phase is Phase.RUNNING
 

@@ -179,7 +179,7 @@ def test_monitor_leaves_a_pod_alone_that_is_being_stopped(bench: Bench) -> None:
 def test_monitor_looks_at_all_when_the_kernel_lost_count(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = [bench.container() for _ in range(3)]
+    names = [bench.container() for _number in range(3)]
 
     async def scenario() -> None:
         await bench.eventually(lambda: all(bench.is_watched(name) for name in names))
@@ -224,7 +224,7 @@ def test_monitor_watches_a_thousand(bench: Bench, monkeypatch: pytest.MonkeyPatc
         pytest.skip("needs a limit of 4000 open files")
     first = bench.container()
     names = [first]
-    for _ in range(999):
+    for _number in range(999):
         made = records.container(bench.pod.id, phase=Phase.RUNNING)
         bench.crun.containers[made.id] = bench.crun.containers[first]
         names.append(bench.registry.reserve_container(made).id)

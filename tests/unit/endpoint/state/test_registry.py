@@ -87,7 +87,8 @@ def test_reserve_at_once_gives_one_winner(registry: Registry) -> None:
     with ThreadPoolExecutor(16) as pool:
         found = list(
             pool.map(
-                lambda _: registry.reserve_sandbox(dataclasses.replace(pod, id=records.new_id())), range(50)
+                lambda _number: registry.reserve_sandbox(dataclasses.replace(pod, id=records.new_id())),
+                range(50),
             )
         )
     assert len({record.id for record in found}) == len(registry.sandboxes()) == 1
@@ -122,7 +123,7 @@ def test_names_are_free_after_removal(registry: Registry, path: str) -> None:
 
 def test_removal_leaves_the_other_members(registry: Registry) -> None:
     pod = registry.reserve_sandbox(records.sandbox())
-    one, two = (registry.reserve_container(records.container(pod.id)) for _ in range(2))
+    one, two = (registry.reserve_container(records.container(pod.id)) for _number in range(2))
     registry.remove_container(one.id)
     assert registry.containers_of(pod.id) == [two]
 
@@ -227,10 +228,10 @@ def test_update_of_the_config_is_kept(registry: Registry, path: str) -> None:
 
 def test_updates_of_many_threads_lose_nothing(registry: Registry, path: str) -> None:
     pod = registry.reserve_sandbox(records.sandbox())
-    members = [registry.reserve_container(records.container(pod.id)) for _ in range(8)]
+    members = [registry.reserve_container(records.container(pod.id)) for _number in range(8)]
 
     def count(record: ContainerRecord) -> None:
-        for _ in range(40):
+        for _number in range(40):
             registry.change_container(record.id, lambda old: {"extra": {"n": old.extra.get("n", 0) + 1}})
 
     with ThreadPoolExecutor(16) as pool:
@@ -294,7 +295,7 @@ def test_lists_are_right_whatever_is_changed_meanwhile(registry: Registry) -> No
 
 def test_start_and_exit_are_right_in_either_order(registry: Registry) -> None:
     pod = registry.reserve_sandbox(records.sandbox())
-    one, two = (registry.reserve_container(records.container(pod.id)) for _ in range(2))
+    one, two = (registry.reserve_container(records.container(pod.id)) for _number in range(2))
     registry.started(one.id, 5_000)
     registry.exited(one.id, exit_code=3, finished_at_ns=6_000)
     registry.exited(two.id, exit_code=3, finished_at_ns=6_000)
@@ -332,7 +333,7 @@ def test_exit_is_never_before_the_start(registry: Registry) -> None:
 
 def test_list_answers_are_built_once_per_change(registry: Registry) -> None:
     pod = registry.reserve_sandbox(records.sandbox())
-    members = [registry.reserve_container(records.container(pod.id)) for _ in range(3)]
+    members = [registry.reserve_container(records.container(pod.id)) for _number in range(3)]
     first = registry.list_containers_bytes()
     assert registry.list_containers_bytes(pb.ContainerFilter()) is first
     assert b"".join(registry.container_items()) == first
@@ -504,7 +505,7 @@ def test_keys_of_a_newer_version_are_kept(registry: Registry, path: str) -> None
 
 
 def test_a_database_that_breaks_while_we_run_is_written_anew(registry: Registry, path: str) -> None:
-    pods = [registry.reserve_sandbox(records.sandbox(message="m" * 300)) for _ in range(100)]
+    pods = [registry.reserve_sandbox(records.sandbox(message="m" * 300)) for _number in range(100)]
     member = registry.reserve_container(records.container(pods[0].id))
     registry._database._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     registry._database._connection.execute("PRAGMA cache_size = 0")
@@ -536,14 +537,14 @@ def test_a_damaged_database_is_set_aside_at_start(registry: Registry, path: str)
 def test_an_update_costs_a_fraction_of_a_spawn(registry: Registry) -> None:
     """A change of state must be cheap beside what it tells of: compare with starting /bin/true."""
     pod = registry.reserve_sandbox(records.sandbox())
-    members = [registry.reserve_container(records.container(pod.id)) for _ in range(50)]
+    members = [registry.reserve_container(records.container(pod.id)) for _number in range(50)]
     begin = time.perf_counter()
     for number in range(4):
         for member in members:
             registry.update_container(member.id, message=str(number))
     update = (time.perf_counter() - begin) / 200
     begin = time.perf_counter()
-    for _ in range(20):
+    for _number in range(20):
         os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0)
     spawn = (time.perf_counter() - begin) / 20
     assert update < spawn

@@ -28,7 +28,7 @@ def each(
     replaced.  The threads end with the process.
     """
     crowd = _Crowd(items, act)
-    crew = [crowd.worker() for _ in range(min(workers, len(crowd.waiting)))]
+    crew = [crowd.worker() for _number in range(min(workers, len(crowd.waiting)))]
     while any(worker.is_at_work for worker in crew):
         with crowd.changed:
             crowd.changed.wait(_next_look(crew, limit_s))

@@ -61,12 +61,12 @@ SIZES: t.Final[t.Mapping[Pool, int]] = {
 class Operations:
     """The operations in flight; used from the event loop alone."""
 
-    def __init__(self, guard: Guard | None = None, sizes: t.Mapping[Pool, int] = SIZES) -> None:
+    def __init__(self, guard: Guard | None = None, sizes: t.Mapping[Pool, int] | None = None) -> None:
         """Set up; ``guard`` holds an object's lock within the thread too, as `Registry.held` does."""
         self._guard = guard
         self._pools = {
             pool: ThreadPoolExecutor(max_workers=size, thread_name_prefix=f"pvecri-{pool}")
-            for pool, size in sizes.items()
+            for pool, size in (sizes or SIZES).items()
         }
         self._in_flight: dict[t.Hashable, asyncio.Task[t.Any]] = {}
         #: One lock for each object that anybody wants, with how many do.

@@ -67,7 +67,21 @@ class SandboxService:
             if not self._is_left_over(held):
                 return self._repeated(held)
         with context.registry.held(record.id):
+            record = self._with_own_cgroup(record)
             return SandboxRun(context, pod, record, slots=self._slots, pod_cidrs=self.pod_cidrs).run().id
+
+    def _with_own_cgroup(self, record: SandboxRecord) -> SandboxRecord:
+        """Return the record of a pod whose cgroup was there before only because of a run that was cut short.
+
+        With the name reserved that one is completely gone.
+        """
+        if (
+            record.extra["owns_cgroup"]
+            or cgroup.PodCgroup(record.cgroup_parent, self._context.runner).exists()
+        ):
+            return record
+        extra = {**record.extra, "owns_cgroup": True}
+        return self._context.registry.update_sandbox(record.id, extra=extra)
 
     def _is_left_over(self, held: SandboxRecord) -> bool:
         """Take apart what a run that was cut short has left; return whether it was that.
