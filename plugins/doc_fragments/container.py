@@ -208,7 +208,7 @@ options:
         elements: str
         default: []
       sub_path:
-        description: Relative path in a V(volume) or V(image) that is mounted instead of all of it.
+        description: Relative path in a V(volume) or V(image) that is mounted. If not set, all of it is.
         type: str
       size:
         description:
@@ -330,7 +330,7 @@ options:
             or C(io.cost).
         type: int
       io_limits:
-        description: Throttles of block devices, with at least one limit each.
+        description: Throttles of block devices, with at least one limit each. What is not set is not limited.
         type: list
         elements: dict
         default: []
@@ -410,10 +410,10 @@ options:
           - Name of a loaded AppArmor profile, or V(unconfined). If not set, none is set.
         type: str
       selinux_process_label:
-        description: SELinux label of the processes, as V(user:role:type:level).
+        description: SELinux label of the processes, as V(user:role:type:level). If not set, there is none.
         type: str
       selinux_mount_label:
-        description: SELinux label of the mounts, as V(user:role:type:level).
+        description: SELinux label of the mounts, as V(user:role:type:level). If not set, there is none.
         type: str
       masked_paths:
         description:

@@ -81,6 +81,7 @@ image_storage:
   type: str
 image_authfile:
   description: File with registry credentials (C(containers-auth.json(5))) on the host that runs the task.
+    If not set, those that skopeo looks for.
   type: path
 image_tls_verify:
   description: Whether the registry's certificate is checked. Default is V(true).

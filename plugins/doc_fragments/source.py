@@ -11,7 +11,8 @@ class ModuleDocFragment:
 options:
   image:
     description:
-      - Image that the root file system is made of.
+      - Image that the root file system is made of. Without one of O(image), O(tarball) and O(directory), only
+        what exists already can be worked on.
       - A reference such as V(nginx:1) or V(docker://quay.io/org/app:2) comes from a registry, through the
         host's C(registries.conf) with its mirrors.
       - V(oci:/path[:name]), V(oci-archive:/path[:name]), V(docker-archive:/path[:name]), V(dir:/path) and
@@ -57,12 +58,12 @@ options:
           - If not set, that of this host.
         type: str
       username:
-        description: User of the registry. It needs O(pull.password).
+        description: User of the registry, with O(pull.password). If not set, see O(pull.authfile).
         type: str
       password:
         description:
-          - Password or token of O(pull.username). It appears in no output, no file name and no command
-            line.
+          - Password or token of O(pull.username), required with it. It appears in no output, no file name
+            and no command line.
         type: str
       authfile:
         description:

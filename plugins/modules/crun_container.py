@@ -130,7 +130,7 @@ options:
   signal:
     description:
       - Signal to send to the main process of a container that ran before the task and was not restarted by
-        it, for example V(HUP) or V(10).
+        it, for example V(HUP) or V(10). If not set, none is sent.
     type: str
   wait_timeout:
     description:

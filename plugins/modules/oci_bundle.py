@@ -67,7 +67,7 @@ options:
     default: private
   path:
     description:
-      - Absolute path of the bundle to check with O(state=verified).
+      - Absolute path of the bundle to check. Required with O(state=verified), and only for it.
     type: path
 notes:
   - A bundle is not replaced, unmounted or removed while a container of the collection runs from it.

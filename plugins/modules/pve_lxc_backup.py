@@ -101,27 +101,27 @@ options:
     type: dict
     suboptions:
       last:
-        description: Number of backups to keep whatever their time.
+        description: Number of backups to keep whatever their time, by default 0.
         type: int
       hourly:
-        description: Number of hours to keep one backup each for.
+        description: Number of hours to keep one backup each for, by default 0.
         type: int
       daily:
-        description: Number of days to keep one backup each for.
+        description: Number of days to keep one backup each for, by default 0.
         type: int
       weekly:
-        description: Number of weeks to keep one backup each for.
+        description: Number of weeks to keep one backup each for, by default 0.
         type: int
       monthly:
-        description: Number of months to keep one backup each for.
+        description: Number of months to keep one backup each for, by default 0.
         type: int
       yearly:
-        description: Number of years to keep one backup each for.
+        description: Number of years to keep one backup each for, by default 0.
         type: int
   source_vmid:
     description:
-      - With O(state=restored) and O(backup=latest), container whose newest backup is meant. The default is
-        O(vmid).
+      - With O(state=restored) and O(backup=latest), id of the container whose newest backup is meant. The
+        default is O(vmid).
     type: int
   target_storage:
     description:
@@ -130,7 +130,7 @@ options:
     type: str
   pool:
     description:
-      - With O(state=restored), resource pool that the restored container joins.
+      - With O(state=restored), resource pool that the restored container joins. By default it joins none.
     type: str
   force:
     description:

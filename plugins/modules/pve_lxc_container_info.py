@@ -28,27 +28,29 @@ options:
     elements: int
   hostname:
     description:
-      - Shell patterns for host names, for example V(web-*). A container that fits any of them is listed.
+      - Shell patterns for host names, for example V(web-*). A container that fits any of them is
+        listed. The default is all.
     type: list
     elements: str
   node:
     description:
-      - Nodes whose containers to list.
+      - Nodes whose containers to list. The default is all.
     type: list
     elements: str
   tags:
     description:
-      - Tags that a container must all have to be listed.
+      - Tags that a container must all have to be listed. The default is none.
     type: list
     elements: str
   status:
     description:
-      - State that a container must be in. V(unknown) is that of containers on a node that is offline.
+      - State that a container must be in. The default is any.
+      - V(unknown) is that of containers on a node that is offline.
     type: str
     choices: [running, stopped, unknown]
   pool:
     description:
-      - Resource pools whose containers to list.
+      - Resource pools whose containers to list. The default is to list them whatever their pool.
     type: list
     elements: str
   template:

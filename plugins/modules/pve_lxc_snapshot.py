@@ -31,7 +31,8 @@ options:
     type: int
   hostname:
     description:
-      - Host name of the container, which must be unique in the cluster, or on O(node).
+      - Host name of the container, which must be unique in the cluster, or on O(node). Required without
+        O(vmid).
       - Beside O(vmid) it is a safeguard, and the container must have that name.
     type: str
   node:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pathlib
+import re
 import typing as t
 
 import pytest
@@ -96,12 +97,52 @@ def names_in(rules: t.Any) -> set[str]:
     return {name for rule in rules or [] for name in rule}
 
 
+#: How a description says in what a number is counted, or what it is the number of.
+UNIT = re.compile(
+    r"second|byte|[KMG]iB|CPU|cores|weight|number|port|\bids?\b|lines|how (many|often|likely)|mode|most",
+    re.IGNORECASE,
+)
+#: How it says what holds when the option is not given.
+WITHOUT = re.compile(
+    r"default|not set|[Uu]nless|[Ww]ithout|[Oo]therwise|[Rr]equired|[Mm]utually exclusive|neither|[Oo]nly"
+    r"|needed|empty|built-in"
+)
+
+
+def text_of(entry: Json) -> str:
+    """Return a description as one text."""
+    text = entry.get("description", "")
+    return text if isinstance(text, str) else " ".join(text)
+
+
+def unsaid(options: Json, said: str = "", path: str = "") -> t.Iterator[str]:
+    """Yield options whose description leaves open the unit of a number, or what holds without a value.
+
+    ``said`` is what was said of all of them above.
+    """
+    for name, entry in options.items():
+        text, where = text_of(entry), f"{path}{name}"
+        if entry.get("type") in ("int", "float") and not entry.get("choices") and not UNIT.search(text):
+            yield f"{where}: no unit"
+        parts = entry.get("suboptions") or {}
+        is_answered = "default" in entry or entry.get("required") or bool(parts)
+        if not is_answered and not WITHOUT.search(f"{text} {said}"):
+            yield f"{where}: nothing is said of what holds without it"
+        yield from unsaid(parts, f"{said} {text}", f"{where}.")
+
+
 @pytest.mark.parametrize("name", MODULES)
 class TestModule:
     def test_documentation_matches_argument_spec(self, name, monkeypatch):
         module = importlib.import_module(f"{COLLECTION}.plugins.modules.{name}")
         accepted = given_to_ansible(name, monkeypatch)["argument_spec"]
         assert list(differences(documentation(module)["options"], accepted)) == []
+
+    def test_options_say_their_unit_and_default(self, name):
+        document = documentation(importlib.import_module(f"{COLLECTION}.plugins.modules.{name}"))
+        # Said once for all options where what is not named is not touched.
+        kept = [line for line in document["description"] if line.startswith("Only options that are named")]
+        assert list(unsaid(document["options"], " ".join(kept))) == []
 
     def test_rules_name_options_that_exist(self, name, monkeypatch):
         given = given_to_ansible(name, monkeypatch)
@@ -169,6 +210,24 @@ def test_differences_sees_every_kind():
     found = "\n".join(differences(documented, accepted))
     for part in ("a.type", "b.c.default", "gone: only", "new: only", "api_secret: sounds", "mute: no desc"):
         assert part in found
+
+
+def test_unsaid_sees_what_is_missing():
+    options = {
+        "size": {"type": "int", "description": "How large it is.", "default": 1},
+        "limit": {"type": "int", "description": ["Most memory, in bytes.", "If not set, there is none."]},
+        "word": {"description": "Something."},
+        "parts": {"description": "Parts.", "suboptions": {"first": {"description": "One."}}},
+        "more": {
+            "description": "What is not set is not limited.",
+            "suboptions": {"first": {"description": "x"}},
+        },
+    }
+    assert list(unsaid(options)) == [
+        "size: no unit",
+        "word: nothing is said of what holds without it",
+        "parts.first: nothing is said of what holds without it",
+    ]
 
 
 @pytest.mark.parametrize(
