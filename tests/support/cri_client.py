@@ -359,15 +359,19 @@ class AsyncCri(Verbs):
         ask = self._method(METHODS[name], raw=True)
         return ask(request, timeout=self.timeout_s if timeout_s is None else timeout_s)
 
-    async def _call(self, name: str, request: Message, pick: Pick | None, **options: t.Any) -> t.Any:
-        answer = await self.call(name, request, **options)
-        return answer if pick is None else pick(answer)
+    def _call(self, name: str, request: Message, pick: Pick | None, **options: t.Any) -> t.Any:
+        return _picked(self.call(name, request, **options), pick)
 
     def _method(self, method: Method, *, raw: bool) -> t.Any:
         ask = self._calls.get((method.name, raw))
         if ask is None:
             ask = self._calls[method.name, raw] = _multicallable(self._channel, method, raw)
         return ask
+
+
+async def _picked(call: t.Awaitable[t.Any], pick: Pick | None) -> t.Any:
+    answer = await call
+    return answer if pick is None else pick(answer)
 
 
 def _multicallable(channel: t.Any, method: Method, raw: bool) -> t.Any:

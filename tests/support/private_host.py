@@ -108,11 +108,12 @@ class PrivateHost:
         """Return the argument list that runs ``argv`` there; the process keeps its id."""
         return ["nsenter", "-t", str(self.pid), "--net", "--mount", "--wdns=/", "--", *argv]
 
-    def run(self, argv: t.Sequence[str], **options: t.Any) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, argv: t.Sequence[str], *, check: bool = True, timeout: float = 60, **options: t.Any
+    ) -> subprocess.CompletedProcess[str]:
         """Run ``argv`` there to its end."""
-        return subprocess.run(
-            self.argv(argv), **{"check": True, "capture_output": True, "text": True, "timeout": 60, **options}
-        )
+        given = {"capture_output": True, "text": True, **options}
+        return subprocess.run(self.argv(argv), check=check, timeout=timeout, **given)
 
     def path(self, path: str) -> str:
         """Return how ``path`` as it is there can be opened from outside."""
