@@ -11,7 +11,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Inval
 
 _REAL_TIME = range(signal.SIGRTMAX - signal.SIGRTMIN + 1)
 _SIGNALS: dict[str, int] = {
-    **{member.name: member.value for member in signal.Signals},
+    # Second names, too, such as SIGCLD.
+    **{name: member.value for name, member in signal.Signals.__members__.items()},
     **{f"SIGRTMIN+{offset}": signal.SIGRTMIN + offset for offset in _REAL_TIME},
     **{f"SIGRTMAX-{offset}": signal.SIGRTMAX - offset for offset in _REAL_TIME},
 }
