@@ -176,6 +176,23 @@ def test_pod_cgroup_of_v1_inherits_its_processors(v1: CgroupTree, runner: Record
     assert not (top / "unified/a").exists()
 
 
+def test_limits_that_systemd_does_not_know_are_written(v2: CgroupTree, runner: Recorder) -> None:
+    directory = pathlib.Path(v2.root, "pvecri.slice/pvecri-podab.slice")
+    directory.mkdir(parents=True)
+    cgroup.PodCgroup("pvecri-podab.slice", runner, v2).make(Resources(unified=(("memory.high", "5"),)))
+    assert runner.calls == [["systemctl", "start", "pvecri-podab.slice"]]
+    assert (directory / "memory.high").read_text() == "5"
+
+
+def test_limits_of_a_slice_that_never_began_are_taken_back(
+    v2: CgroupTree, runner: Recorder, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cgroup, "_DROP_INS", str(tmp_path))
+    (tmp_path / "pvecri-podab.slice.d").mkdir()
+    cgroup.PodCgroup("pvecri-podab.slice", runner, v2).remove()
+    assert runner.calls[-1] == ["systemctl", "revert", "pvecri-podab.slice"]
+
+
 def test_pod_cgroup_of_systemd(v2: CgroupTree, runner: Recorder) -> None:
     group = cgroup.PodCgroup("pvecri-podab.slice", runner, v2)
     group.make(Resources())

@@ -35,6 +35,9 @@ _CPUSET = ("cpuset.cpus", "cpuset.mems")
 
 _WEIGHTS = 9999
 
+#: Where systemd keeps what `systemctl set-property --runtime` has set.
+_DROP_INS = "/run/systemd/system.control"
+
 
 def is_systemd_driver(config: Config, host: HostFacts) -> bool:
     """Say whether systemd makes the cgroups, as the configuration says or the host suggests."""
@@ -79,26 +82,25 @@ class PodCgroup:
         if not self._is_slice:
             for top in self._tops():
                 self._make_below(top)
-        elif not properties(resources, is_v2=self._tree.is_v2):
-            # crun's scopes bring their slice with them.
-            return
+        # Without limits there is nothing to do for a slice: crun's scopes bring it with them.
         self.limit(resources)
 
     def limit(self, resources: Resources) -> None:
         """Set the limits that are given; the others stay as they are."""
         if self._is_slice:
             wanted = properties(resources, is_v2=self._tree.is_v2)
+            resources = Resources(hugepages=resources.hugepages, unified=resources.unified)
             if wanted:
                 self._systemctl("set-property", "--runtime", self.parent, *wanted)
+            if wanted or resources != Resources():
                 self._systemctl("start", self.parent)
-            return
         for controller, name, value in limit_files(resources, is_v2=self._tree.is_v2):
             self._tree.write(self.path, controller, name, value)
 
     def remove(self) -> None:
         """Remove the group; one that is gone is fine, groups below it keep it.  Raises OSError."""
         if self._is_slice:
-            if self.exists():
+            if self.exists() or os.path.isdir(f"{_DROP_INS}/{self.parent}.d"):
                 self._systemctl("stop", self.parent)
                 self._systemctl("revert", self.parent)
             return
@@ -181,7 +183,7 @@ def limit_files(resources: Resources, *, is_v2: bool) -> list[tuple[str, str, st
 
 
 def properties(resources: Resources, *, is_v2: bool) -> list[str]:
-    """Return the limits as systemd writes them (systemd.resource-control(5)); pure."""
+    """Return the limits that systemd knows as it writes them (systemd.resource-control(5)); pure."""
     found = []
     if resources.cpu_shares is not None:
         weight = f"CPUWeight={cpu_weight(resources.cpu_shares)}"
