@@ -125,6 +125,17 @@ def test_a_user_namespace(endpoint: Endpoint) -> None:  # noqa: F811
     assert pathlib.Path(f"/proc/{pid}/status").read_text().partition("Uid:")[2].split()[0] == "300000"
 
 
+def test_a_user_namespace_in_the_hosts_network(endpoint: Endpoint) -> None:  # noqa: F811
+    config = _pod(endpoint, name="mixed", host_network=True)
+    maps = config.linux.security_context.namespace_options.userns_options
+    for ids in (maps.uids, maps.gids):
+        ids.add(container_id=0, host_id=300000, length=65536)
+    _pod_id, container = _run(endpoint, config)
+    assert _says(endpoint, container, "cat /proc/self/uid_map").split() == ["0", "300000", "65536"]
+    own = os.readlink(f"/proc/{endpoint.host.pid}/ns/net")
+    assert _says(endpoint, container, "readlink /proc/self/ns/net; ls /sys/class/net | grep lo") == f"{own}\nlo"
+
+
 def test_the_hosts_namespaces(endpoint: Endpoint) -> None:  # noqa: F811
     config = endpoint.pod(name="host", host_network=True)
     options = config.linux.security_context.namespace_options

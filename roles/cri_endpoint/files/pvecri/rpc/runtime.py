@@ -103,7 +103,10 @@ class RuntimeRpc:
         answer = pb.StatusResponse(
             status=pb.RuntimeStatus(conditions=[self._runtime_ready(), self._network_ready()]),
             runtime_handlers=[self._handler(name) for name in self._handler_names()],
-            features=pb.RuntimeFeatures(supplemental_groups_policy=True),
+            features=pb.RuntimeFeatures(
+                supplemental_groups_policy=True,
+                user_namespaces_host_network=self._features.user_namespaces,
+            ),
         )
         if verbose:
             answer.info.update(self._info())
