@@ -126,7 +126,7 @@ def test_set_up_follows_the_configuration(fmt: str, kind: type) -> None:
     log = logs.set_up(LogConfig(level="warning", format=fmt))
     assert log.level == logging.WARNING
     (handler,) = logging.getLogger().handlers
-    assert type(handler.formatter) is kind
+    assert isinstance(handler.formatter, kind)
     assert logs.set_up(LogConfig(), level="debug").level == logging.DEBUG
 
 
