@@ -36,6 +36,31 @@ with Registry(sys.argv[1]) as registry:
     sys.stdin.read()
 """
 
+#: A cluster that is not the demo's own stand-in: prints the folder with its login when it can be reached.
+CLUSTER = """
+import pathlib, subprocess, sys, time
+folder = pathlib.Path(sys.argv[2])
+folder.mkdir()
+with subprocess.Popen([sys.executable, sys.argv[1], str(folder)]) as server:
+    while not (folder / "pve.env").exists():
+        assert server.poll() is None
+        time.sleep(0.05)
+    print(folder, flush=True)
+    sys.stdin.read()
+    server.terminate()
+"""
+
+#: Names of the containers on that cluster.
+LIST = """
+import json, os, ssl, urllib.request
+get = os.environ.get
+token = f"PVEAPIToken={get('PVE_USER')}!{get('PVE_TOKEN_ID')}={get('PVE_TOKEN_SECRET')}"
+url = f"https://{get('PVE_HOST')}:{get('PVE_PORT')}/api2/json/nodes/pve1/lxc"
+request = urllib.request.Request(url, headers={"Authorization": token})
+context = ssl.create_default_context(cafile=get("PVE_CA_PATH"))
+print([ct["name"] for ct in json.load(urllib.request.urlopen(request, context=context))["data"]])
+"""
+
 
 def demo(machine: Machine, *arguments: str) -> str:
     """Run scripts/demo to its end, which must be a good one, and return what it printed."""
@@ -63,6 +88,14 @@ def cache_with(environment: str, cache: pathlib.Path) -> None:
     key = hashlib.sha256(pins + "".join(f"{name}\n" for name in ENVIRONMENT).encode() + version).hexdigest()
     (cache / "venv").mkdir(parents=True)
     (cache / "venv" / f"demo-{key[:12]}").symlink_to(environment)
+
+
+def refused(machine: Machine, *arguments: str) -> str:
+    """Run scripts/demo, which must fail, and return what it said."""
+    with machine.start(str(ROOT / "scripts/demo"), *arguments, stderr=subprocess.STDOUT) as child:
+        said = child.communicate(timeout=300)[0]
+    assert child.returncode == 1, said
+    return said
 
 
 @pytest.fixture
@@ -109,12 +142,53 @@ def test_demo_of_an_image_of_a_registry_after_a_kill(machine):
 
 def test_demo_tells_what_to_do_about_a_registry_without_tls(machine):
     source = f"oci:{images.busybox_image(machine.top / 'layout').path}:latest"
-    with (
-        machine.serving(SERVE, str(machine.top / "registry"), source) as reference,
-        machine.start(str(ROOT / "scripts/demo"), reference, stderr=subprocess.STDOUT) as refused,
-    ):
-        said = refused.communicate(timeout=300)[0]
-    assert refused.returncode == 1
+    with machine.serving(SERVE, str(machine.top / "registry"), source) as reference:
+        said = refused(machine, reference)
     assert "server gave HTTP response to HTTPS client" in said
     assert "--insecure" in said
     assert left(machine) == []
+
+
+def test_demo_on_a_cluster(machine):
+    """With the variables of a cluster it is that one which is used, and nothing of the demo stays there."""
+    program = str(ROOT / "scripts/lib/fake_pve.py")
+    with machine.serving(CLUSTER, program, str(machine.top / "cluster")) as folder:
+        login = dict(line.split("=", 1) for line in pathlib.Path(folder, "pve.env").read_text().splitlines())
+        template = login.pop("PVE_TEMPLATE")
+        machine.environment |= login
+        said = refused(machine)
+        assert "PVE_TEMPLATE is not set" in said
+        assert "pveam list" in said
+        secret = machine.environment.pop("PVE_TOKEN_SECRET")
+        said = refused(machine)
+        assert "not set: PVE_TOKEN_SECRET" in said
+
+        machine.environment |= {"PVE_TOKEN_SECRET": secret, "PVE_TEMPLATE": template}
+        said = demo(machine, "--keep")
+        assert re.search(rf"pvecri-demo +running as \d+ on pve1, Proxmox VE at {login['PVE_HOST']}", said)
+        assert secret not in said
+        assert machine.output(sys.executable, "-c", LIST) == ["['pvecri-demo']"]
+        demo(machine, "--clean")
+        assert machine.output(sys.executable, "-c", LIST) == ["[]"]
+
+
+def test_demo_that_is_asked_to_end_cleans_up(machine):
+    with machine.start(str(ROOT / "scripts/demo"), stderr=subprocess.STDOUT) as victim:
+        for line in victim.stdout:
+            if "Change its memory limit" in line:
+                break
+        victim.terminate()
+        said = victim.stdout.read()
+        victim.wait(120)
+    assert victim.returncode == 143
+    assert "cleaning up after an error or an interruption" in said
+    assert left(machine) == []
+
+
+def test_scripts_need_root(machine):
+    for script in ("demo", "test", "bench"):
+        argv = ["setpriv", "--reuid=65534", "--clear-groups", str(ROOT / "scripts" / script)]
+        with machine.start(*argv, stderr=subprocess.STDOUT) as child:
+            said = child.communicate(timeout=60)[0]
+        assert child.returncode == 1
+        assert f"Run it as: sudo scripts/{script}" in said
