@@ -66,13 +66,14 @@ class _Inspection:
 
     def _bundles(self) -> t.Iterator[str]:
         paths = self.endpoint.paths
-        found = set(_names(paths.bundles))
+        # A pause container's bundle bears the name of its pod.
+        found = set(_names(paths.bundles)) - self.pods.keys()
         for name in sorted(found ^ self.containers.keys()):
             where = "the disk" if name in found else "the endpoint"
             yield f"bundle or container {name} is known to {where} alone"
         for mount in self.mounts:
             name = _id_in(mount, paths.bundles)
-            if name and name not in self.containers:
+            if name and name not in self.containers and name not in self.pods:
                 yield f"{mount} is mounted, its container is gone"
         for name, container in self.containers.items():
             if (
@@ -104,8 +105,7 @@ class _Inspection:
                 yield f"pod {name} has {address}, which is not reserved"
         for address in sorted(taken - given.keys()):
             yield f"address {address} is reserved for nobody"
-        cached = {name.rpartition(":")[0] or name for name in _names(f"{self.endpoint.state_dir}/cni/cri")}
-        for name in sorted(cached):
+        for name in _names(f"{self.endpoint.state_dir}/cni/cri"):
             match = _ID.search(name)
             if match is None or match.group() not in self.ready:
                 yield f"CNI's cache has {name}, which is no ready pod"

@@ -190,6 +190,8 @@ class Cni:
         """
         attachment = self.cached(container_id, interface)
         if attachment is None:
+            # A kill may have left parts of a record that was never whole.
+            self._cache.remove(container_id, interface)
             return False
         failure: CoreError | None = None
         # Section 3, "DEL": the final result of the ADD goes to every plugin.

@@ -169,6 +169,16 @@ def test_delete_runs_all_in_reverse_without_the_namespace(
     assert cni.attachments() == []
 
 
+def test_delete_clears_what_a_kill_left_of_a_record(cni: Cni, paths: Paths) -> None:
+    directory = os.path.join(paths.state_dir, "cni", paths.owner.value)
+    os.makedirs(directory)
+    for name in (".web@eth0.json.abcdefgh", ".other@eth0.json.abcdefgh"):
+        with open(os.path.join(directory, name), "w", encoding="ascii"):
+            pass
+    assert not cni.delete("web")
+    assert os.listdir(directory) == [".other@eth0.json.abcdefgh"]
+
+
 def test_delete_of_an_old_version_has_no_previous_result(cni: Cni, plugins: Plugins) -> None:
     cni.add("one", "/ns", network(cniVersion="0.3.1"))
     cni.delete("one")
