@@ -169,7 +169,7 @@ def test_stop_signal_every_one_is_known(number):
     assert signal_number(name) > 0
 
 
-# ---- security ------------------------------------------------------------------------------------------------
+# ---- security ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_selinux_without_it_is_noted():
     assert ["SELinux" in note for note in notes] == [True]
 
 
-# ---- namespaces ----------------------------------------------------------------------------------------------
+# ---- namespaces ----------------------------------------------------------------------------------------
 
 
 def pod_with(**modes):
@@ -360,7 +360,7 @@ def test_cgroup(parent, expected):
     assert built(sandbox=sandbox(cgroup_parent=parent)).cgroups_path == expected
 
 
-# ---- mounts and devices --------------------------------------------------------------------------------------
+# ---- mounts and devices --------------------------------------------------------------------------------
 
 
 def test_mounts():
@@ -450,7 +450,7 @@ def test_annotations_do_not_steer_the_runtime():
     assert not [key for key in found if key.startswith(("run.oci", "org.systemd"))]
 
 
-# ---- limits --------------------------------------------------------------------------------------------------
+# ---- limits --------------------------------------------------------------------------------------------
 
 
 def test_limits():

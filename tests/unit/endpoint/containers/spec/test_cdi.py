@@ -135,13 +135,13 @@ def test_unknown_and_double_devices(catalogue, folders):
         '{"kind": "vendor.com/x", "devices": [{"name": "a", "containerEdits": {"deviceNodes": [{}]}}]}',
         '{"kind": "vendor.com/x", "devices": [{"name": "a", "containerEdits": {"additionalGids": ["a"]}}]}',
         '{"kind": "vendor.com/x", "devices": [{"name": "a", "containerEdits": {"intelRdt": {}}}]}',
-        '{"kind": "vendor.com/x", "devices": [{"name": "a", "containerEdits": {"mounts": [{"type": "nfs"}]}}]}',
+        '{"kind": "vendor.com/x", "devices": [{"name": "a"}], "containerEdits": {"mounts": [{"type": "nfs"}]}}',
     ],
 )
 def test_bad_file_hides_no_other(catalogue, folders, text):
     (folders / "etc" / "bad.json").write_text(text)
     assert catalogue.edits([("a", "vendor.com/gpu=0")]).devices == (GPU,)
-    with pytest.raises(CoreError, match="bad.json"):
+    with pytest.raises(CoreError, match=r"bad\.json"):
         catalogue.edits([("a", "vendor.com/x=a")])
 
 
