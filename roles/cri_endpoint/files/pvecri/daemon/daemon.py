@@ -27,6 +27,7 @@ from pvecri.config.model import Config
 from pvecri.config.policy import configured_policy
 from pvecri.daemon import logs, notify
 from pvecri.daemon.assembly import build_context
+from pvecri.daemon.changes import log_sandboxes
 from pvecri.daemon.context import Context
 from pvecri.daemon.exits import Exits
 from pvecri.daemon.lock import directories_locked
@@ -64,6 +65,7 @@ def run(loaded: Loaded, *, log_level: str | None = None) -> int:
         signal.signal(signal.SIGCHLD, lambda *_unused: reaper.wake())
         reaper.start()
         context = build_context(loaded, log)
+        context.registry.listen(log_sandboxes(log))
         with (
             contextlib.closing(context.registry),
             asyncio.Runner(loop_factory=_loop_factory()) as runner,
