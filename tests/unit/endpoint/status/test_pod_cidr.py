@@ -11,7 +11,7 @@ import pathlib
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
-from pvecri.status.pod_cidr import parse_ranges, write_network
+from pvecri.status.pod_cidr import keep, kept, parse_ranges, write_network
 
 TEMPLATE = json.dumps(
     {"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "bridge", "ipam": {"subnet": "{pod_cidr}"}}]}
@@ -77,3 +77,15 @@ def test_write_network_refuses_bad_templates(
     with pytest.raises(InvalidSpec, match=problem):
         write_network({4: "10.1.0.0/24"}, str(path), str(tmp_path / "net.d"))
     assert not (tmp_path / "net.d").exists()
+
+
+def test_ranges_are_kept_over_a_restart(tmp_path: pathlib.Path) -> None:
+    assert kept(str(tmp_path)) == ()
+    keep(str(tmp_path), "10.1.0.0/24,fd00::/64")
+    assert kept(str(tmp_path)) == ("10.1.0.0/24", "fd00::/64")
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"\xff"])
+def test_ranges_that_make_no_sense_are_none(tmp_path: pathlib.Path, data: bytes) -> None:
+    (tmp_path / "pod-cidr").write_bytes(data)
+    assert kept(str(tmp_path)) == ()

@@ -24,7 +24,7 @@ from pvecri.status.features import (
     read_max_user_namespaces,
 )
 from pvecri.status.network import NetworkStatus
-from pvecri.status.pod_cidr import parse_ranges, write_network
+from pvecri.status.pod_cidr import keep, kept, parse_ranges, write_network
 
 if t.TYPE_CHECKING:
     from pvecri.sandboxes.service import SandboxService
@@ -43,6 +43,7 @@ class RuntimeRpc:
         self._operations = operations
         self._gate = gate
         self._sandboxes = sandboxes
+        sandboxes.pod_cidrs = kept(context.config.paths.state_dir)
         network = context.config.network
         self._network = NetworkStatus(network.conf_dir, network.plugin_dirs)
         self._version = pb.VersionResponse(
@@ -96,6 +97,7 @@ class RuntimeRpc:
         network = self._context.config.network
         ranges = parse_ranges(cidr)
         path = write_network(ranges, network.conf_template, network.conf_dir)
+        keep(self._context.config.paths.state_dir, cidr)
         self._sandboxes.pod_cidrs = tuple(ranges.values())
         return path
 

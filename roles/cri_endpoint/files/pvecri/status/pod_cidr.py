@@ -8,6 +8,7 @@ Clusters whose network add-on brings its own configuration need no template.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -22,6 +23,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_config 
 
 _FIELD = "runtime_config.network_config.pod_cidr"
 _FILE = "10-pvecri.conflist"
+_KEPT = "pod-cidr"
 #: What a template says for the range of each address family.
 _NAMES: t.Final = {4: "{pod_cidr}", 6: "{pod_cidr_6}"}
 
@@ -41,6 +43,19 @@ def parse_ranges(pod_cidr: str) -> dict[int, str]:
             raise InvalidSpec(_FIELD, f"'{pod_cidr}' has two ranges of one address family")
         found[network.version] = str(network)
     return found
+
+
+def keep(state_dir: str, pod_cidr: str) -> None:
+    """Remember the ranges over a restart: kubelet tells them once."""
+    write_atomic(os.path.join(state_dir, _KEPT), pod_cidr.encode())
+
+
+def kept(state_dir: str) -> tuple[str, ...]:
+    """Return the ranges that were told last; none when there are none, or none that make sense."""
+    with contextlib.suppress(OSError, ValueError, InvalidSpec):
+        with open(os.path.join(state_dir, _KEPT), encoding="ascii") as stream:
+            return tuple(parse_ranges(stream.read()).values())
+    return ()
 
 
 def write_network(ranges: t.Mapping[int, str], template: str, conf_dir: str) -> str | None:
