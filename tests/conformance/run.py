@@ -156,18 +156,16 @@ def run_in_place(critest: Critest, options: argparse.Namespace) -> int:
 
 def wait_for_looker(options: argparse.Namespace, runtime: runtimes.Runtime) -> None:
     """Keep everything as it is until SIGTERM or Ctrl-C."""
-    outer = os.environ.get("PVECRI_OUTER_PID", str(os.getpid()))
     crictl = f"{options.tools}/crictl --runtime-endpoint unix://{runtime.socket}"
     print(
-        "kept for a look until Ctrl-C:",
-        f"  nsenter -t $(pgrep -P {outer} -n) -m -n -p {crictl} pods",
+        "kept for a look until Ctrl-C; in another terminal:",
+        f"  nsenter -t $(pgrep -nf {_HERE.name}/run.py) --mount --net --pid {crictl} pods",
         f"  less {runtime.log} {options.logs / 'critest.log'}",
         sep="\n",
         flush=True,
     )
     with contextlib.suppress(KeyboardInterrupt):
-        while True:
-            time.sleep(3600)
+        signal.pause()
 
 
 def remove(top: pathlib.Path) -> None:
