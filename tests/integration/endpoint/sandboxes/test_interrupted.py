@@ -40,6 +40,16 @@ def _kill_at(monkeypatch: pytest.MonkeyPatch, owner: t.Any, name: str, *, after:
     monkeypatch.setattr(owner, name, step)
 
 
+_FIRST = {"reserve_sandbox", "prepare", "mount_shm", "_reserve", "write", "unmount_shm", "_run", "end"}
+
+
+def _points(steps: t.Iterable[tuple[t.Any, str]]) -> t.Iterator[t.Any]:
+    """Yield where to kill: after each step, and before those that no other step comes right before."""
+    for owner, name in steps:
+        for after in (False, True) if name in _FIRST else (True,):
+            yield pytest.param(owner, name, after, id=f"{'after' if after else 'before'}-{name}")
+
+
 MAKING = [
     (Registry, "reserve_sandbox"),
     (files, "prepare"),
@@ -69,8 +79,7 @@ def _config(pods: t.Any) -> cri_pb2.PodSandboxConfig:
     return t.cast("cri_pb2.PodSandboxConfig", config)
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize(("owner", "name"), MAKING, ids=[name for _owner, name in MAKING])
+@pytest.mark.parametrize(("owner", "name", "after"), list(_points(MAKING)))
 def test_killed_while_a_sandbox_is_made(
     pods: t.Any, monkeypatch: pytest.MonkeyPatch, owner: t.Any, name: str, after: bool
 ) -> None:
@@ -108,8 +117,7 @@ UNMAKING = [
 ]
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize(("owner", "name"), UNMAKING, ids=[name for _owner, name in UNMAKING])
+@pytest.mark.parametrize(("owner", "name", "after"), list(_points(UNMAKING)))
 def test_killed_while_a_sandbox_is_removed(
     pods: t.Any, monkeypatch: pytest.MonkeyPatch, owner: t.Any, name: str, after: bool
 ) -> None:

@@ -133,7 +133,9 @@ def test_a_user_namespace_in_the_hosts_network(endpoint: Endpoint) -> None:  # n
     _pod_id, container = _run(endpoint, config)
     assert _says(endpoint, container, "cat /proc/self/uid_map").split() == ["0", "300000", "65536"]
     own = os.readlink(f"/proc/{endpoint.host.pid}/ns/net")
-    assert _says(endpoint, container, "readlink /proc/self/ns/net; ls /sys/class/net | grep lo") == f"{own}\nlo"
+    assert (
+        _says(endpoint, container, "readlink /proc/self/ns/net; ls /sys/class/net | grep lo") == f"{own}\nlo"
+    )
 
 
 def test_the_hosts_namespaces(endpoint: Endpoint) -> None:  # noqa: F811
