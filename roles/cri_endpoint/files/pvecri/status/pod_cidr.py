@@ -8,7 +8,6 @@ Clusters whose network add-on brings its own configuration need no template.
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import json
 import os
@@ -52,10 +51,11 @@ def keep(state_dir: str, pod_cidr: str) -> None:
 
 def kept(state_dir: str) -> tuple[str, ...]:
     """Return the ranges that were told last; none when there are none, or none that make sense."""
-    with contextlib.suppress(OSError, ValueError, InvalidSpec):
+    try:
         with open(os.path.join(state_dir, _KEPT), encoding="ascii") as stream:
             return tuple(parse_ranges(stream.read()).values())
-    return ()
+    except (OSError, ValueError, InvalidSpec):
+        return ()
 
 
 def write_network(ranges: t.Mapping[int, str], template: str, conf_dir: str) -> str | None:
