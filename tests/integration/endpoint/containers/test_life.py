@@ -44,7 +44,9 @@ def test_signal_ends_with_128_more(lab):
 def test_stop_signal_of_image_and_request(with_users):
     lab = with_users
     pod = lab.pod()
-    script = "trap 'exit 7' USR1; trap 'exit 8' INT; trap 'exit 9' TERM; echo up; while :; do sleep 0.05; done"
+    script = (
+        "trap 'exit 7' USR1; trap 'exit 8' INT; trap 'exit 9' TERM; echo up; while :; do sleep 0.05; done"
+    )
     for fields, code, shown in (
         ({}, 9, pb.SIGNAL_SIGTERM),
         ({"image": USERS}, 7, pb.SIGNAL_SIGUSR1),

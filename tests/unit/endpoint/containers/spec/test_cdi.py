@@ -135,7 +135,7 @@ def test_unknown_and_double_devices(catalogue, folders):
         '{"kind": "vendor.com/x", "devices": [{"name": "a", "containerEdits": {"deviceNodes": [{}]}}]}',
         '{"kind": "vendor.com/x", "devices": [{"name": "a", "containerEdits": {"additionalGids": ["a"]}}]}',
         '{"kind": "vendor.com/x", "devices": [{"name": "a", "containerEdits": {"intelRdt": {}}}]}',
-        '{"kind": "vendor.com/x", "devices": [{"name": "a"}], "containerEdits": {"mounts": [{"type": "nfs"}]}}',
+        '{"kind": "vendor.com/x", "devices": [{"name": "a"}], "containerEdits": {"mounts": [{"type": "x"}]}}',
     ],
 )
 def test_bad_file_hides_no_other(catalogue, folders, text):
