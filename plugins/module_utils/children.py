@@ -65,23 +65,6 @@ def _await_end(pid: int, timeout_s: float) -> None:
         os.close(handle)
 
 
-def fork() -> int:
-    """Fork as os.fork does; the parent must `wait` for the child, which must not start others."""
-    with _lock:
-        pid = os.fork()
-        if pid:
-            _own.add(pid)
-    return pid
-
-
-def wait(pid: int) -> int:
-    """Wait for a child of `fork` and return its wait status."""
-    try:
-        return os.waitpid(pid, 0)[1]
-    finally:
-        _forget(pid)
-
-
 def _forget(pid: int) -> None:
     if pid in _own:
         _own.discard(pid)

@@ -371,7 +371,7 @@ class Actor:
         known = {pod.id for pod in self.pods.values()}
         if listed != known:
             raise Wrong(f"pods are {sorted(listed)}, should be {sorted(known)}")
-        everyone = {each.id for each in self._must("list", lambda **o: self._cri.list_containers(**o))}
+        everyone = {each.id for each in self._must("list", self._cri.list_containers)}
         lost = {container.id for _pod, _name, container in self._any()} - everyone
         if lost:
             raise Wrong(f"containers {sorted(lost)} are not listed")

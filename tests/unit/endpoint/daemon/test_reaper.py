@@ -45,6 +45,7 @@ def _run(script: str) -> str:
         capture_output=True,
         text=True,
         timeout=60,
+        check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.returncode == 0, done.stderr
@@ -94,20 +95,6 @@ def test_reaper_finds_orphans_behind_a_child_that_nobody_waits_for_yet() -> None
         assert [s.pid for s in mine()] == [child.pid]
         assert child.wait() == 0
         assert mine() == []
-        """
-    )
-
-
-def test_reaper_leaves_a_forked_child_to_its_parent() -> None:
-    _run(
-        """
-        pid = children.fork()
-        if pid == 0:
-            os._exit(5)
-        eventually(lambda: any(s.pid == pid and not s.is_alive for s in mine()))
-        reaper.wake()
-        time.sleep(0.3)
-        assert os.waitstatus_to_exitcode(children.wait(pid)) == 5
         """
     )
 
