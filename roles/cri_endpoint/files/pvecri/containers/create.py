@@ -18,7 +18,7 @@ import typing as t
 from google.protobuf.message import Message
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.bundle import Bundle
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import StoredSource
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.linux import is_systemd_path
@@ -29,6 +29,7 @@ from pvecri.containers.notes import Notes
 from pvecri.containers.request import Request
 from pvecri.containers.spec import cdi
 from pvecri.containers.spec.build import container_spec
+from pvecri.containers.stages import Stages
 from pvecri.images.names import public_id, public_names
 from pvecri.state import codec
 from pvecri.state.records import ContainerRecord, Phase
@@ -55,9 +56,11 @@ class Creator:
         Raises InvalidSpec, NotFound, Conflict (the name is another's), WrongState
         (the sandbox is not ready), Unsupported and CommandError; nothing is left behind then.
         """
+        stages = Stages()
         request = Request.checked(self._context.registry.sandbox(sandbox_id), config)
+        stages.done("validate")
         with self._making(request.name), fields.named(lambda field: fields.request_field(field, config)):
-            return self._create(request)
+            return self._create(request, stages)
 
     @contextlib.contextmanager
     def _making(self, name: str) -> t.Iterator[None]:
@@ -72,7 +75,7 @@ class Creator:
             with self._lock:
                 self._names.discard(name)
 
-    def _create(self, request: Request) -> str:
+    def _create(self, request: Request, stages: Stages) -> str:
         context, config, sandbox = self._context, request.config, request.sandbox
         holder = context.registry.container_named(request.name)
         if holder is not None and holder.config == request.encoded:
@@ -85,12 +88,14 @@ class Creator:
         image = self._images.resolve(config.image.image, field="config.image.image")
         chosen = selection.select(context.policy, config, request.pod, sandbox.handler, image)
         selection.refuse_unavailable(chosen)
+        stages.done("select")
         record = self._record(request, image, chosen)
         reserved = context.registry.reserve_container(record)
         if reserved.id != record.id:
             return reserved.id
         try:
-            self._make(request, record, image)
+            stages.done("reserve")
+            self._make(request, record, image, stages)
         except BaseException:
             self._undo(record.id)
             raise
@@ -106,6 +111,7 @@ class Creator:
                 "reason": chosen.reason,
             },
         )
+        context.log.debug("container made", extra={"container": record.id, **stages.times})
         return record.id
 
     def _record(self, request: Request, image: Image, chosen: Selection) -> ContainerRecord:
@@ -125,7 +131,7 @@ class Creator:
             extra={"image_name": names[0]} if names else {},
         )
 
-    def _make(self, request: Request, record: ContainerRecord, image: Image) -> None:
+    def _make(self, request: Request, record: ContainerRecord, image: Image, stages: Stages) -> None:
         context, config = self._context, request.config
         log_path = surroundings.find_log(config, request.pod)
         around = surroundings.look(context, record.id, request, image, self._images.resolve)
@@ -133,6 +139,7 @@ class Creator:
         spec = container_spec(config, around, notes)
         if devices := cdi.wanted_devices(config):
             spec = self._devices.edits(devices).applied(spec)
+        stages.done("describe")
         known: dict[str, t.Any] = {"log_path": log_path, "stop_signal": spec.stop_signal}
         bundle = context.bundles.create(
             spec,
@@ -140,6 +147,7 @@ class Creator:
             # What the record is rebuilt from, should the database be lost.
             extra={"container": codec.to_plain(record) | known},
         )
+        stages.done("bundle")
         self._notes.tell(record.id, [*notes, *bundle.warnings])
         context.crun.create(
             bundle.path,
@@ -150,7 +158,16 @@ class Creator:
             stdin_once=config.stdin_once,
             systemd_cgroup=is_systemd_path(spec.cgroups_path or ""),
         )
+        stages.done("create")
         context.registry.update_container(record.id, phase=Phase.CREATED, **known, **_user(bundle))
+        stages.done("record")
+        self._refuse_late(request.sandbox.id)
+
+    def _refuse_late(self, sandbox_id: str) -> None:
+        """Raise WrongState when the pod was stopped meanwhile: nobody would end the container then."""
+        sandbox = self._context.registry.sandbox(sandbox_id)
+        if sandbox.phase is not Phase.READY or self._context.registry.flags(sandbox_id):
+            raise WrongState(f"sandbox {sandbox_id} was stopped while the container was being made")
 
     def _undo(self, container_id: str) -> None:
         """Take away what was made; what resists stays on record for recovery to try again."""

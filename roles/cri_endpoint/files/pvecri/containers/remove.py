@@ -9,6 +9,7 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound
 from pvecri.containers import teardown
+from pvecri.containers.stages import Stages
 from pvecri.state.registry import REMOVING
 
 if t.TYPE_CHECKING:
@@ -24,7 +25,10 @@ def remove(context: Context, container_id: str) -> None:
         record = context.registry.container(container_id)
     except NotFound:
         return
+    stages = Stages()
     with context.registry.flagged(record.id, REMOVING):
-        teardown.undo(context, record.id)
+        teardown.undo(context, record.id, stages)
         context.registry.remove_container(record.id)
+        stages.done("record")
     context.log.info("container removed", extra={"container": record.id})
+    context.log.debug("container gone", extra={"container": record.id, **stages.times})

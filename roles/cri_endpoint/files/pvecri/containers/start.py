@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import time
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, WrongState
+from pvecri.containers.stages import Stages
 from pvecri.state.records import Phase
 
 if t.TYPE_CHECKING:
@@ -31,11 +34,15 @@ def start(context: Context, container_id: str) -> None:
     sandbox = context.registry.sandbox(record.sandbox_id)
     if sandbox.phase is not Phase.READY:
         raise WrongState(f"sandbox {sandbox.id} is {sandbox.phase}, not ready")
+    stages = Stages()
     # Taken before: whoever looks at both must not find an end before the start.
     when_ns = time.time_ns()
     try:
         context.crun.start(record.id)
     except CoreError as exc:
+        # A start that was given up may have come through all the same.
+        with contextlib.suppress(CoreError):
+            context.crun.stop(record.id, signal.SIGKILL)
         context.registry.exited(
             record.id,
             exit_code=START_ERROR_CODE,
@@ -44,5 +51,8 @@ def start(context: Context, container_id: str) -> None:
             message=str(exc),
         )
         raise
+    stages.done("start")
     context.registry.started(record.id, when_ns)
+    stages.done("record")
     context.log.info("container started", extra={"container": record.id})
+    context.log.debug("container runs", extra={"container": record.id, **stages.times})

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import typing as t
 
+from pvecri.containers.stages import Stages
+
 if t.TYPE_CHECKING:
     from pvecri.daemon.context import Context
 
 
-def undo(context: Context, container_id: str) -> None:
+def undo(context: Context, container_id: str, stages: Stages | None = None) -> None:
     """End a container's processes and remove its runtime state and bundle; nothing there is fine.
 
     The record stays, and is removed by the caller when this has succeeded: while there is
     something of a container, there is a record of it.  The log stays, too.
     """
+    stages = stages or Stages()
     context.crun.delete(container_id, force=True)
+    stages.done("delete")
     context.bundles.remove(container_id)
+    stages.done("bundle")
