@@ -9,14 +9,17 @@ import os
 import re
 import typing as t
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.reference import ImageReference
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Owner, Paths
 
 Check = t.Callable[[t.Any], str | None]
 
-#: sockaddr_un.sun_path has 108 bytes with its final zero; a socket is bound under a name that is a little
-#: longer before it gets its own.
-SOCKET_PATH_MAX = 107 - len(".new")
+#: sockaddr_un.sun_path has 108 bytes with its final zero.
+_ADDRESS_MAX = 107
+#: A socket is bound under a name that is a little longer before it gets its own.
+SOCKET_PATH_MAX = _ADDRESS_MAX - len(".new")
 
 _MODE_MAX = 0o777
 _GROUP = re.compile(r"[a-z_][a-z0-9_-]{0,31}\$?|[0-9]{1,10}")
@@ -48,6 +51,14 @@ def socket_path(value: str) -> str | None:
         return f"a socket's path has at most {SOCKET_PATH_MAX} bytes, this has {length}"
     if value.endswith("/"):
         return f"'{value}' names a directory"
+    return absolute_path(value)
+
+
+def run_directory(value: str) -> str | None:
+    """Want a directory that leaves room for the sockets of containers below it."""
+    longest = len(os.fsencode(Layout(Paths("/", value, Owner.CRI), "x").attach_socket))
+    if longest > _ADDRESS_MAX:
+        return f"the path is {longest - _ADDRESS_MAX} bytes too long for the sockets below it"
     return absolute_path(value)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 import tomllib
 import typing as t
 
@@ -114,6 +115,8 @@ class _Reader:
             self._problem(
                 ("runtime", "policy"), "the policy stands here and in policy_file: give one of them"
             )
+        if os.path.normpath(config.paths.run_dir) == os.path.normpath(config.paths.state_dir):
+            self._problem(("paths", "run_dir"), "it is state_dir, too: what a reboot may lose needs its own")
         return config
 
     def _section(self, name: str, kind: type[t.Any], table: t.Mapping[str, t.Any]) -> t.Any:

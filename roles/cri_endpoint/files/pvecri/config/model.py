@@ -27,6 +27,7 @@ from pvecri.config.checks import (
     image_reference,
     one_of,
     optional_path,
+    run_directory,
     socket_path,
 )
 
@@ -70,7 +71,7 @@ class PathsConfig:
     """Where the endpoint keeps what."""
 
     state_dir: str = option(STATE_DIR, "Records, bundles and the image store.", absolute_path)
-    run_dir: str = option(RUN_DIR, "What a reboot may lose.", absolute_path)
+    run_dir: str = option(RUN_DIR, "What a reboot may lose.", run_directory)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
