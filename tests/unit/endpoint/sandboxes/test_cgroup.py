@@ -24,6 +24,7 @@ LIMITS = Resources(
     cpuset_cpus="0-1",
     cpuset_mems="0",
     memory_bytes=1 << 30,
+    memory_swap_bytes=3 << 29,
     hugepages=(("2MB", 4 << 20),),
 )
 
@@ -103,6 +104,7 @@ def test_limit_files_of_v1() -> None:
         ("cpuset", "cpuset.cpus", "0-1"),
         ("cpuset", "cpuset.mems", "0"),
         ("memory", "memory.limit_in_bytes", "1073741824"),
+        ("memory", "memory.memsw.limit_in_bytes", "1610612736"),
         ("hugetlb", "hugetlb.2MB.limit_in_bytes", "4194304"),
     ]
 
@@ -119,6 +121,7 @@ def test_limit_files_of_v2() -> None:
         ("cpuset", "cpuset.cpus", "0-1"),
         ("cpuset", "cpuset.mems", "0"),
         ("memory", "memory.max", "1073741824"),
+        ("memory", "memory.swap.max", "536870912"),
         ("hugetlb", "hugetlb.2MB.max", "4194304"),
     ]
     assert cgroup.limit_files(Resources(), is_v2=True) == []
@@ -137,7 +140,9 @@ def test_properties_of_systemd() -> None:
         "AllowedCPUs=0-1",
         "AllowedMemoryNodes=0",
         "MemoryMax=1073741824",
+        "MemorySwapMax=536870912",
     ]
+    assert cgroup.properties(Resources(memory_swap_bytes=-1), is_v2=True) == ["MemorySwapMax=infinity"]
     both = cgroup.properties(Resources(cpu_shares=2, memory_bytes=5), is_v2=False)
     assert both == ["CPUShares=2", "MemoryLimit=5"]
 
@@ -210,3 +215,11 @@ def test_pod_cgroup_of_systemd(v2: CgroupTree, runner: Recorder) -> None:
         ["systemctl", "stop", "pvecri-podab.slice"],
         ["systemctl", "revert", "pvecri-podab.slice"],
     ]
+
+
+def test_a_cgroup_that_another_pod_uses_is_left_to_it(v2: CgroupTree, runner: Recorder) -> None:
+    group = cgroup.PodCgroup("/a/b", runner, v2)
+    group.make(Resources())
+    pathlib.Path(v2.root, "a/b/other").mkdir()
+    group.remove()
+    assert group.exists()

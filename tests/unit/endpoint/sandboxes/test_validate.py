@@ -19,7 +19,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_ports i
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy import compile_policy
 from pvecri.api import cri_pb2
-from pvecri.sandboxes import validate
+from pvecri.sandboxes import resources, validate
 from pvecri.sandboxes.pod import Dns, Pod
 
 HOST = HostFacts(cgroup_version=2, cpus=frozenset(range(4)), hugepage_sizes=frozenset({"2MB"}))
@@ -40,9 +40,9 @@ def config(text: str = "") -> cri_pb2.PodSandboxConfig:
     return message
 
 
-def checked(text: str = "", *, handler: str = "", is_systemd: bool = False, host: HostFacts = HOST) -> Pod:
+def checked(text: str = "", *, handler: str = "", is_systemd: bool = False) -> Pod:
     """Return the pod of a config."""
-    return validate.validate(config(text), handler, POLICY, host, is_systemd=is_systemd)
+    return validate.validate(config(text), handler, POLICY, is_systemd=is_systemd)
 
 
 LONG = "a" * 254
@@ -240,22 +240,9 @@ REFUSED: dict[str, list[str]] = {
         'linux { cgroup_parent: "/a\\000" }',
         'linux { cgroup_parent: "kubepods.slice" }',
     ],
-    "config.linux.resources.cpu_shares": [
-        "linux { resources { cpu_shares: -1 } }",
-        "linux { resources { cpu_shares: 1 } }",
-    ],
+    "config.linux.resources.cpu_shares": ["linux { resources { cpu_shares: -1 } }"],
+    "config.linux.resources.cpu_period": ["linux { resources { cpu_period: -1 } }"],
     "config.linux.overhead.memory_limit_in_bytes": ["linux { overhead { memory_limit_in_bytes: -1 } }"],
-    "config.linux.resources.memory_limit_in_bytes": ["linux { resources { memory_limit_in_bytes: 5 } }"],
-    "config.linux.resources.cpu_period": ["linux { resources { cpu_period: 5 } }"],
-    "config.linux.resources.cpu_quota": ["linux { resources { cpu_quota: 5 } }"],
-    "config.linux.resources.cpuset_cpus": [
-        'linux { resources { cpuset_cpus: "a" } }',
-        'linux { resources { cpuset_cpus: "9" } }',
-    ],
-    "config.linux.resources.hugepage_limits[3MB]": [
-        'linux { resources { hugepage_limits { page_size: "3MB" } } }'
-    ],
-    "config.linux.resources.unified[a b]": ['linux { resources { unified { key: "a b" value: "1" } } }'],
 }
 
 
@@ -395,6 +382,35 @@ def test_validate_takes_a_slice_with_or_without_its_path(asked: str, parent: str
     assert checked(f'linux {{ cgroup_parent: "{asked}" }}', is_systemd=True).cgroup_parent == parent
 
 
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("cpu_shares: 1", "cpu_shares"),
+        ("memory_limit_in_bytes: 5", "memory_limit_in_bytes"),
+        ("memory_limit_in_bytes: 9000000 memory_swap_limit_in_bytes: 5", "memory_swap_limit_in_bytes"),
+        ("memory_swap_limit_in_bytes: 9000000", "memory_swap_limit_in_bytes"),
+        ("cpu_period: 5", "cpu_period"),
+        ("cpu_quota: 5", "cpu_quota"),
+        ('cpuset_cpus: "a"', "cpuset_cpus"),
+        ('cpuset_cpus: "9"', "cpuset_cpus"),
+        ('hugepage_limits { page_size: "3MB" }', "hugepage_limits[3MB]"),
+        ('unified { key: "a b" value: "1" }', "unified[a b]"),
+    ],
+)
+def test_limits_are_checked_where_they_are_to_be_set(text: str, field: str) -> None:
+    pod = checked(f"linux {{ resources {{ {text} }} }}")
+    with pytest.raises(InvalidSpec) as caught:
+        resources.check(pod.resources, HOST)
+    assert caught.value.field == f"config.linux.resources.{field}"
+
+
+def test_limits_that_a_host_can_set() -> None:
+    text = "memory_limit_in_bytes: 9000000 memory_swap_limit_in_bytes: -1 cpu_quota: 5000"
+    pod = checked(f"linux {{ resources {{ {text} }} overhead {{ memory_limit_in_bytes: 1000 }} }}")
+    resources.check(pod.resources, HOST)
+    assert (pod.resources.memory_bytes, pod.resources.memory_swap_bytes) == (9001000, -1)
+
+
 def test_validate_bounds_shares_of_a_large_pod() -> None:
     pod = checked("linux { resources { cpu_shares: 262144 } overhead { cpu_shares: 512 } }")
     assert pod.resources.cpu_shares == 262144
@@ -420,9 +436,7 @@ def test_sandbox_key_of_accepted_names_is_unambiguous(parts: tuple[str, str, str
     name, namespace, uid = parts
     metadata = cri_pb2.PodSandboxMetadata(name=name, namespace=namespace, uid=uid)
     try:
-        pod = validate.validate(
-            cri_pb2.PodSandboxConfig(metadata=metadata), "", POLICY, HOST, is_systemd=False
-        )
+        pod = validate.validate(cri_pb2.PodSandboxConfig(metadata=metadata), "", POLICY, is_systemd=False)
     except InvalidSpec:
         assert any(part.startswith("_") or part.endswith("_") for part in parts)
         return
@@ -485,7 +499,7 @@ def test_validate_refuses_by_field_or_returns_what_is_safe(
     message: cri_pb2.PodSandboxConfig, is_systemd: bool
 ) -> None:
     try:
-        pod = validate.validate(message, "", POLICY, HOST, is_systemd=is_systemd)
+        pod = validate.validate(message, "", POLICY, is_systemd=is_systemd)
     except InvalidSpec as exc:
         refused: str | None = exc.field
     else:

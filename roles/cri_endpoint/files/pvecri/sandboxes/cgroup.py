@@ -13,6 +13,7 @@ asked, changed by UpdatePodSandboxResources, and removed with the pod.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import typing as t
 
@@ -78,7 +79,7 @@ class PodCgroup:
         return any(os.path.isdir(top + self.path) for top in self._tops())
 
     def make(self, resources: Resources) -> None:
-        """Make the group and limit it; raises OSError and CommandError."""
+        """Make the group and limit it by what the host was found to have (`resources.check`)."""
         if not self._is_slice:
             for top in self._tops():
                 self._make_below(top)
@@ -89,7 +90,10 @@ class PodCgroup:
         """Set the limits that are given; the others stay as they are."""
         if self._is_slice:
             wanted = properties(resources, is_v2=self._tree.is_v2)
-            resources = Resources(hugepages=resources.hugepages, unified=resources.unified)
+            swap = None if self._tree.is_v2 else resources.memory_swap_bytes
+            resources = Resources(
+                hugepages=resources.hugepages, unified=resources.unified, memory_swap_bytes=swap
+            )
             if wanted:
                 self._systemctl("set-property", "--runtime", self.parent, *wanted)
             if wanted or resources != Resources():
@@ -98,13 +102,18 @@ class PodCgroup:
             self._tree.write(self.path, controller, name, value)
 
     def remove(self) -> None:
-        """Remove the group; one that is gone is fine, groups below it keep it.  Raises OSError."""
+        """Remove the group; one that is gone is fine, and one that others use is theirs.  Raises OSError."""
         if self._is_slice:
             if self.exists() or os.path.isdir(f"{_DROP_INS}/{self.parent}.d"):
                 self._systemctl("stop", self.parent)
                 self._systemctl("revert", self.parent)
             return
-        self._tree.remove(self.path)
+        try:
+            self._tree.remove(self.path)
+        except OSError as exc:
+            # Another pod whose request names the same group.
+            if exc.errno not in {errno.EBUSY, errno.ENOTEMPTY}:
+                raise
 
     def _systemctl(self, *args: str) -> None:
         self._runner.run(["systemctl", *args])
@@ -176,10 +185,19 @@ def limit_files(resources: Resources, *, is_v2: bool) -> list[tuple[str, str, st
             found.append(("cpuset", name, value))
     if resources.memory_bytes is not None:
         found.append(("memory", "memory.max" if is_v2 else "memory.limit_in_bytes", resources.memory_bytes))
+    if resources.memory_swap_bytes is not None:
+        found.append(("memory", *_swap(resources.memory_swap_bytes, resources.memory_bytes, is_v2=is_v2)))
     for size, limit in resources.hugepages:
         found.append(("hugetlb", f"hugetlb.{size}.max" if is_v2 else f"hugetlb.{size}.limit_in_bytes", limit))
     found += [(name.partition(".")[0], name, value) for name, value in resources.unified]
     return [(controller, name, str(value)) for controller, name, value in found]
+
+
+def _swap(both: int, memory: int | None, *, is_v2: bool) -> tuple[str, t.Any]:
+    """Return file and content: v1 limits memory and swap together, v2 the swap alone."""
+    if not is_v2:
+        return "memory.memsw.limit_in_bytes", both
+    return "memory.swap.max", "max" if both < 0 else max(0, both - (memory or 0))
 
 
 def properties(resources: Resources, *, is_v2: bool) -> list[str]:
@@ -200,6 +218,9 @@ def properties(resources: Resources, *, is_v2: bool) -> list[str]:
         found.append(f"AllowedMemoryNodes={resources.cpuset_mems}")
     if resources.memory_bytes is not None:
         found.append(f"{'MemoryMax' if is_v2 else 'MemoryLimit'}={resources.memory_bytes}")
+    if resources.memory_swap_bytes is not None and is_v2:
+        _name, swap = _swap(resources.memory_swap_bytes, resources.memory_bytes, is_v2=True)
+        found.append(f"MemorySwapMax={'infinity' if swap == 'max' else swap}")
     return found
 
 

@@ -11,13 +11,14 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host impor
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.resources import (
     DEFAULT_CPU_PERIOD_US,
     MAX_CPU_SHARES,
+    UNLIMITED,
     build_resources,
 )
 from pvecri.api import cri_pb2
 
 #: Numbers of a LinuxContainerResources that do not fit a sum of two.
 _NOT_NEGATIVE = ("cpu_period", "cpu_shares", "memory_limit_in_bytes")
-_TOP = "config.linux."
+TOP = "config.linux."
 
 #: Maps of the request by the core's names, for errors.
 _MAPS = {"hugepages": "hugepage_limits", "unified": "unified"}
@@ -26,13 +27,12 @@ _MAPS = {"hugepages": "hugepage_limits", "unified": "unified"}
 def pod_resources(
     overhead: cri_pb2.LinuxContainerResources,
     resources: cri_pb2.LinuxContainerResources,
-    host: HostFacts,
-    top: str = _TOP,
+    top: str = TOP,
 ) -> Resources:
     """Return what a pod may use: the containers' resources and the overhead together.
 
     A limit counts where the containers have one; the overhead alone limits nothing.
-    Raises InvalidSpec that names a field below ``top``, and Unsupported.
+    Raises InvalidSpec that names a field below ``top``; see `check` for limits that are to be set.
     """
     for name, message in (("overhead", overhead), ("resources", resources)):
         for field in _NOT_NEGATIVE:
@@ -42,23 +42,29 @@ def pod_resources(
     quota = resources.cpu_quota
     if quota > 0 and overhead.cpu_quota > 0:
         quota += overhead.cpu_quota * period // (overhead.cpu_period or DEFAULT_CPU_PERIOD_US)
-    found = Resources(
+    memory, swap = resources.memory_limit_in_bytes, resources.memory_swap_limit_in_bytes
+    return Resources(
         # The kernel has no more shares to give, however many processors the pod asks for.
         cpu_shares=_sum(resources.cpu_shares, overhead.cpu_shares, MAX_CPU_SHARES),
         cpu_quota_us=quota if quota > 0 else None,
         cpu_period_us=period if resources.cpu_period else None,
         cpuset_cpus=resources.cpuset_cpus or None,
         cpuset_mems=resources.cpuset_mems or None,
-        memory_bytes=_sum(resources.memory_limit_in_bytes, overhead.memory_limit_in_bytes),
+        memory_bytes=_sum(memory, overhead.memory_limit_in_bytes),
+        # Memory and swap together; no limit is a limit of its own here.
+        memory_swap_bytes=UNLIMITED if swap < 0 else _sum(swap, overhead.memory_limit_in_bytes),
         hugepages=tuple((line.page_size, line.limit) for line in resources.hugepage_limits),
         unified=tuple(sorted(resources.unified.items())),
     )
+
+
+def check(found: Resources, host: HostFacts, top: str = TOP) -> None:
+    """Raise InvalidSpec, or Unsupported, unless a host can set the limits."""
     try:
         build_resources(found, host)
     except InvalidSpec as exc:
         field = _proto_field(exc.field.removeprefix("resources."))
         raise InvalidSpec(f"{top}resources.{field}", exc.problem, hint=exc.hint) from exc
-    return found
 
 
 def _proto_field(field: str) -> str:
@@ -66,7 +72,7 @@ def _proto_field(field: str) -> str:
     name, dot, key = field.partition(".")
     if dot and name in _MAPS:
         return f"{_MAPS[name]}[{key}]"
-    return "memory_limit_in_bytes" if field == "memory" else field
+    return {"memory": "memory_limit_in_bytes", "memory_swap": "memory_swap_limit_in_bytes"}.get(field, field)
 
 
 def _sum(value: int, overhead: int, most: int | None = None) -> int | None:

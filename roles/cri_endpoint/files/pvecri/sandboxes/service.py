@@ -61,8 +61,10 @@ class SandboxService:
         message = cri_pb2.PodSandboxConfig.FromString(data) if isinstance(config, bytes) else config
         context = self._context
         is_systemd = cgroup.is_systemd_driver(context.config, context.host)
-        pod = validate(message, handler, context.policy, context.host, is_systemd=is_systemd)
+        pod = validate(message, handler, context.policy, is_systemd=is_systemd)
         record = new_record(context, pod, data, handler, is_systemd=is_systemd)
+        if record.extra["owns_cgroup"]:
+            resources.check(pod.resources, context.host)
         while (held := context.registry.reserve_sandbox(record)).id != record.id:
             if not self._is_left_over(held):
                 return self._repeated(held)
@@ -181,10 +183,11 @@ class SandboxService:
         """
         context = self._context
         record = context.registry.sandbox(sandbox_id)
-        wanted = resources.pod_resources(overhead, new_resources, context.host, "")
+        wanted = resources.pod_resources(overhead, new_resources, "")
         if record.phase is not Phase.READY:
             raise WrongState(f"sandbox {record.id} is {record.phase}, not ready")
         if record.extra.get("owns_cgroup"):
+            resources.check(wanted, context.host, "")
             try:
                 cgroup.PodCgroup(record.cgroup_parent, context.runner).limit(wanted)
             except OSError as exc:

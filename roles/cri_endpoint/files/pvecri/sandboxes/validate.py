@@ -19,7 +19,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_ports i
     PortMapping,
     check_mappings,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy import Policy
 from pvecri.api import cri_pb2
 from pvecri.sandboxes import quantity, validate_linux
@@ -42,9 +41,7 @@ _PORT_MAX = 65535
 _PROTOCOLS = {cri_pb2.TCP: "tcp", cri_pb2.UDP: "udp", cri_pb2.SCTP: "sctp"}
 
 
-def validate(
-    config: cri_pb2.PodSandboxConfig, handler: str, policy: Policy, host: HostFacts, *, is_systemd: bool
-) -> Pod:
+def validate(config: cri_pb2.PodSandboxConfig, handler: str, policy: Policy, *, is_systemd: bool) -> Pod:
     """Return the pod that a request describes; raises InvalidSpec."""
     policy.check_handler(handler or None)
     if config.HasField("windows"):
@@ -53,7 +50,7 @@ def validate(
     check_path(config.log_directory, "config.log_directory")
     annotations = _string_map(config.annotations, "config.annotations")
     _string_map(config.labels, "config.labels")
-    linux = validate_linux.validate(config.linux, host, is_systemd=is_systemd)
+    linux = validate_linux.validate(config.linux, is_systemd=is_systemd)
     # Checked in any case: it may become valid by another field only.
     ports = _ports(config.port_mappings)
     return Pod(

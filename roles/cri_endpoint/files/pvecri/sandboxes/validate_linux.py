@@ -10,7 +10,6 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import IdMap, Namespaces
-from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.namespaces import check_id_maps
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.sysctls import (
     build_sysctls,
@@ -31,7 +30,7 @@ _SLICE = re.compile(r"[A-Za-z0-9:_.\\-]+\.slice")
 _SELINUX = re.compile(r"[A-Za-z0-9_.:,-]*")
 
 
-def validate(config: cri_pb2.LinuxPodSandboxConfig, host: HostFacts, *, is_systemd: bool) -> dict[str, t.Any]:
+def validate(config: cri_pb2.LinuxPodSandboxConfig, *, is_systemd: bool) -> dict[str, t.Any]:
     """Return the fields of `pod.Pod` that the Linux part shapes; raises InvalidSpec."""
     modes = _modes(config.security_context.namespace_options)
     uid_maps, gid_maps = _user_namespace(config.security_context.namespace_options, modes)
@@ -43,7 +42,7 @@ def validate(config: cri_pb2.LinuxPodSandboxConfig, host: HostFacts, *, is_syste
         "gid_maps": gid_maps,
         "sysctls": _sysctls(config.sysctls, modes),
         "cgroup_parent": cgroup_parent(config.cgroup_parent, is_systemd=is_systemd),
-        "resources": resources.pod_resources(config.overhead, config.resources, host),
+        "resources": resources.pod_resources(config.overhead, config.resources),
         **_security(config.security_context, uid_maps, gid_maps),
     }
 
