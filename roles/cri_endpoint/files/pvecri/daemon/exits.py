@@ -12,11 +12,7 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
-    ContainerState,
-    Problem,
-    Status,
-)
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState, Problem
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandTimeout, CoreError, NotFound
 from pvecri.state.records import ContainerRecord, Phase
 from pvecri.state.registry import REMOVING, Registry
@@ -153,8 +149,3 @@ class Exits:
 def boot_time_ns() -> int:
     """Return when the host was started, in nanoseconds of the epoch."""
     return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-
-
-def is_over(state: ContainerState | None) -> bool:
-    """Say whether nothing of a container runs any more."""
-    return state is None or (not state.is_alive and state.status is not Status.CREATING)
