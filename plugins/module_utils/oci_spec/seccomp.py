@@ -54,10 +54,30 @@ def seccomp_filter(security: Security, host: HostFacts, granted: frozenset[str])
                 hint="Install the Debian package 'golang-github-containers-common', or set security.seccomp "
                 "to the path of a profile or to 'unconfined'",
             )
-        return convert_profile(host.seccomp_default, host, granted)
+        return _default_filter(host.seccomp_default, host, granted)
     if host.seccomp_profile is None:
         raise InvalidSpec("security.seccomp", f"the profile '{security.seccomp}' was not read")
     return convert_profile(host.seccomp_profile, host, granted)
+
+
+def _default_filter(profile: Json, host: HostFacts, granted: frozenset[str]) -> Json:
+    """Return what `convert_profile` makes of the default profile, which few sets of capabilities meet.
+
+    A process that makes many containers would convert the same thousand words each time.
+    Nobody changes the result.
+    """
+    key = (id(profile), host.kernel, host.machine, granted)
+    known = _converted.get(key)
+    if known is None:
+        if len(_converted) >= _CONVERTED_MAX:
+            _converted.clear()
+        # The profile is kept as well: as long as it lives, nothing else has its id.
+        known = _converted[key] = (profile, convert_profile(profile, host, granted))
+    return known[1]
+
+
+_CONVERTED_MAX: t.Final = 64
+_converted: dict[tuple[t.Any, ...], tuple[Json, Json]] = {}
 
 
 def convert_profile(profile: Json, host: HostFacts, granted: t.Collection[str]) -> Json:
@@ -104,8 +124,11 @@ def _convert_rule(item: Json) -> Json:
     return rule
 
 
+_ERRNO: t.Final = {text: number for number, text in errno.errorcode.items()}
+
+
 def _errno(name: t.Any) -> int | None:
-    return next((number for number, text in errno.errorcode.items() if text == name), None)
+    return _ERRNO.get(name) if isinstance(name, str) else None
 
 
 def _applies(item: Json, host: HostFacts, granted: t.Collection[str]) -> bool:

@@ -283,6 +283,23 @@ def test_seccomp_filter_names_the_package():
         seccomp.seccomp_filter(Security(), HostFacts(), frozenset())
 
 
+def test_seccomp_filter_of_the_default_is_kept_for_each_set_of_capabilities(monkeypatch):
+    monkeypatch.setattr(seccomp, "_converted", {})
+    monkeypatch.setattr(seccomp, "_CONVERTED_MAX", 3)
+    rule = {"names": ["mount"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}}
+    host = HostFacts(seccomp_default={"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [rule]})
+    none = seccomp.seccomp_filter(Security(), host, frozenset())
+    admin = seccomp.seccomp_filter(Security(), host, frozenset({"CAP_SYS_ADMIN"}))
+    assert "syscalls" not in none
+    assert admin["syscalls"][0]["names"] == ["mount"]
+    assert seccomp.seccomp_filter(Security(), host, frozenset()) is none
+    other = HostFacts(seccomp_default={"defaultAction": "SCMP_ACT_KILL"})
+    assert seccomp.seccomp_filter(Security(), other, frozenset())["defaultAction"] == "SCMP_ACT_KILL"
+    for name in ("a", "b"):
+        seccomp.seccomp_filter(Security(), host, frozenset({name}))
+    assert len(seccomp._converted) <= 3
+
+
 def test_seccomp_filter_profile_not_read():
     with pytest.raises(InvalidSpec, match="was not read"):
         seccomp.seccomp_filter(Security(seccomp="/p.json"), HostFacts(), frozenset())
