@@ -40,8 +40,17 @@ def locked_removal(
     paths: Paths, image_id: str, *, timeout_s: float = 300
 ) -> contextlib.AbstractContextManager[None]:
     """Hold the deletion of an image that cannot be found any more."""
-    path = os.path.join(locks_dir(paths), f"removal-{image_id}.lock")
-    return locked(path, timeout_s=timeout_s, what=f"image {image_id}")
+    return locked(_removal_lock(paths, image_id), timeout_s=timeout_s, what=f"image {image_id}")
+
+
+def forget_removal(paths: Paths, image_id: str) -> None:
+    """Remove the lock file of a deletion that is done; its holder calls this."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(_removal_lock(paths, image_id))
+
+
+def _removal_lock(paths: Paths, image_id: str) -> str:
+    return os.path.join(locks_dir(paths), f"removal-{image_id}.lock")
 
 
 def locked_layers(

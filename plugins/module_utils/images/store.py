@@ -214,12 +214,12 @@ class ImageStore:
         others work with theirs.
         """
         with locked_store(self.paths):
-            image = self.find(reference)
-            if image is None:
-                image_id = self._broken_id(reference)
-                if image_id is None:
-                    return False
+            image_id = self._unusable_id(reference)
+            image = self.find(reference) if image_id is None else None
+            if image_id is not None:
                 self._refuse_in_use(image_id, reference)
+            elif image is None:
+                return False
             else:
                 if self._own.by_id(image.id) is None:
                     raise Conflict(
@@ -261,11 +261,11 @@ class ImageStore:
             for name in names:
                 self._own.untag(name)
 
-    def _broken_id(self, reference: str) -> str | None:
+    def _unusable_id(self, reference: str) -> str | None:
         """Return the id of what the store lists under this id or name although it cannot be used."""
         match = _ID.fullmatch(reference)
         image_id = match[1] if match else self._own.id_of(self._wanted(ImageSource(reference=reference)).name)
-        return image_id if image_id in self._own.broken_ids() else None
+        return image_id if image_id in self._own.unusable_ids() else None
 
     def _name_of(self, image: Image, reference: str) -> str | None:
         wanted = self._wanted(ImageSource(reference=reference))

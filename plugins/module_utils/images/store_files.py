@@ -90,6 +90,10 @@ class StoreFiles:
         """Return the ids of images that the store lists, but of which a part is missing."""
         return [raw["id"] for raw in self._image_list() if self._is_broken(raw)]
 
+    def unusable_ids(self) -> list[str]:
+        """Return the ids of images that are broken, or whose configuration makes no sense."""
+        return [raw["id"] for raw in self._image_list() if self._readable(raw) is None]
+
     def id_of(self, name: str) -> str | None:
         """Return the id of the image that bears this full name, whether or not it can be used."""
         return next((raw["id"] for raw in self._image_list() if name in (raw.get("names") or ())), None)

@@ -25,6 +25,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
 from ansible_collections.pvecri.runtime.plugins.module_utils.images import skopeo, store_edit
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.local import readable_tarball
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.locks import (
+    forget_removal,
     lock_name,
     locked_layers,
     locked_removal,
@@ -234,6 +235,8 @@ class StoreWriter:
         with locked_removal(self.paths, image_id, timeout_s=timeout_s):
             if image_id in self.files.condemned_ids():
                 self.delete(image_id)
+            # Ids do not come again: who waits for this one finds that nothing is left to do.
+            forget_removal(self.paths, image_id)
 
     def delete(self, image_id: str) -> None:
         """Delete an image with all its names."""

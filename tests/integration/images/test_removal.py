@@ -17,7 +17,11 @@ import pytest
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import SubprocessRunner
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandError, NotFound
 from ansible_collections.pvecri.runtime.plugins.module_utils.images import writer
-from ansible_collections.pvecri.runtime.plugins.module_utils.images.locks import locked_layers, locked_store
+from ansible_collections.pvecri.runtime.plugins.module_utils.images.locks import (
+    locked_layers,
+    locked_store,
+    locks_dir,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import (
     ImageSource,
     StoredSource,
@@ -80,6 +84,7 @@ def test_others_go_on_while_an_image_is_deleted(core, layout):
             runner.released.set()
         assert removal.result(60) is True
     assert [image["id"] for image in raw(core, "images")] == [second.id]
+    assert not [name for name in os.listdir(locks_dir(core.paths)) if name.startswith("removal-")]
     assert core.manager.load("a").problems == []
 
 

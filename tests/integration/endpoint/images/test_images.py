@@ -288,6 +288,38 @@ def test_remove(images, layout, by):
     assert len(images.logged.of("image removed")) == 1
 
 
+def test_remove_what_another_removed_just_now(images, layout, monkeypatch):
+    put(images, layout, "v1", "quay.io/a/b:1")
+    service = images.service()
+    assert len(listed(service)) == 1
+    snapshot = service.catalogue.snapshot()
+    images.store.remove("quay.io/a/b:1")
+    monkeypatch.setattr(service.catalogue, "snapshot", lambda: snapshot)
+    service.remove(spec("quay.io/a/b:1"))
+    assert images.logged.of("image removed") == []
+    monkeypatch.undo()
+    assert listed(service) == []
+
+
+def test_image_that_cannot_be_shown_is_left_out_and_said(images, layout, monkeypatch):
+    put(images, layout, "v1", "quay.io/a/b:1")
+    put(images, layout, "v2", "quay.io/a/b:2")
+    extra_bytes = store_files.StoreFiles.extra_bytes
+
+    def failing(files, image):
+        if "quay.io/a/b:1" in image.names:
+            raise NotFound("gone")
+        return extra_bytes(files, image)
+
+    monkeypatch.setattr(store_files.StoreFiles, "extra_bytes", failing)
+    service = images.service()
+    assert [list(image.repo_tags) for image in listed(service)] == [["quay.io/a/b:2"]]
+    (said,) = images.logged.of("image cannot be shown")
+    assert said["error"] == "gone"
+    service.remove(spec("quay.io/a/b:1"))
+    assert images.store.find("quay.io/a/b:1") is None
+
+
 def test_remove_unknown(images):
     service = images.service()
     for text in ("quay.io/a/b:1", "quay.io/a/b@sha256:" + "0" * 64, "sha256:" + "0" * 64, "0" * 12):
@@ -416,6 +448,9 @@ def test_damaged_files_of_one_image(images, layout, damage):
     expected = ["quay.io/a/b:1", "quay.io/a/b:2"] if damage == "manifest" else ["quay.io/a/b:2"]
     assert tags == expected
     assert status(service, "quay.io/a/b:2").HasField("image")
+    service.remove(spec("quay.io/a/b:1"))
+    raw = json.loads(pathlib.Path(images.paths.storage, "overlay-images/images.json").read_text())
+    assert [entry["names"] for entry in raw] == [["quay.io/a/b:2"]]
 
 
 def _decoded(name):

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import threading
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     Conflict,
     CoreError,
+    InvalidSpec,
     WrongState,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
@@ -194,9 +196,10 @@ class ImageService:
         name = asked.id or (f"docker://{asked.reference.canonical}" if asked.reference else "")
         if not name:
             return
-        hidden = self._store.find(name)
-        if hidden is not None and not is_public(hidden):
-            return
+        with contextlib.suppress(InvalidSpec):
+            hidden = self._store.find(name)
+            if hidden is not None and not is_public(hidden):
+                return
         if self._store.remove(name):
             self._log.info("damaged image removed", extra={"image": asked.text})
 
