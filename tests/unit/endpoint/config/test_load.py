@@ -73,6 +73,9 @@ def test_load_names_a_file_that_cannot_be_read(tmp_path: pathlib.Path) -> None:
 
 
 BAD = [
+    (f"[paths]\nrun_dir = '/{'x' * 99}'", "2: paths.run_dir: the path is "),
+    ("[paths]\nstate_dir = '/x'\nrun_dir = '/x/'", "3: paths.run_dir: it is state_dir, too"),
+    ("[paths]\nrun_dir = 'x'", "2: paths.run_dir: 'x' is no absolute path"),
     ("[sever]\n", "1: sever: there is no such section; did you mean 'server'?"),
     ("[zzz]\n", "1: zzz: there is no such section; known are images, log, network, paths, runtime, server"),
     ("\n[server]\n\nsockt = 1", "4: server.sockt: there is no such key; did you mean 'socket'?"),

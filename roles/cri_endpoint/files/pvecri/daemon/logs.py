@@ -38,12 +38,26 @@ def set_up(config: LogConfig, *, level: str | None = None) -> logging.Logger:
         handler.setFormatter(JsonFormatter())
     else:
         handler.setFormatter(TextFormatter(journal=_is_journal(sys.stderr)))
+    handler.addFilter(_soften)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     log = logging.getLogger(NAME)
     log.setLevel((level or config.level).upper())
     return log
+
+
+def _soften(record: logging.LogRecord) -> bool:
+    """Say whether a record is for the log; a client that left just as its answer was sent is no error.
+
+    gRPC logs that with a traceback: its server could not hand the answer over.
+    """
+    if not record.exc_info or getattr(record.exc_info[0], "__name__", "") != "ExecuteBatchError":
+        return True
+    record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+    record.msg, record.args = "a client left before its answer", ()
+    record.exc_info = record.exc_text = None
+    return logging.getLogger(NAME).isEnabledFor(logging.DEBUG)
 
 
 class TextFormatter(logging.Formatter):
