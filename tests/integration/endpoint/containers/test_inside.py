@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 
+from ansible_collections.pvecri.runtime.tests.integration.endpoint.containers.conftest import Lab
+from ansible_collections.pvecri.runtime.tests.support.endpoint import busybox_layout, running_endpoint
 from pvecri.api import cri_pb2 as pb
 
 
@@ -209,3 +212,82 @@ def test_namespace_pid_of_pod_target_and_host(lab):
         lab.create(lab.pod(), linux=security(namespace_options=target))
     with lab.refused("INVALID_ARGUMENT", "namespace_options.pid"):
         lab.create(pod, linux=security(namespace_options=pb.NamespaceOption(pid=pb.NODE)))
+
+
+def test_cdi_devices(cdi_lab):
+    lab = cdi_lab
+    container = lab.run(
+        CDI_devices=[pb.CDIDevice(name="vendor.test/thing=one")],
+        annotations={"cdi.k8s.io/plugin": "vendor.test/thing=two"},
+        env={"SHARED": "mine"},
+    )
+    lab.sh(container, "test -c /dev/thing-one && test -c /dev/thing-two && test -d /vendor")
+    env = lab.sh(container, "tr '\\0' '\\n' </proc/1/environ").splitlines()
+    assert {"ONE=1", "TWO=2", "SHARED=mine"} <= set(env)
+    assert lab.sh(container, "stat -c %a:%u /dev/thing-one") == "600:7"
+    assert "4711" in status_fields(lab, container)["Groups"].split()
+    assert lab.sh(container, "cat /vendor/hooked") == "yes"
+    with lab.refused("INVALID_ARGUMENT", "config.CDI_devices[0].name", "vendor.test/thing=three"):
+        lab.create(lab.pod(), CDI_devices=[pb.CDIDevice(name="vendor.test/thing=three")])
+
+
+def test_directory_of_devices(lab):
+    below = pb.Device(container_path="/dev/all", host_path="/dev/net", permissions="rw")
+    container = lab.run(devices=[below])
+    assert lab.sh(container, "ls /dev/all") == "tun"
+
+
+def test_runtime_that_is_not_there_yet(lab):
+    lab.endpoint.host.run(
+        ["skopeo", "copy", "--quiet", "--insecure-policy", *_tag(lab, "registry.test/lxc/debian:1")]
+    )
+    pod = lab.pod()
+    with lab.refused("FAILED_PRECONDITION", "pve-lxc", "not available yet"):
+        lab.create(pod, image="registry.test/lxc/debian:1")
+    assert lab.cri.list_containers() == []
+
+
+def _tag(lab, name):
+    paths = lab.endpoint.paths
+    store = f"containers-storage:[overlay@{paths.storage}+{paths.storage_run}]"
+    return f"oci:{busybox_layout()}:latest", f"{store}{name}"
+
+
+@pytest.fixture
+def cdi_lab(tmp_path):
+    (tmp_path / "vendor").mkdir()
+    devices = [
+        {
+            "name": name,
+            "containerEdits": {
+                "env": [f"{name.upper()}={number}", "SHARED=vendor"],
+                "deviceNodes": [
+                    {"path": f"/dev/thing-{name}", "hostPath": "/dev/null", "fileMode": 0o600, "uid": 7}
+                ],
+            },
+        }
+        for number, name in ((1, "one"), (2, "two"))
+    ]
+    common = {
+        "mounts": [{"hostPath": str(tmp_path / "vendor"), "containerPath": "/vendor", "options": ["ro"]}],
+        "additionalGids": [4711],
+        "hooks": [
+            {
+                "hookName": "createRuntime",
+                "path": "/bin/sh",
+                "args": ["sh", "-c", f"cat >/dev/null; echo yes >{tmp_path}/vendor/hooked"],
+            }
+        ],
+    }
+    document = {
+        "cdiVersion": "0.6.0",
+        "kind": "vendor.test/thing",
+        "devices": devices,
+        "containerEdits": common,
+    }
+    (tmp_path / "vendor.json").write_text(json.dumps(document))
+    with running_endpoint(settings={"runtime": {"cdi_dirs": [str(tmp_path)]}}) as endpoint:
+        lab = Lab(endpoint)
+        yield lab
+        lab.clear()
+        assert endpoint.leftovers() == []
