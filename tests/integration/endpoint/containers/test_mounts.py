@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -146,7 +147,7 @@ def test_user_namespace(lab, place):
     assert lab.sh(container, "cat /data/secret; stat -c %u:%g /bin /data/secret") == "for root\n0:0\n0:0"
     lab.sh(container, "touch /data/new /root/x /dev/shm/x; hostname; mount -t tmpfs t /tmp || true")
     assert os.stat(f"{place}/mapped/new").st_uid == 0
-    pid = int(lab.endpoint.host.run(["pgrep", "-f", "sleep 1000"]).stdout.split()[0])
+    pid = json.loads(lab.cri.container_status(container, verbose=True).info["info"])["pid"]
     assert os.stat(f"/proc/{pid}").st_uid == 200000
     other = lab.run(pod, linux=linux)
     assert lab.sh(container, "readlink /proc/self/ns/user") == lab.sh(other, "readlink /proc/self/ns/user")
