@@ -205,20 +205,34 @@ def is_in_memory(path: str) -> bool:
 def mounts_below(path: str) -> list[str]:
     """Return the mount points at and below ``path``, the innermost first, once per mount."""
     top = os.path.realpath(path)
+    wanted = _escape(os.fsencode(top))
     found = []
     with open("/proc/self/mountinfo", "rb") as stream:
-        for line in stream:
+        table = stream.read()
+    # A host with many pods has thousands of lines, of which a few are wanted.
+    for line in table.split(b"\n") if wanted in table else ():
+        if wanted in line:
             point = os.fsdecode(_unescape(line.split(b" ", 5)[4]))
             if point == top or point.startswith(top + "/"):
                 found.append(point)
     return found[::-1]
 
 
+#: What mountinfo (proc(5)) writes otherwise.
+_ESCAPES = ((b"\\", b"\\134"), (b" ", b"\\040"), (b"\t", b"\\011"), (b"\n", b"\\012"))
+
+
+def _escape(path: bytes) -> bytes:
+    for char, code in _ESCAPES:
+        path = path.replace(char, code)
+    return path
+
+
 def _unescape(field: bytes) -> bytes:
-    """Undo the octal escapes of mountinfo (proc(5))."""
+    """Undo the octal escapes of mountinfo."""
     if b"\\" not in field:
         return field
-    for code, char in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
+    for char, code in reversed(_ESCAPES):
         field = field.replace(code, char)
     return field
 

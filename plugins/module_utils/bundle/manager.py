@@ -284,8 +284,10 @@ class BundleManager:
                 return False
             self._refuse_running(name, final)
             rootfs.unmount_below(final)
-            os.rename(final, self._staging_path(name))
-            self._clear(name)
+            staging = self._staging_path(name)
+            os.rename(final, staging)
+            rootfs.remove_whole(staging, has_mounts=False)
+            self._forget_secrets(name)
         return True
 
     def repair(self, name: str, spec: ContainerSpec | None = None) -> Bundle | None:
@@ -393,7 +395,9 @@ class BundleManager:
             running_containers,
         )
 
-        running = running_containers(self.paths.runtime_root, path)
+        # Alone, a process has each container run from the bundle of its own name.
+        only = [name] if self._is_alone else None
+        running = running_containers(self.paths.runtime_root, path, only=only)
         if running:
             raise WrongState(
                 f"container {running[0]} runs from bundle {name}", hint="Stop and delete the container first"

@@ -214,12 +214,16 @@ def unmount_below(path: str) -> None:
             syscalls.umount2(point, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
 
 
-def remove_whole(path: str) -> None:
-    """Remove what stands at ``path``, its mounts first, without following a link."""
+def remove_whole(path: str, *, has_mounts: bool = True) -> None:
+    """Remove what stands at ``path``, its mounts first, without following a link.
+
+    Without ``has_mounts`` they are off already; nothing is removed through one that is there all the same.
+    """
     if not os.path.isdir(path) or os.path.islink(path):
         os.unlink(path)
         return
-    unmount_below(path)
+    if has_mounts:
+        unmount_below(path)
     try:
         remove_tree(path)
     except OSError as exc:

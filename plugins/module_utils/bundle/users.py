@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import json
 import os
+import typing as t
 
 
-def running_containers(runtime_root: str, bundle: str) -> list[str]:
+def running_containers(runtime_root: str, bundle: str, *, only: t.Sequence[str] | None = None) -> list[str]:
     """Return the ids of living containers below crun's root whose bundle is the given directory.
 
-    crun keeps one ``status`` file per container, with pid and start time; a pid whose
-    start time differs belongs to somebody else by now.
+    ``only`` names those to look at, where it is known that no other can be.  crun keeps one
+    ``status`` file per container, with pid and start time; a pid whose start time differs
+    belongs to somebody else by now.
     """
     try:
-        names = os.listdir(runtime_root)
+        names = os.listdir(runtime_root) if only is None else only
     except FileNotFoundError:
         return []
     wanted = os.path.realpath(bundle)

@@ -204,7 +204,7 @@ def test_failures_carry_errno_and_path(tmp_path):
 
 @as_root
 def test_mount_and_umount_with_odd_names(tmp_path):
-    target = tmp_path / "a b\tc\\d\ne"
+    target = tmp_path / "a b\tc\\d\ne\rf\\040"
     (target / "in").mkdir(parents=True)
     syscalls.mount("none", str(target), "tmpfs", syscalls.MS_NOSUID, "size=1m")
     try:
@@ -213,7 +213,9 @@ def test_mount_and_umount_with_odd_names(tmp_path):
         (target / "in").mkdir()
         syscalls.mount("none", str(target / "in"), "tmpfs")
         assert syscalls.mounts_below(str(tmp_path)) == [str(target / "in"), str(target)]
+        assert syscalls.mounts_below(str(target / "in")) == [str(target / "in")]
         assert syscalls.mounts_below(str(target) + "x") == []
+        assert syscalls.mounts_below(str(target)[:-1]) == []
         with pytest.raises(OSError, match="busy"):
             syscalls.umount2(str(target))
     finally:

@@ -160,6 +160,7 @@ def test_running_containers(tmp_path):
     (root / "damaged/status").write_text("{")
     (root / "file").touch()
     assert users.running_containers(str(root), str(mine)) == ["alive", "unknown-start"]
+    assert users.running_containers(str(root), str(mine), only=["alive", "other", "gone"]) == ["alive"]
     (tmp_path / "link").symlink_to(mine)
     assert users.running_containers(str(root), str(tmp_path / "link")) == ["alive", "unknown-start"]
 
