@@ -194,6 +194,17 @@ def test_a_cgroup_of_kubelets_is_left_as_it_is(pods: t.Any) -> None:
     assert pods.leftovers() == {}
 
 
+def test_a_cgroup_that_two_pods_share_goes_with_the_last(pods: t.Any) -> None:
+    first, second = pods.pod("one"), pods.pod("two")
+    second.linux.cgroup_parent = first.linux.cgroup_parent
+    records = [pods.run(first), pods.run(second)]
+    assert [record.extra["owns_cgroup"] for record in records] == [True, False]
+    pods.service.remove(records[0].id)
+    assert PodCgroup(first.linux.cgroup_parent, pods.runner).exists()
+    pods.service.remove(records[1].id)
+    assert pods.leftovers() == {}
+
+
 def test_a_pod_without_a_parent_has_a_cgroup_of_its_own_name(pods: t.Any) -> None:
     config = pods.pod("web")
     config.linux.cgroup_parent = ""

@@ -9,6 +9,8 @@ Calls for one sandbox are serialised by the caller; calls for different ones run
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import dataclasses
 import threading
 import typing as t
 
@@ -145,8 +147,22 @@ class SandboxService:
             steps = Steps(record.id)
             self._on_containers(record.id, steps, self._remove_container)
             steps.finish()
-            erase(context, record)
+            erase(context, self._without_shared_cgroup(record))
             context.registry.remove_sandbox(record.id)
+
+    def _without_shared_cgroup(self, record: SandboxRecord) -> SandboxRecord:
+        """Hand a cgroup of our own that another pod names as well to that pod; return the record."""
+        if not record.extra.get("owns_cgroup"):
+            return record
+        registry = self._context.registry
+        for other in registry.sandboxes():
+            if other.id != record.id and other.cgroup_parent == record.cgroup_parent:
+                with contextlib.suppress(NotFound):
+                    registry.change_sandbox(
+                        other.id, lambda heir: {"extra": {**heir.extra, "owns_cgroup": True}}
+                    )
+                    return dataclasses.replace(record, extra={**record.extra, "owns_cgroup": False})
+        return record
 
     def _found(self, sandbox_id: str) -> SandboxRecord | None:
         try:
