@@ -183,6 +183,8 @@ class ImageSource:
     registries_conf: str | None = None
     #: Whether skopeo shall print a line for each blob, for whoever reads them.
     is_verbose: bool = False
+    #: Whether a fetch that others began since is as good as one with these credentials.
+    trusts_others: bool = True
     #: How often a failed request is repeated.
     retries: int = 2
     timeout_s: float = 1800.0

@@ -463,6 +463,21 @@ def test_together_one_fetches_for_all(core, layout, policy):
     assert all(fetched for _unused, fetched in results)
 
 
+def test_together_who_does_not_trust_others_asks_for_himself(core, layout, make_registry):
+    registry = make_registry()
+    registry.push(f"oci:{layout.path}:v1", "app:1")
+    source = plain(registry, "app:1", policy=PullPolicy.ALWAYS, trusts_others=False)
+    lock = fetch_lock(core.paths, core.store._wanted(source).name)
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        with locked(lock):
+            futures = [pool.submit(core.store.ensure, source) for _unused in range(3)]
+            with pytest.raises(TimeoutError):
+                futures[0].result(0.3)
+        results = [future.result(60)[0].id for future in futures]
+    assert len(set(results)) == 1
+    assert pulls(core) == 3
+
+
 def test_together_different_images_do_not_wait_for_each_other(core, layout):
     barrier = threading.Barrier(2)
     runner = SlowRunner(barrier)

@@ -82,6 +82,22 @@ def test_other_credentials_do_not_share_an_error(images, serve):
     assert wrong.exception(LONG_S) is not None
 
 
+@pytest.mark.parametrize("auth", [None, pb.AuthConfig(identity_token="wrong")], ids=["none", "wrong"])
+def test_who_may_not_pull_gets_nothing_from_one_who_may(images, serve, auth):
+    registry = serve()
+    registry.token = "right"
+    images.trust(registry.address)
+    registry.hold()
+    service = images.service()
+    name = spec(f"{registry.address}/app:v1")
+    right = service.begin_pull(name, pb.AuthConfig(identity_token="right"))
+    eventually(lambda: registry.count("/blobs/"))
+    other = service.begin_pull(name, auth)
+    registry.release()
+    assert right.result(LONG_S).startswith("sha256:")
+    assert other.exception(LONG_S) is not None
+
+
 def test_limit(images, serve):
     registry, other = serve(), serve()
     images.trust(registry.address)

@@ -55,8 +55,8 @@ def work():
 
 def test_same_key_shares(work):
     pulls = PullQueue(2)
-    first = pulls.submit("a", "r", work.action("a"))
-    assert pulls.submit("a", "r", lambda _job: pytest.fail("not called")) is first
+    first = pulls.submit("a", "a", "r", work.action("a"))
+    assert pulls.submit("a", "a", "r", lambda _job: pytest.fail("not called")) is first
     assert not first.cancel()
     work.end("a")
     assert first.result(LONG_S) == "result of a"
@@ -64,19 +64,19 @@ def test_same_key_shares(work):
 
 def test_error_is_shared_and_forgotten(work):
     pulls = PullQueue(2)
-    first = pulls.submit("a", "r", work.action("bad"))
-    second = pulls.submit("a", "r", work.action("unused"))
+    first = pulls.submit("a", "a", "r", work.action("bad"))
+    second = pulls.submit("a", "a", "r", work.action("unused"))
     work.end("bad")
     assert first.exception(LONG_S) is second.exception(LONG_S)
     assert isinstance(first.exception(), KeyError)
-    again = pulls.submit("a", "r", work.action("good"))
+    again = pulls.submit("a", "a", "r", work.action("good"))
     work.end("good")
     assert again.result(LONG_S) == "result of good"
 
 
 def test_limit_and_order(work):
     pulls = PullQueue(2)
-    futures = [pulls.submit(name, name, work.action(name)) for name in "abcd"]
+    futures = [pulls.submit(name, name, name, work.action(name)) for name in "abcd"]
     work.wait("a")
     work.wait("b")
     assert pulls.state() == QueueState(waiting=2, running=2, idle=0)
@@ -90,13 +90,13 @@ def test_limit_and_order(work):
 
 def test_hanging_pull_gives_its_place_away(work):
     pulls = PullQueue(1)
-    pulls.submit("a", "r", work.action("a"))
-    future = pulls.submit("b", "s", work.action("b"))
+    pulls.submit("a", "a", "r", work.action("a"))
+    future = pulls.submit("b", "b", "s", work.action("b"))
     work.wait("a")
     work.jobs["a"].set_idle(True)
     work.wait("b")
     assert pulls.state() == QueueState(waiting=0, running=2, idle=1)
-    pulls.submit("c", "s", work.action("c"))
+    pulls.submit("c", "c", "s", work.action("c"))
     # It moves again: two are at work now, and nobody else begins.
     work.jobs["a"].set_idle(False)
     work.end("b")
@@ -110,8 +110,8 @@ def test_hanging_pull_gives_its_place_away(work):
 def test_one_registry_never_has_all_places(work):
     pulls = PullQueue(2)
     for name in ("a1", "a2", "a3", "a4"):
-        pulls.submit(name, "dead", work.action(name))
-    good = pulls.submit("b", "good", work.action("b"))
+        pulls.submit(name, name, "dead", work.action(name))
+    good = pulls.submit("b", "b", "good", work.action("b"))
     for name in ("a1", "a2"):
         work.wait(name)
         work.jobs[name].set_idle(True)
@@ -127,7 +127,7 @@ def test_hanging_pulls_of_many_registries_have_a_limit(work):
     pulls = PullQueue(1)
     names = [f"n{number}" for number in range(queue._RUNNING_FACTOR + 2)]
     for name in names:
-        pulls.submit(name, name, work.action(name))
+        pulls.submit(name, name, name, work.action(name))
     for name in names[: queue._RUNNING_FACTOR]:
         work.wait(name)
         work.jobs[name].set_idle(True)
@@ -140,21 +140,40 @@ def test_too_many_wait(work, monkeypatch):
     monkeypatch.setattr(queue, "_WAITING_MAX", 2)
     pulls = PullQueue(1)
     for name in "abc":
-        pulls.submit(name, name, work.action(name))
+        pulls.submit(name, name, name, work.action(name))
     with pytest.raises(WrongState, match="2 pulls are waiting already"):
-        pulls.submit("d", "d", work.action("d"))
-    assert pulls.submit("b", "b", work.action("b2"))
+        pulls.submit("d", "d", "d", work.action("d"))
+    assert pulls.submit("b", "b", "b", work.action("b2"))
     work.end(*"abc")
 
 
 def test_close_refuses_what_waits(work):
     pulls = PullQueue(1)
-    running = pulls.submit("a", "r", work.action("a"))
-    waiting = pulls.submit("b", "r", work.action("b"))
+    running = pulls.submit("a", "a", "r", work.action("a"))
+    waiting = pulls.submit("b", "b", "r", work.action("b"))
     work.wait("a")
     pulls.close()
     assert isinstance(waiting.exception(LONG_S), WrongState)
     with pytest.raises(WrongState, match="endpoint stops"):
-        pulls.submit("c", "r", work.action("c"))
+        pulls.submit("c", "c", "r", work.action("c"))
     work.end("a")
     assert running.result(LONG_S) == "result of a"
+
+
+def test_one_image_is_pulled_by_one_at_a_time(work):
+    pulls = PullQueue(3)
+    first = pulls.submit("a by one", "a", "r", work.action("a by one"))
+    second = pulls.submit("a by two", "a", "r", work.action("a by two"))
+    other = pulls.submit("b", "b", "r", work.action("b"))
+    work.wait("a by one")
+    work.wait("b")
+    work.jobs["a by one"].set_idle(True)
+    assert pulls.state() == QueueState(waiting=1, running=2, idle=1)
+    work.end("a by one")
+    work.wait("a by two")
+    work.end("a by two", "b")
+    assert {future.result(LONG_S) for future in (first, second, other)} == {
+        "result of a by one",
+        "result of a by two",
+        "result of b",
+    }

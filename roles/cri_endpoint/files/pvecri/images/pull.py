@@ -81,6 +81,8 @@ class Puller:
                     signature_policy=config.policy_file or None,
                     registries_conf=config.registries_conf or _from_environment(_REGISTRIES_CONF),
                     is_verbose=True,
+                    # That others may have an image does not say that this client may.
+                    trusts_others=False,
                     retries=_RETRIES,
                     timeout_s=config.pull_timeout_s,
                 )

@@ -28,8 +28,9 @@ _Action = t.Callable[["Job"], str]
 class Job:
     """One pull: waiting, at work, hanging or done."""
 
-    def __init__(self, queue: PullQueue, key: t.Hashable, registry: str, action: _Action) -> None:
+    def __init__(self, queue: PullQueue, key: t.Hashable, image: str, registry: str, action: _Action) -> None:
         self.key = key
+        self.image = image
         self.registry = registry
         self.action = action
         self.future: concurrent.futures.Future[str] = concurrent.futures.Future()
@@ -63,8 +64,12 @@ class PullQueue:
         self._running: list[Job] = []
         self._is_closed = False
 
-    def submit(self, key: t.Hashable, registry: str, action: _Action) -> concurrent.futures.Future[str]:
+    def submit(
+        self, key: t.Hashable, image: str, registry: str, action: _Action
+    ) -> concurrent.futures.Future[str]:
         """Return the future of the pull ``key``: of the one that is there, else of a new one.
+
+        Pulls of one ``image`` by several keys come one after the other.
 
         Raises WrongState when too many wait, or after `close`.
         """
@@ -76,7 +81,7 @@ class PullQueue:
                 raise WrongState("no image is pulled any more: the endpoint stops", hint="Try again")
             if len(self._waiting) >= _WAITING_MAX:
                 raise WrongState(f"{_WAITING_MAX} pulls are waiting already", hint="Try again later")
-            job = self._jobs[key] = Job(self, key, registry, action)
+            job = self._jobs[key] = Job(self, key, image, registry, action)
             self._waiting.append(job)
             self._schedule()
         return job.future
@@ -112,6 +117,8 @@ class PullQueue:
         for job in list(self._waiting):
             if at_work >= self.limit or len(self._running) >= self.limit * _RUNNING_FACTOR:
                 return
+            if any(other.image == job.image for other in self._running):
+                continue
             if sum(other.registry == job.registry for other in self._running) >= self.limit:
                 continue
             self._waiting.remove(job)

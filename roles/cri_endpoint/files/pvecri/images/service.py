@@ -86,6 +86,7 @@ class ImageService:
         key = (reference.canonical, credentials)
         return self._queue.submit(
             key,
+            reference.pullable,
             reference.registry,
             lambda job: self._pulled(self._puller.pull(reference, credentials, job.set_idle)),
         )
