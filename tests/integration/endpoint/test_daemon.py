@@ -157,6 +157,7 @@ def test_socket_is_closed_to_others(endpoint: Endpoint) -> None:
     found = os.stat(endpoint.socket)
     assert stat.S_IMODE(found.st_mode) == 0o660
     assert (found.st_uid, found.st_gid) == (0, 0)
+    assert stat.S_IMODE(os.stat(os.path.dirname(endpoint.socket)).st_mode) == 0o711
 
 
 def test_second_daemon_is_refused_with_the_pid_of_the_first(endpoint: Endpoint) -> None:

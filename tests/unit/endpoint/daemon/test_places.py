@@ -31,6 +31,13 @@ def test_lock_makes_directories_and_tells_who_holds_them(tmp_path: pathlib.Path)
     assert holder(state) is None
 
 
+@pytest.mark.parametrize(("before", "after"), [(0o700, 0o711), (0o755, 0o755), (0o711, 0o711)])
+def test_lock_lets_others_pass(tmp_path: pathlib.Path, before: int, after: int) -> None:
+    tmp_path.chmod(before)
+    with directories_locked(str(tmp_path)):
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == after
+
+
 def test_lock_is_refused_to_a_second_daemon(tmp_path: pathlib.Path) -> None:
     directory = str(tmp_path / "state")
     with directories_locked(directory):

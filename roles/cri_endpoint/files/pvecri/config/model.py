@@ -62,7 +62,7 @@ class ServerConfig:
         1000, "Requests that are worked on at once; more are answered RESOURCE_EXHAUSTED.", at_least(10)
     )
     shutdown_timeout_s: float = option(
-        30.0, "How long a stop waits for requests in flight, in seconds.", between(0, 3600)
+        10.0, "How long a stop waits for requests in flight, in seconds.", between(0, 3600)
     )
 
 

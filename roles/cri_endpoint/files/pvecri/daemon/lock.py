@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, WrongState
@@ -15,6 +16,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Confl
 _NAME = "daemon.lock"
 #: Others may pass: a process in a user namespace has to reach its rootfs.
 _MODE = 0o711
+_PASS = 0o111
 
 
 @contextlib.contextmanager
@@ -69,9 +71,12 @@ def _lock(directory: str) -> int:
 
 
 def _make(directory: str) -> None:
+    """Make a directory that others may pass; one that another program made closed (as skopeo does) is opened."""
     with contextlib.suppress(FileExistsError):
         os.makedirs(directory, _MODE)
-        os.chmod(directory, _MODE)
+    mode = stat.S_IMODE(os.stat(directory).st_mode)
+    if mode & _PASS != _PASS:
+        os.chmod(directory, mode | _PASS)
 
 
 def _pid(handle: int) -> int:
