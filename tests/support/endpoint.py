@@ -230,8 +230,11 @@ class Endpoint:
                 self.host.close()
             else:
                 self._leave_host()
-        shutil.rmtree(self.top, ignore_errors=True)
         cgroups.remove(self.cgroup_parent)
+        shutil.rmtree(self.top, ignore_errors=True)
+        assert not self._own_host or not os.path.exists(self.top), (
+            f"{self.top} cannot be removed: somebody still writes there"
+        )
 
     def _leave_host(self) -> None:
         for path in sorted(self.host.mounts(self.top), reverse=True):

@@ -90,12 +90,16 @@ class PrivateHost:
             return []
         left = []
         deadline = time.monotonic() + _END_S
-        while (alive := self.processes()) and time.monotonic() < deadline:
+        in_vain = 0
+        # Somebody may be about to fork while we look: only two looks in a row that find nobody count.
+        while in_vain < 2 and time.monotonic() < deadline:
+            alive = self.processes()
+            in_vain = 0 if alive else in_vain + 1
             for pid in alive:
                 left.append(_command(pid))
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            time.sleep(0.01)
+            time.sleep(0.005)
         assert self._holder.stdin is not None
         assert self._holder.stdout is not None
         self._holder.stdin.close()
