@@ -71,7 +71,7 @@ def _lock(directory: str) -> int:
 
 
 def _make(directory: str) -> None:
-    """Make a directory that others may pass; one that another program made closed (as skopeo does) is opened."""
+    """Make a directory that others may pass, and open one that another program (skopeo, say) made closed."""
     with contextlib.suppress(FileExistsError):
         os.makedirs(directory, _MODE)
     mode = stat.S_IMODE(os.stat(directory).st_mode)
