@@ -241,6 +241,10 @@ def test_monitor_watches_a_thousand(bench: Bench, monkeypatch: pytest.MonkeyPatc
     bench.run(scenario, loop=uvloop_factory())
 
 
+def test_monitor_that_never_began_ends(bench: Bench) -> None:
+    Monitor(bench.registry, crun_of(bench.crun), bench.exits, asyncio.to_thread).stop()
+
+
 def test_allow_many_files_raises_the_soft_limit_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     set_to: list[t.Any] = []
     monkeypatch.setattr(resource, "setrlimit", lambda _kind, limits: set_to.append(limits))

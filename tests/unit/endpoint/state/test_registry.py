@@ -193,13 +193,53 @@ def test_update_that_cannot_be_written_changes_nothing(registry: Registry) -> No
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(OSError, match="full"):
-        registry.update_sandbox(pod.id, message="m" * 1_000_000)
+        registry.update_sandbox(pod.id, extra={"m": "m" * 1_000_000})
     with pytest.raises(OSError, match="full"):
         registry.reserve_sandbox(records.sandbox("b", message="m" * 1_000_000))
     assert registry.sandboxes() == [pod]
     assert registry.list_sandboxes_bytes() == before
     connection.execute("PRAGMA max_page_count = 100000")
     assert registry.update_sandbox(pod.id, message="m").message == "m"
+
+
+def _full(*_arguments: t.Any, **_options: t.Any) -> t.NoReturn:
+    raise OSError(28, "no space left on device")
+
+
+def test_what_recovery_finds_out_by_itself_is_written_when_there_is_space_again(
+    registry: Registry, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = registry.reserve_sandbox(records.sandbox("a"))
+    one, two = (registry.reserve_container(records.container(pod.id, name)) for name in ("one", "two"))
+    with monkeypatch.context() as patch:
+        for verb in ("insert", "update", "delete"):
+            patch.setattr(registry._database, verb, _full)
+        registry.started(one.id, 10)
+        registry.exited(one.id, exit_code=3, finished_at_ns=5_000)
+        registry.remove_container(two.id)
+        assert registry.containers_of(pod.id) == [registry.container(one.id)]
+        with pytest.raises(OSError, match="no space"):
+            registry.update_container(one.id, resources=b"x")
+        with pytest.raises(OSError, match="no space"):
+            registry.reserve_container(records.container(pod.id, "two"))
+    before_it_was_written = Registry.open(path)
+    assert [record.phase for record in before_it_was_written.containers()] == [Phase.CREATED] * 2
+    before_it_was_written.close()
+    again = registry.reserve_container(records.container(pod.id, "two"))
+    record = registry.container(one.id)
+    assert record.exit_code == 3
+    registry = reopened(registry, path)
+    assert registry.containers() == [record, again]
+
+
+def test_what_is_late_is_written_at_the_end(
+    registry: Registry, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = registry.reserve_sandbox(records.sandbox())
+    with monkeypatch.context() as patch:
+        patch.setattr(registry._database, "delete", _full)
+        registry.remove_sandbox(pod.id)
+    assert reopened(registry, path).sandboxes() == []
 
 
 def test_update_of_nothing_writes_nothing(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,6 +474,21 @@ def test_boot_id_is_kept(registry: Registry, path: str) -> None:
     assert registry.boot_id == ""
     registry.boot_id = "abc"
     assert reopened(registry, path).boot_id == "abc"
+
+
+def test_boot_id_is_written_before_anything_new_is(
+    registry: Registry, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.boot_id = "first"
+    with monkeypatch.context() as patch:
+        patch.setattr(registry._database, "set_note", _full)
+        registry.boot_id = "first"
+        registry.boot_id = "second"
+        assert registry.boot_id == "second"
+        with pytest.raises(OSError, match="no space"):
+            registry.reserve_sandbox(records.sandbox())
+    registry.reserve_sandbox(records.sandbox())
+    assert reopened(registry, path).boot_id == "second"
 
 
 def _spoil(path: str, statement: str, *values: t.Any) -> None:

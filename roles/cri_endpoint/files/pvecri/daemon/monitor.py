@@ -20,6 +20,7 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.exits import ExitWatcher
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
 from pvecri.daemon.exits import Exits
 from pvecri.state.records import ContainerRecord, Phase, SandboxRecord
@@ -59,6 +60,7 @@ class Monitor:
         self._looked_at: dict[str, bool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_over = False
+        self._watcher: ExitWatcher | None = None
 
     def start(self) -> None:
         """Watch what lives now and what will; what has ended meanwhile is settled at once."""
@@ -72,6 +74,8 @@ class Monitor:
     def stop(self) -> None:
         """Let go of everything."""
         self._is_over = True
+        if self._watcher is None:
+            return
         self._loop.remove_reader(self._watcher.fileno())
         self._watcher.close()
         for object_id in list(self._watches):
@@ -100,7 +104,7 @@ class Monitor:
             self._loop.call_soon_threadsafe(self._watch if is_now else self._unwatch, record.id)
 
     def _read_exits(self) -> None:
-        names = self._watcher.read()
+        names = self._watcher.read() if self._watcher else []
         if names is None:
             _log.warning("more containers ended at once than the kernel counts; all are looked at")
             self._look_at_all()

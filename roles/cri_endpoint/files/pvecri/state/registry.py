@@ -32,6 +32,14 @@ REMOVING: t.Final = "removing"
 
 Changes = dict[str, t.Any]
 
+_BOOT_ID: t.Final = "boot_id"
+
+#: Fields that recovery finds out by itself: a change of these may be written later when the disk is full,
+#: so that things can be stopped and removed, which is what makes room.
+_FOUND_OUT: t.Final = frozenset(
+    {"phase", "ips", "started_at_ns", "finished_at_ns", "exit_code", "reason", "message"}
+)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Change:
@@ -59,6 +67,10 @@ class Registry:
         #: Ids of the containers of each sandbox, in the order they were made.
         self._members: dict[str, tuple[str, ...]] = {}
         self._flags: dict[str, frozenset[str]] = {}
+        #: Objects whose change or removal is yet to be written.
+        self._late: dict[tuple[str, str], Table[t.Any, t.Any]] = {}
+        self._late_boot_id = False
+        self._boot_id = str(database.note(_BOOT_ID) or "")
         self._listeners: tuple[Listener, ...] = ()
         self._held: dict[str, _Hold] = {}
         self._held_lock = threading.Lock()
@@ -85,12 +97,20 @@ class Registry:
     @property
     def boot_id(self) -> str:
         """The boot of the host in which these records were last looked through; empty: never."""
-        return str(self._database.note("boot_id") or "")
+        return self._boot_id
 
     @boot_id.setter
     def boot_id(self, value: str) -> None:
         with self._lock:
-            self._written(lambda: self._database.set_note("boot_id", value))
+            if value == self._boot_id:
+                return
+            self._boot_id = value
+            # On a full disk it is written before anything new is, or nothing new is.
+            self._late_boot_id = True
+            try:
+                self._written(lambda: None)
+            except OSError as exc:
+                _log.error("that records were looked through is written later: %s", exc)
 
     def listen(self, listener: Listener) -> None:
         """Have every change told to ``listener``, in order, in the thread that made it; it must be quick."""
@@ -107,6 +127,8 @@ class Registry:
     def close(self) -> None:
         """Close the database; reading goes on from memory."""
         with self._lock:
+            with contextlib.suppress(OSError):
+                self._catch_up()
             self._database.close()
 
     # ---- reading ------------------------------------------------------------------------------------------
@@ -269,7 +291,13 @@ class Registry:
             new: R = dataclasses.replace(old, **changes)
             if new == old:
                 return old
-            self._written(lambda: table.replace(self._database, old, new))
+            try:
+                self._written(lambda: table.replace(self._database, old, new))
+            except OSError as exc:
+                if not _FOUND_OUT.issuperset(changes):
+                    raise
+                self._put_off(table, new.id, exc)
+                table.show(new)
             self._tell(Change(old, new))
             return new
 
@@ -315,7 +343,7 @@ class Registry:
             members = self.containers_of(object_id)
             if members:
                 raise Conflict(f"sandbox {object_id} has {len(members)} containers", hint="Remove them first")
-            record = self._written(lambda: self._sandboxes.remove(self._database, object_id))
+            record = self._removed(self._sandboxes, object_id)
             self._members.pop(object_id, None)
             self._flags.pop(object_id, None)
             if record is not None:
@@ -324,7 +352,7 @@ class Registry:
     def remove_container(self, object_id: str) -> None:
         """Forget a container and free its name; one that is gone is fine."""
         with self._lock:
-            record = self._written(lambda: self._containers.remove(self._database, object_id))
+            record = self._removed(self._containers, object_id)
             self._flags.pop(object_id, None)
             if record is not None:
                 rest = tuple(m for m in self._members.get(record.sandbox_id, ()) if m != object_id)
@@ -332,6 +360,26 @@ class Registry:
                 if not rest:
                     del self._members[record.sandbox_id]
                 self._tell(Change(record, None))
+
+    def _removed(self, table: Table[R, V], object_id: str) -> R | None:
+        try:
+            self._written(lambda: table.delete(self._database, object_id))
+        except OSError as exc:
+            self._put_off(table, object_id, exc)
+        return table.forget(object_id)
+
+    def _put_off(self, table: Table[t.Any, t.Any], object_id: str, problem: OSError) -> None:
+        _log.error("what became of %s %s is written later: %s", table.what, object_id, problem)
+        self._late[table.name, object_id] = table
+
+    def _catch_up(self) -> None:
+        """Write what could not be written when it was due."""
+        if self._late_boot_id:
+            self._database.set_note(_BOOT_ID, self._boot_id)
+            self._late_boot_id = False
+        for (name, object_id), table in list(self._late.items()):
+            table.write(self._database, object_id)
+            del self._late[name, object_id]
 
     def _join(self, record: ContainerRecord) -> None:
         members = self._members.get(record.sandbox_id, ())
@@ -341,6 +389,7 @@ class Registry:
     def _written(self, act: t.Callable[[], T]) -> T:
         """Do a write; a file that turns out damaged is moved aside and written anew from memory."""
         try:
+            self._catch_up()
             return act()
         except DatabaseDamagedError as exc:
             path = self._database.path
@@ -351,6 +400,9 @@ class Registry:
             self._database = Database.open(path)
             self._sandboxes.rewrite(self._database)
             self._containers.rewrite(self._database)
+            self._database.set_note(_BOOT_ID, self._boot_id)
+            self._late.clear()
+            self._late_boot_id = False
             return act()
 
     # ---- what is in memory alone ---------------------------------------------------------------------------

@@ -137,26 +137,38 @@ class Table(t.Generic[R, V]):
     def add(self, database: Database, record: R) -> None:
         """Write a record whose name and id are free."""
         database.insert(self.name, record.id, record.name, self._text(record), record.config)
-        self._show(record)
+        self.show(record)
 
     def replace(self, database: Database, old: R, new: R) -> None:
         """Write a changed record."""
         config = None if new.config == old.config else new.config
         database.update(self.name, new.id, self._text(new), config)
-        self._show(new)
+        self.show(new)
 
-    def remove(self, database: Database, object_id: str) -> R | None:
-        """Forget an object and free its name; one that is gone already is fine."""
-        record = self.get(object_id)
+    def delete(self, database: Database, object_id: str) -> None:
+        """Remove an object's row."""
         database.delete(self.name, object_id)
-        self._views.pop(object_id, None)
+
+    def write(self, database: Database, object_id: str) -> None:
+        """Write an object as it is in memory, or that it is gone."""
+        record = self.get(object_id)
+        if record is None:
+            database.delete(self.name, object_id)
+        else:
+            database.update(self.name, object_id, self._text(record))
+
+    def forget(self, object_id: str) -> R | None:
+        """Drop an object from memory, free its name, and return what it was."""
+        view = self._views.pop(object_id, None)
         self._unknown.pop(object_id, None)
+        record = None if view is None else t.cast(R, view.record)
         if record is not None:
             self._names.pop(record.name, None)
         self._generation += 1
         return record
 
-    def _show(self, record: R) -> None:
+    def show(self, record: R) -> None:
+        """Put a record into memory, in place of the one that had its id."""
         self._views[record.id] = self._view(record)
         self._names[record.name] = record.id
         # After the view: a list that is being built from the old one is not taken for current.
@@ -182,7 +194,7 @@ class Table(t.Generic[R, V]):
                 record, unknown = self._damaged(row, exc), {}
             if unknown:
                 self._unknown[row.id] = unknown
-            self._show(record)
+            self.show(record)
 
     def _read(self, row: Row) -> tuple[R, dict[str, t.Any]]:
         if not isinstance(row.config, bytes):
