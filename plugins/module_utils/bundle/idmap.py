@@ -65,13 +65,13 @@ def _process_in_user_namespace() -> t.Iterator[int]:
         raise missing_program(argv[0]) from exc
     with child:
         try:
-            assert child.stdin is not None
-            assert child.stdout is not None
-            assert child.stderr is not None
+            to_child, from_child, complaints = (
+                t.cast("t.IO[bytes]", stream).fileno() for stream in (child.stdin, child.stdout, child.stderr)
+            )
             with contextlib.suppress(BrokenPipeError):
-                os.write(child.stdin.fileno(), b"1")
-            if os.read(child.stdout.fileno(), 1) != b"1":
-                said = os.read(child.stderr.fileno(), 4096).decode(errors="replace").strip()
+                os.write(to_child, b"1")
+            if os.read(from_child, 1) != b"1":
+                said = os.read(complaints, 4096).decode(errors="replace").strip()
                 raise Unsupported(
                     f"this host does not let a process make a user namespace: {said}",
                     hint="Look at the sysctls user.max_user_namespaces and kernel.unprivileged_userns_clone",
