@@ -13,22 +13,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import threading
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, NotFound, WrongState
 from pvecri.state import views
 from pvecri.state.database import Database, DatabaseDamagedError, set_aside
 from pvecri.state.filters import Filter
+from pvecri.state.holds import REMOVING, STOPPING, Holds
 from pvecri.state.records import ContainerRecord, Phase, SandboxRecord
 from pvecri.state.table import R, Table, V
 from pvecri.state.views import ContainerView, SandboxView
 
 _log = logging.getLogger(__name__)
-
-#: Flags of objects that are on their way out: nothing new may be made in such a sandbox.
-STOPPING: t.Final = "stopping"
-REMOVING: t.Final = "removing"
 
 Changes = dict[str, t.Any]
 
@@ -52,12 +48,12 @@ class Change:
 Listener = t.Callable[[Change], None]
 
 
-class Registry:
+class Registry(Holds):
     """The daemon's memory; `open` reads it from disk."""
 
     def __init__(self, database: Database) -> None:
+        super().__init__()
         self._database = database
-        self._lock = threading.RLock()
         self._sandboxes: Table[SandboxRecord, SandboxView] = Table(
             "sandboxes", SandboxRecord, SandboxView, "sandbox"
         )
@@ -66,14 +62,11 @@ class Registry:
         )
         #: Ids of the containers of each sandbox, in the order they were made.
         self._members: dict[str, tuple[str, ...]] = {}
-        self._flags: dict[str, frozenset[str]] = {}
         #: Objects whose change or removal is yet to be written.
         self._late: dict[tuple[str, str], Table[t.Any, t.Any]] = {}
         self._late_boot_id = False
         self._boot_id = str(database.note(_BOOT_ID) or "")
         self._listeners: tuple[Listener, ...] = ()
-        self._held: dict[str, _Hold] = {}
-        self._held_lock = threading.Lock()
 
     @classmethod
     def open(cls, path: str) -> Registry:
@@ -345,7 +338,7 @@ class Registry:
                 raise Conflict(f"sandbox {object_id} has {len(members)} containers", hint="Remove them first")
             record = self._removed(self._sandboxes, object_id)
             self._members.pop(object_id, None)
-            self._flags.pop(object_id, None)
+            self.forget_flags(object_id)
             if record is not None:
                 self._tell(Change(record, None))
 
@@ -353,7 +346,7 @@ class Registry:
         """Forget a container and free its name; one that is gone is fine."""
         with self._lock:
             record = self._removed(self._containers, object_id)
-            self._flags.pop(object_id, None)
+            self.forget_flags(object_id)
             if record is not None:
                 rest = tuple(m for m in self._members.get(record.sandbox_id, ()) if m != object_id)
                 self._members[record.sandbox_id] = rest
@@ -405,67 +398,11 @@ class Registry:
             self._late_boot_id = False
             return act()
 
-    # ---- what is in memory alone ---------------------------------------------------------------------------
-
-    def flags(self, object_id: str) -> frozenset[str]:
-        """Return what is being done to an object: STOPPING, REMOVING."""
-        return self._flags.get(object_id, frozenset())
-
-    @contextlib.contextmanager
-    def flagged(self, object_id: str, flag: str) -> t.Iterator[None]:
-        """Set a flag on an object for a while; it is never written, so no crash leaves one behind."""
-        with self._lock:
-            self._flags[object_id] = self.flags(object_id) | {flag}
-        try:
-            yield
-        finally:
-            with self._lock:
-                rest = self.flags(object_id) - {flag}
-                if rest:
-                    self._flags[object_id] = rest
-                else:
-                    self._flags.pop(object_id, None)
-
-    @contextlib.contextmanager
-    def held(self, object_id: str, *, timeout_s: float | None = None) -> t.Iterator[None]:
-        """Hold an object's lock in the calling thread, which may do so again.
-
-        An operation holds the lock of its own object already.  It takes those of others
-        in one direction only, from a sandbox to its containers.  Raises WrongState after
-        ``timeout_s`` seconds.
-        """
-        with self._held_lock:
-            hold = self._held.setdefault(object_id, _Hold())
-            hold.users += 1
-        try:
-            if not hold.lock.acquire(timeout=-1 if timeout_s is None else timeout_s):
-                raise WrongState(
-                    f"another operation on {object_id} has not ended for {timeout_s:g} s",
-                    hint="Try again later",
-                )
-            try:
-                yield
-            finally:
-                hold.lock.release()
-        finally:
-            with self._held_lock:
-                hold.users -= 1
-                if not hold.users:
-                    self._held.pop(object_id, None)
-
 
 def _never(_holder: object) -> bool:
     return False
 
 
-class _Hold:
-    """One object's lock and how many hold it or wait for it."""
-
-    __slots__ = ("lock", "users")
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.users = 0
-
-
 T = t.TypeVar("T")
+
+__all__ = ["REMOVING", "STOPPING", "Change", "Registry"]
