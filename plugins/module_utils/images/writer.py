@@ -234,7 +234,12 @@ class StoreWriter:
         """Delete an image that was condemned, unless another process has done so."""
         with locked_removal(self.paths, image_id, timeout_s=timeout_s):
             if image_id in self.files.condemned_ids():
-                self.delete(image_id)
+                try:
+                    self.delete(image_id)
+                except CommandError:
+                    # A killed process may have left a deletion behind that came before this one.
+                    if image_id in self.files.condemned_ids():
+                        raise
             # Ids do not come again: who waits for this one finds that nothing is left to do.
             forget_removal(self.paths, image_id)
 

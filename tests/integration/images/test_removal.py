@@ -135,6 +135,20 @@ def test_removal_that_was_cut_short_is_finished(core, layout):
     assert raw(core, "layers") == []
 
 
+def test_deletion_that_another_process_ended_first(core, layout):
+    put(core, layout, "v1", "quay.io/a/b:1")
+
+    class Late(SubprocessRunner):
+        def run(self, argv, **options):
+            done = super().run(argv, **options)
+            if "delete" in argv:
+                raise CommandError("image not known")
+            return done
+
+    assert core.store.with_runner(Late()).remove("quay.io/a/b:1") is True
+    assert raw(core, "images") == []
+
+
 def test_the_next_removal_finishes_it_too(core, layout):
     image = put(core, layout, "v1", "quay.io/a/b:1")
     put(core, layout, "v2", "quay.io/a/b:2")
