@@ -21,4 +21,5 @@ def test_messages_are_what_the_protocol_makes_of_the_definition(tmp_path: pathli
     made = sorted(path.name for path in tmp_path.iterdir())
     assert made == ["cri_pb2.py", "cri_pb2.pyi"]
     for name in made:
-        assert (tmp_path / name).read_text() == (API / name).read_text(), f"run scripts/protocol: {name} is old"
+        text = (tmp_path / name).read_text()
+        assert text == (API / name).read_text(), f"{name} is old: run scripts/protocol"
