@@ -115,25 +115,36 @@ def test_limit(images, serve):
     assert first.result(LONG_S) != second.result(LONG_S)
 
 
-def test_stalled_registry_ends_and_harms_nobody(images, serve):
+def test_stalled_registry_harms_nobody(images, serve):
     stalled, good = serve(), serve()
     images.trust(stalled.address)
     images.trust(good.address)
     stalled.stall_after = 1000
-    service = images.service(max_parallel_pulls=1, no_progress_timeout_s=6)
+    service = images.service(max_parallel_pulls=1)
     hanging = [service.begin_pull(spec(f"{stalled.address}/app:v{number}")) for number in (1, 2)]
     eventually(lambda: stalled.count("/blobs/"))
     service.pull(spec(f"{good.address}/app:v3"))
     assert not hanging[0].done(), "the other one had its turn while this one hung"
     assert service.pulls().running == 1, "one registry never has more places than the limit"
-    error = hanging[0].exception(LONG_S)
-    assert isinstance(error, RegistryUnavailable)
-    assert str(error).startswith("RegistryUnavailable: the pull of")
-    assert "has sent nothing for 6 s" in str(error)
-    assert len(listed(service)) == 1
     stalled.release()
     assert hanging[1].result(LONG_S), "the next from the same registry, which works again"
+    # What was cut off may or may not be asked for again, as skopeo likes.
+    hanging[0].exception(LONG_S)
+
+
+def test_stalled_registry_is_given_up(images, serve):
+    registry = serve()
+    images.trust(registry.address)
+    registry.stall_after = 1000
+    service = images.service(no_progress_timeout_s=2)
+    with pytest.raises(RegistryUnavailable) as caught:
+        service.pull(spec(f"{registry.address}/app:v1"))
+    assert str(caught.value).startswith("RegistryUnavailable: the pull of")
+    assert "has sent nothing for 2 s" in str(caught.value)
+    assert listed(service) == []
     assert not list(pathlib.Path(images.paths.state_dir, "tmp").iterdir())
+    registry.release()
+    assert service.pull(spec(f"{registry.address}/app:v1"))
 
 
 def test_slow_registry_is_not_stalled(images, serve, monkeypatch):

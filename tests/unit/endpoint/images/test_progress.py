@@ -85,10 +85,16 @@ def test_nothing_moves():
 
 def test_idle_is_told_and_taken_back(monkeypatch):
     monkeypatch.setattr(progress, "_TICK_S", 0.05)
-    watched = Watched()
-    watched.sh("sleep 0.6; head -c 100000 /dev/zero >/dev/null; for i in 1 2 3; do echo x; sleep 0.06; done")
-    assert watched.idle[:1] == [True]
-    assert watched.idle[-1] is False
+    script = (
+        "import time; print('begun', flush=True); time.sleep(1)\n"
+        "zeros = open('/dev/zero', 'rb', buffering=0)\n"
+        "for _ in range(20): zeros.read(100_000); time.sleep(0.05)\n"
+        "print('over', flush=True); time.sleep(0.5)"
+    )
+    seen = []
+    watched = Watched(on_idle=lambda is_idle: seen.append((is_idle, len(watched.logged.of("pulling")))))
+    watched.runner.run([sys.executable, "-c", script, "copy"])
+    assert seen[:2] == [(True, 1), (False, 1)], "after the first line and before the second"
 
 
 def test_time_is_up():

@@ -193,7 +193,7 @@ class _Watch:
         idle_s = now - self._moved_at
         if idle_s > 2 * _TICK_S and _waits_for_lock(self._child.pid):
             # Another pull unpacks a layer; that is watched there.
-            self._moved_at = now
+            self._moved_at, idle_s = now, 0.0
         elif idle_s > 4 * _TICK_S:
             self._set_idle(True)
         if self._runner.stop.is_set():
