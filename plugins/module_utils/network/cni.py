@@ -56,6 +56,9 @@ PLUGIN_DIRS = ("/usr/lib/cni", "/opt/cni/bin")
 _INCOMPATIBLE_VERSION, _UNSUPPORTED_FIELD, _UNKNOWN_CONTAINER, _INVALID_CONFIG, _TRY_AGAIN = 1, 2, 3, 7, 11
 
 
+#: Reference plugins that share chains of the packet filter (CNI-HOSTPORT-SETMARK, CNI-ADMIN, …).
+_CHAIN_MAKERS = frozenset({"portmap", "firewall"})
+
 _RANDOM_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -252,7 +255,8 @@ class Cni:
         for plugin in attachment.config.plugins:
             if previous is not None and is_idle(plugin, attachment.capabilities):
                 continue
-            done = self._run("ADD", attachment, plugin, previous)
+            with self._alone(plugin):
+                done = self._run("ADD", attachment, plugin, previous)
             answer = _json(done.stdout)
             if answer is None:
                 raise CommandError(
@@ -265,6 +269,16 @@ class Cni:
                 )
             previous = answer
         return previous or {}
+
+    def _alone(self, plugin: Json) -> contextlib.AbstractContextManager[None]:
+        """Let plugins that make chains for all containers do so one at a time.
+
+        They look whether a chain is there and make it if not: two at once, on a host that has
+        none yet, and one of them fails.
+        """
+        if plugin["type"] not in _CHAIN_MAKERS:
+            return contextlib.nullcontext()
+        return locked(f"{self._lock}-chains", what="packet filter chains", timeout_s=self._timeout_s)
 
     def _run(self, verb: str, attachment: Attachment, plugin: Json, previous: Json | None) -> Completed:
         kind = str(plugin["type"])

@@ -116,3 +116,59 @@ def test_sysctls_of_another_kind(pinned: Pin, name: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         netns.set_sysctls(pinned("ns"), {name: "1"})
     assert caught.value.field == "sysctls"
+
+
+def test_pin_all_makes_several_in_one_step(tmp_path: t.Any) -> None:
+    paths = {kind: str(tmp_path / kind) for kind in netns.KINDS}
+    own = {kind: os.stat(f"/proc/self/ns/{kind}").st_ino for kind in paths}
+    netns.pin_all(paths, hostname="pod")
+    try:
+        assert all(netns.is_pinned(path) for path in paths.values())
+        assert netns.run_inside_all(paths, socket.gethostname) == "pod"
+        inside = netns.run_inside_all(
+            paths, lambda: {kind: os.stat(f"/proc/thread-self/ns/{kind}").st_ino for kind in paths}
+        )
+        assert inside == {kind: os.stat(path).st_ino for kind, path in paths.items()}
+        assert not set(inside.values()) & set(own.values())
+        assert "127.0.0.1" in listed(paths["net"])
+    finally:
+        for path in paths.values():
+            netns.unpin(path)
+    assert {kind: os.stat(f"/proc/self/ns/{kind}").st_ino for kind in paths} == own
+    with pytest.raises(NotFound, match="no uts namespace"):
+        netns.run_inside_all({"uts": paths["uts"]}, socket.gethostname)
+
+
+def test_pin_all_that_fails_leaves_nothing(tmp_path: t.Any) -> None:
+    paths = {"net": str(tmp_path / "net"), "uts": str(tmp_path / "uts")}
+    with pytest.raises(OSError, match=r"too long|Invalid argument"):
+        netns.pin_all(paths, hostname="a" * 65)
+    assert os.listdir(tmp_path) == []
+
+
+def test_pin_of_a_process(tmp_path: t.Any) -> None:
+    path = str(tmp_path / "uts")
+    child = subprocess.Popen(["unshare", "--uts", "--", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert child.stdin is not None and child.stdout is not None  # noqa: PT018
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == b"\n"
+        inode = os.stat(f"/proc/{child.pid}/ns/uts").st_ino
+        netns.pin_of(child.pid, {"uts": path})
+    finally:
+        child.kill()
+        child.communicate()
+    assert os.stat(path).st_ino == inode
+    second = str(tmp_path / "second")
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        netns.pin_of_fd(handle, second)
+    finally:
+        os.close(handle)
+    assert os.stat(second).st_ino == inode
+    assert netns.unpin(path)
+    assert netns.unpin(second)
+    with pytest.raises(FileNotFoundError):
+        netns.pin_of(child.pid, {"uts": path})
+    assert not os.path.exists(path)

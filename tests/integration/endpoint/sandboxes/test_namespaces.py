@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pathlib
+import socket
 import subprocess
 import time
 import typing as t
@@ -131,6 +132,10 @@ def test_user_namespace_owns_the_others(pods: t.Any) -> None:
         os.close(owner)
         os.close(handle)
     assert record.extra["uid_maps"] == [[0, 200000, 65536]]
+    assert pods.inside(record, socket.gethostname) == "web"
+    # Without the loopback interface this packet would have no way.
+    with pods.inside(record, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as datagrams:
+        assert datagrams.sendto(b"a", ("127.0.0.1", 9)) == 1
     places = pods.places(record)
     for path in (places.shm, places.hosts, places.hostname, places.resolv_conf):
         assert (os.stat(path).st_uid, os.stat(path).st_gid) == (200000, 200000)

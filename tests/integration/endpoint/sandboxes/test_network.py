@@ -19,7 +19,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandError,
     CommandTimeout,
     Conflict,
-    NotFound,
+    WrongState,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
 from pvecri.api import cri_pb2
@@ -143,7 +143,15 @@ def test_a_capability_that_no_plugin_declares_is_said_and_not_refused(
 
 def test_without_a_network_nothing_is_left(pods: t.Any) -> None:
     (pods.conf_dir / "10-pods.conflist").unlink()
-    with pytest.raises(NotFound, match="network"):
+    with pytest.raises(WrongState, match="the network is not ready"):
+        pods.run(pods.pod("web"))
+    assert pods.leftovers() == {}
+
+
+def test_a_plugin_that_refuses_its_configuration_is_no_fault_of_the_request(pods: t.Any) -> None:
+    pods.plugin("picky", 'if verb == "ADD": print(json.dumps({"code": 7, "msg": "bad"})); sys.exit(1)')
+    pods.network([{"type": "picky"}])
+    with pytest.raises(WrongState, match=r"the network is not ready: .*bad"):
         pods.run(pods.pod("web"))
     assert pods.leftovers() == {}
 

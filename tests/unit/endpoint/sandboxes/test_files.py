@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import pathlib
 import struct
+import types
 import typing as t
 
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import (
+    DirectorySource,
+    ImageSource,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_ports import PortMapping
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
+from pvecri.config.model import Config, ImagesConfig
+from pvecri.daemon.context import Context
 from pvecri.sandboxes import files, namespaces, pause, quantity, teardown
 from pvecri.sandboxes.places import Places
 from pvecri.sandboxes.pod import Dns, Pod
@@ -175,8 +183,35 @@ def test_pause_program_is_a_whole_elf_file(machine: str, number: int) -> None:
         assert 8 + (word >> 5 & 0x7FFFF) * 4 == len(code)
 
 
-def test_pause_program_of_another_machine() -> None:
+def test_pause_process_of_another_machine_is_the_configured_image() -> None:
     assert pause.program("riscv64") is None
+    images = ImagesConfig(pause_image="registry.test/pause:1", authfile="/a", registries_conf="/r")
+    context = types.SimpleNamespace(
+        host=HostFacts(machine="riscv64"), config=Config(images=images), paths=Paths()
+    )
+    assert pause._source(t.cast("Context", context)) == ImageSource(
+        reference="registry.test/pause:1", authfile="/a", registries_conf="/r"
+    )
+
+
+def test_pause_program_is_written_once_and_mended(tmp_path: pathlib.Path) -> None:
+    context = t.cast(
+        "Context",
+        types.SimpleNamespace(
+            host=HostFacts(machine="x86_64"), config=Config(), paths=Paths(str(tmp_path), str(tmp_path))
+        ),
+    )
+    program = tmp_path / "pause" / "pause"
+    for _time in range(2):
+        assert pause._source(context) == DirectorySource(path=str(tmp_path / "pause"))
+        assert program.read_bytes() == pause.program("x86_64")
+        assert program.stat().st_mode & 0o777 == 0o755
+    inode = program.stat().st_ino
+    pause._source(context)
+    assert program.stat().st_ino == inode
+    program.write_bytes(b"old")
+    pause._source(context)
+    assert program.read_bytes() == pause.program("x86_64")
 
 
 def test_steps_go_on_past_errors_and_tell_all() -> None:

@@ -150,7 +150,13 @@ def _source(context: Context) -> RootfsSource:
     """Return what the pause process sees: a directory with nothing but its program, or the pause image."""
     code = program(context.host.machine)
     if code is None:
-        return ImageSource(reference=context.config.images.pause_image)
+        images = context.config.images
+        return ImageSource(
+            reference=images.pause_image,
+            authfile=images.authfile or None,
+            registries_conf=images.registries_conf or None,
+            signature_policy=images.policy_file or None,
+        )
     directory = os.path.join(context.paths.state_dir, "pause")
     path = directory + _PROGRAM
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as stream:

@@ -18,7 +18,12 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    CoreError,
+    InvalidSpec,
+    NotFound,
+    WrongState,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni import CniResult
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_config import find_config
 from pvecri.daemon.context import Context
@@ -112,7 +117,7 @@ class SandboxRun:
             namespaces_made = helper.submit(self._make_namespaces)
             beside_made = helper.submit(self._make_beside, namespaces_made)
             with self._timed("network"):
-                result = self._attach(namespaces_made.result)
+                result = self._attached(namespaces_made.result)
             # The pool waits for it even when the network has failed: nothing is undone while it works.
             beside_made.result()
         namespaces.apply_sysctls(self._pod, self._places, is_attached=True)
@@ -134,6 +139,15 @@ class SandboxRun:
                 cgroup.PodCgroup(self._record.cgroup_parent, self._context.runner).make(self._pod.resources)
             if self._pod.shares_pid:
                 pause.start(self._context, self._pod, self._record.id, self._record.cgroup_parent)
+
+    def _attached(self, ready: t.Callable[[], object]) -> CniResult:
+        """Attach the pod; a network that is missing or wrong is no fault of the request."""
+        try:
+            return self._attach(ready)
+        except (InvalidSpec, NotFound) as exc:
+            if isinstance(exc, InvalidSpec) and exc.field.startswith("config."):
+                raise
+            raise WrongState(f"the network is not ready: {exc.message}", hint=exc.hint) from exc
 
     def _attach(self, ready: t.Callable[[], object]) -> CniResult:
         context, pod = self._context, self._pod

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import os
 import pathlib
+import threading
+import time
 import typing as t
 
 import pytest
@@ -390,3 +393,31 @@ def test_parse_result(
 ) -> None:
     result = parse_result(raw)
     assert (result.addresses, result.gateways, result.mac, result.dns) == (addresses, gateways, mac, {})
+
+
+def test_plugins_that_share_chains_run_one_at_a_time(
+    cni: Cni, plugins: Plugins, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin" / "firewall").write_text("")
+    (tmp_path / "bin" / "firewall").chmod(0o755)
+    running: list[str] = []
+    most: dict[str, int] = {}
+    both = threading.Barrier(2)
+    real = plugins.run
+
+    def run(argv: t.Sequence[str], **options: t.Any) -> Completed:
+        kind = os.path.basename(argv[0])
+        running.append(kind)
+        if kind == "first":
+            # Two of these are there at once, or the barrier breaks.
+            both.wait(30)
+        most[kind] = max(most.get(kind, 0), running.count(kind))
+        time.sleep(0.05)
+        running.remove(kind)
+        return real(argv, **options)
+
+    monkeypatch.setattr(plugins, "run", run)
+    chain = network(plugins=[{"type": "first"}, {"type": "firewall"}])
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda name: cni.add(name, "/ns", chain), ["one", "two"]))
+    assert most["firewall"] == 1

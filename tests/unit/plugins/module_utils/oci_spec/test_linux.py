@@ -392,3 +392,19 @@ def test_check_absolute_refuses(path):
     with pytest.raises(InvalidSpec) as caught:
         paths.check_absolute(path, "f")
     assert caught.value.field == "f"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "net/../kernel/core_pattern",
+        "net.//.kernel.core_pattern",
+        "net./.kernel.x",
+        "net..x",
+        "net/./x",
+        "net//x",
+    ],
+)
+def test_build_sysctls_leads_nowhere_else(name: str) -> None:
+    with pytest.raises(InvalidSpec, match="is not the name of a sysctl"):
+        build_sysctls([(name, "1")], Namespaces())
