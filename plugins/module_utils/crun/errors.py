@@ -10,6 +10,7 @@ the one place of the core that has to match on text.  A text that no rule of
 
 from __future__ import annotations
 
+import functools
 import re
 import typing as t
 
@@ -21,7 +22,11 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     InvalidSpec,
 )
 
-_COMPILED = tuple((re.compile(rule.pattern, re.IGNORECASE | re.MULTILINE), rule) for rule in RULES)
+
+@functools.cache
+def _compiled() -> tuple[tuple[re.Pattern[str], Rule], ...]:
+    """Return the rules with their patterns; compiled when something fails, which most runs never see."""
+    return tuple((re.compile(rule.pattern, re.IGNORECASE | re.MULTILINE), rule) for rule in RULES)
 
 
 def translate(failure: CommandError, *, name: str) -> CoreError:
@@ -32,7 +37,7 @@ def translate(failure: CommandError, *, name: str) -> CoreError:
     if isinstance(failure, CommandTimeout):
         return failure
     text = failure.stderr.strip() or failure.stdout.strip()
-    for pattern, rule in _COMPILED:
+    for pattern, rule in _compiled():
         match = pattern.search(text)
         if match:
             return _as_error(rule, match, name)

@@ -14,13 +14,8 @@ import os
 import tomllib
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, MissingDependency
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.reference import quoted
-
-try:
-    import yaml
-except ImportError:  # pragma: no cover - Ansible itself needs PyYAML; a host without it has none
-    yaml = None  # type: ignore[assignment]
 
 MAX_BYTES = 1 << 20
 
@@ -65,44 +60,12 @@ def _unique(pairs: list[tuple[str, t.Any]]) -> dict[str, t.Any]:
 
 
 def _yaml(text: str) -> t.Any:
-    if yaml is None:
-        raise MissingDependency(
-            "a policy in YAML needs PyYAML",
-            hint="Install the Debian package 'python3-yaml', or write the policy in TOML or JSON",
-        )
-    try:
-        return _yaml_document(text)
-    except yaml.YAMLError as exc:
-        raise ValueError(" ".join(str(exc).split())) from exc
+    # Only here: most documents are none, and PyYAML is slow to load.
+    from ansible_collections.pvecri.runtime.plugins.module_utils.selection import (  # noqa: PLC0415
+        yaml_documents,
+    )
 
-
-def _yaml_document(text: str) -> t.Any:
-    loader = yaml.SafeLoader(text)
-    try:
-        root = loader.get_single_node()
-        _refuse_double_keys(root, set())
-        return None if root is None else loader.construct_document(root)
-    finally:
-        loader.dispose()
-
-
-def _refuse_double_keys(node: t.Any, seen: set[int]) -> None:
-    """Walk the nodes, as the constructor would let the last of two equal keys win."""
-    if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
-        return
-    seen.add(id(node))
-    if not isinstance(node, yaml.MappingNode):
-        for item in node.value:
-            _refuse_double_keys(item, seen)
-        return
-    keys = set()
-    for key, value in node.value:
-        if isinstance(key, yaml.ScalarNode):
-            if key.value in keys:
-                line = key.start_mark.line + 1
-                raise ValueError(f"the key {quoted(key.value)} stands twice in one mapping (line {line})")
-            keys.add(key.value)
-        _refuse_double_keys(value, seen)
+    return yaml_documents.read(text)
 
 
 _READERS: t.Final[t.Mapping[str, t.Callable[[str], t.Any]]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, MissingDependency
-from ansible_collections.pvecri.runtime.plugins.module_utils.selection import documents
+from ansible_collections.pvecri.runtime.plugins.module_utils.selection import yaml_documents
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection.documents import load_document
 
 TOML = """
@@ -109,7 +109,7 @@ def test_load_document_says_why_a_file_cannot_be_read(tmp_path):
 
 
 def test_load_document_without_pyyaml_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(documents, "yaml", None)
+    monkeypatch.setattr(yaml_documents, "yaml", None)
     with pytest.raises(MissingDependency, match=r"python3-yaml.*TOML or JSON"):
         load_document(written(tmp_path, "p.yaml", YAML), "policy_file")
     assert load_document(written(tmp_path, "p.json", JSON), "policy_file") == DATA
