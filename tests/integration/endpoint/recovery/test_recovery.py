@@ -78,7 +78,7 @@ def test_what_runs_goes_on_and_what_ended_has_its_exit_code(node: Node) -> None:
     assert node.restart() == []
     assert {name: node.container(name) for name in (lives, created)} == before
     record = node.container(ended)
-    assert (record.phase, record.exit_code, record.reason) == (Phase.EXITED, 5, "")
+    assert (record.phase, record.exit_code, record.reason) == (Phase.EXITED, 5, "Error")
     assert record.finished_at_ns >= record.started_at_ns > 0
     assert (node.sandbox(pod).phase, node.sandbox(pod).ips) == (Phase.READY, address)
     assert node.services.containers.exec_sync(lives, ["echo", "hi"], 20)[0] == b"hi\n"

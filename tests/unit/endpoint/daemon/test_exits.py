@@ -46,7 +46,7 @@ def bench(tmp_path: pathlib.Path) -> t.Iterator[Bench]:
 
 @pytest.mark.parametrize(
     ("code", "oom_killed", "reason"),
-    [(0, False, ""), (3, False, ""), (137, True, "OOMKilled"), (0, True, "")],
+    [(0, False, "Completed"), (3, False, "Error"), (137, True, "OOMKilled"), (0, True, "Completed")],
 )
 def test_settle_writes_code_time_and_reason(bench: Bench, code: int, oom_killed: bool, reason: str) -> None:
     name = bench.container()

@@ -14,15 +14,14 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState, Problem
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandTimeout, CoreError, NotFound
+from pvecri.containers.ending import UNKNOWN, why
 from pvecri.state.records import ContainerRecord, Phase
 from pvecri.state.registry import REMOVING, Registry
 
 _log = logging.getLogger(__name__)
 
-#: Reasons beside Completed and Error, which follow from the exit code.
-OOM_KILLED: t.Final = "OOMKilled"
+#: Reason of an end that was made because nobody would have seen another.
 MONITOR_LOST: t.Final = "MonitorLost"
-UNKNOWN: t.Final = "Unknown"
 
 #: How long conmon may take to write the exit file of a container that has ended.
 _MONITOR_S = 10.0
@@ -81,9 +80,9 @@ class Exits:
                     record, None, UNKNOWN, "the host was restarted", finished_at=boot_time_ns()
                 )
             return self._exited(record, None, UNKNOWN, "nobody saw its exit code")
-        reason = OOM_KILLED if state.oom_killed and state.exit_code != 0 else ""
+        reason, message = why(state.exit_code, oom_killed=state.oom_killed)
         return self._exited(
-            record, state.exit_code, reason, "", finished_at=round((state.finished_at or 0) * 1e9)
+            record, state.exit_code, reason, message, finished_at=round((state.finished_at or 0) * 1e9)
         )
 
     def _after_monitor(self, container_id: str) -> ContainerState | None:
