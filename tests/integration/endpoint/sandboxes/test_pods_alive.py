@@ -17,18 +17,24 @@ import grpc
 import pytest
 
 from ansible_collections.pvecri.runtime.tests.support.cri_client import status_of
-from ansible_collections.pvecri.runtime.tests.support.endpoint import Endpoint, endpoint  # noqa: F401 - a fixture
+from ansible_collections.pvecri.runtime.tests.support.endpoint import Endpoint, running_endpoint
 from pvecri.api import cri_pb2 as pb
 
 
-def _pod(endpoint: Endpoint, *, pid: pb.NamespaceMode = pb.CONTAINER, **fields: t.Any) -> t.Any:  # noqa: F811
+@pytest.fixture(scope="module")
+def endpoint() -> t.Iterator[Endpoint]:
+    with running_endpoint() as made:
+        yield made
+
+
+def _pod(endpoint: Endpoint, *, pid: pb.NamespaceMode = pb.CONTAINER, **fields: t.Any) -> t.Any:
     """Return a pod; by default its containers do not share process ids."""
     config = endpoint.pod(**fields)
     config.linux.security_context.namespace_options.pid = pid
     return config
 
 
-def _container(endpoint: Endpoint, pod: t.Any, name: str = "app") -> t.Any:  # noqa: F811
+def _container(endpoint: Endpoint, pod: t.Any, name: str = "app") -> t.Any:
     """Return a container with its pod's modes, as kubelet gives them to both."""
     config = endpoint.container(name)
     options = config.linux.security_context.namespace_options
@@ -36,7 +42,7 @@ def _container(endpoint: Endpoint, pod: t.Any, name: str = "app") -> t.Any:  # n
     return config
 
 
-def _run(endpoint: Endpoint, pod: t.Any) -> tuple[str, str]:  # noqa: F811
+def _run(endpoint: Endpoint, pod: t.Any) -> tuple[str, str]:
     """Run a pod with one container; return the ids of both."""
     pod_id = endpoint.cri.run_pod(pod)
     container_id = endpoint.cri.create(pod_id, _container(endpoint, pod), pod)
@@ -44,21 +50,21 @@ def _run(endpoint: Endpoint, pod: t.Any) -> tuple[str, str]:  # noqa: F811
     return pod_id, container_id
 
 
-def _says(endpoint: Endpoint, container_id: str, script: str) -> str:  # noqa: F811
+def _says(endpoint: Endpoint, container_id: str, script: str) -> str:
     answer = endpoint.cri.exec_sync(container_id, ["sh", "-c", script])
     assert answer.exit_code == 0, answer.stderr
     return t.cast("str", answer.stdout.decode().strip())
 
 
 @pytest.fixture(autouse=True)
-def _clean(endpoint: Endpoint) -> t.Iterator[None]:  # noqa: F811
+def _clean(endpoint: Endpoint) -> t.Iterator[None]:
     yield
     endpoint.remove_all()
     assert endpoint.leftovers() == []
     assert endpoint.tracebacks() == []
 
 
-def test_containers_find_the_pods_files_and_share_its_memory(endpoint: Endpoint) -> None:  # noqa: F811
+def test_containers_find_the_pods_files_and_share_its_memory(endpoint: Endpoint) -> None:
     config = _pod(endpoint, name="web", hostname="web-0")
     config.dns_config.servers.append("10.96.0.10")
     config.dns_config.searches.extend(["a.example", "b.example"])
@@ -90,7 +96,7 @@ def test_containers_find_the_pods_files_and_share_its_memory(endpoint: Endpoint)
     assert info["cniResult"]["ips"][0]["address"].startswith(ip)
 
 
-def test_a_shared_pid_namespace(endpoint: Endpoint) -> None:  # noqa: F811
+def test_a_shared_pid_namespace(endpoint: Endpoint) -> None:
     config = _pod(endpoint, name="shared", pid=pb.POD)
     pod_id, first = _run(endpoint, config)
     second = endpoint.cri.create(pod_id, _container(endpoint, config, "second"), config)
@@ -104,7 +110,7 @@ def test_a_shared_pid_namespace(endpoint: Endpoint) -> None:  # noqa: F811
     assert endpoint.cri.container_status(second).state == pb.CONTAINER_RUNNING
 
 
-def test_a_user_namespace(endpoint: Endpoint) -> None:  # noqa: F811
+def test_a_user_namespace(endpoint: Endpoint) -> None:
     config = _pod(endpoint, name="user")
     maps = config.linux.security_context.namespace_options.userns_options
     for ids in (maps.uids, maps.gids):
@@ -125,7 +131,7 @@ def test_a_user_namespace(endpoint: Endpoint) -> None:  # noqa: F811
     assert pathlib.Path(f"/proc/{pid}/status").read_text().partition("Uid:")[2].split()[0] == "300000"
 
 
-def test_a_user_namespace_in_the_hosts_network(endpoint: Endpoint) -> None:  # noqa: F811
+def test_a_user_namespace_in_the_hosts_network(endpoint: Endpoint) -> None:
     config = _pod(endpoint, name="mixed", host_network=True)
     maps = config.linux.security_context.namespace_options.userns_options
     for ids in (maps.uids, maps.gids):
@@ -138,7 +144,7 @@ def test_a_user_namespace_in_the_hosts_network(endpoint: Endpoint) -> None:  # n
     )
 
 
-def test_the_hosts_namespaces(endpoint: Endpoint) -> None:  # noqa: F811
+def test_the_hosts_namespaces(endpoint: Endpoint) -> None:
     config = endpoint.pod(name="host", host_network=True)
     options = config.linux.security_context.namespace_options
     options.pid = options.ipc = pb.NODE
@@ -149,7 +155,7 @@ def test_the_hosts_namespaces(endpoint: Endpoint) -> None:  # noqa: F811
         assert _says(endpoint, container, f"readlink /proc/self/ns/{kind}") == own, kind
 
 
-def test_a_pod_lives_through_the_daemons_death(endpoint: Endpoint) -> None:  # noqa: F811
+def test_a_pod_lives_through_the_daemons_death(endpoint: Endpoint) -> None:
     config = _pod(endpoint, name="lasting", pid=pb.POD)
     config.port_mappings.add(container_port=80, host_port=8080)
     pod_id, container = _run(endpoint, config)
@@ -167,7 +173,7 @@ def test_a_pod_lives_through_the_daemons_death(endpoint: Endpoint) -> None:  # n
     assert endpoint.cri.run_pod(config) == pod_id
 
 
-def test_a_pod_whose_first_process_dies_is_not_ready(endpoint: Endpoint) -> None:  # noqa: F811
+def test_a_pod_whose_first_process_dies_is_not_ready(endpoint: Endpoint) -> None:
     config = _pod(endpoint, name="beheaded", pid=pb.POD)
     pod_id, container = _run(endpoint, config)
     info = json.loads(endpoint.cri.pod_status(pod_id, verbose=True).info["info"])
@@ -185,7 +191,7 @@ def test_a_pod_whose_first_process_dies_is_not_ready(endpoint: Endpoint) -> None
     assert status_of(caught.value) == "FAILED_PRECONDITION"
 
 
-def test_a_pod_whose_first_process_died_is_not_ready_after_a_start(endpoint: Endpoint) -> None:  # noqa: F811
+def test_a_pod_whose_first_process_died_is_not_ready_after_a_start(endpoint: Endpoint) -> None:
     config = _pod(endpoint, name="headless", pid=pb.POD)
     pod_id, container = _run(endpoint, config)
     info = json.loads(endpoint.cri.pod_status(pod_id, verbose=True).info["info"])
@@ -197,7 +203,7 @@ def test_a_pod_whose_first_process_died_is_not_ready_after_a_start(endpoint: End
     assert endpoint.cri.container_status(container).state == pb.CONTAINER_EXITED
 
 
-def test_a_wrong_config_is_an_invalid_argument_that_names_its_field(endpoint: Endpoint) -> None:  # noqa: F811
+def test_a_wrong_config_is_an_invalid_argument_that_names_its_field(endpoint: Endpoint) -> None:
     config = _pod(endpoint)
     config.linux.sysctls["kernel.core_pattern"] = "|/bin/sh"
     with pytest.raises(grpc.RpcError) as caught:

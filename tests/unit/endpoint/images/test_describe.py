@@ -42,7 +42,7 @@ def test_chain_id():
 def test_classify(message, kind):
     error = CommandError(message, argv=["skopeo"], rc=1, stderr="text", hint="do this")
     found = classify(error)
-    assert type(found) is kind
+    assert found.__class__ is kind
     assert found.argv == ["skopeo"]
     assert found.hint == "do this"
     if kind is not CommandError:

@@ -189,14 +189,14 @@ def test_pause_process_of_another_machine_is_the_configured_image() -> None:
     context = types.SimpleNamespace(
         host=HostFacts(machine="riscv64"), config=Config(images=images), paths=Paths()
     )
-    assert pause._source(t.cast("Context", context)) == ImageSource(
+    assert pause._source(t.cast(Context, context)) == ImageSource(
         reference="registry.test/pause:1", authfile="/a", registries_conf="/r"
     )
 
 
 def test_pause_program_is_written_once_and_mended(tmp_path: pathlib.Path) -> None:
     context = t.cast(
-        "Context",
+        Context,
         types.SimpleNamespace(
             host=HostFacts(machine="x86_64"), config=Config(), paths=Paths(str(tmp_path), str(tmp_path))
         ),

@@ -84,8 +84,7 @@ def test_make_leaves_no_user_namespace_without_the_others(
     monkeypatch.setattr(netns, "pin_of_fd", lambda *_args: None)
     monkeypatch.setattr(namespaces, "release", released.append)
 
-    @contextlib.contextmanager
-    def waiting(argv: list[str]) -> t.Iterator[int]:
+    def waiting(argv: list[str]) -> t.ContextManager[int]:
         assert argv == [
             "nsenter",
             f"--user={places.namespace('user')}",
@@ -94,7 +93,6 @@ def test_make_leaves_no_user_namespace_without_the_others(
             *("--", "cat"),
         ]
         raise Unsupported("no")
-        yield 0
 
     monkeypatch.setattr(namespaces, "_waiting", waiting)
     with pytest.raises(Unsupported):

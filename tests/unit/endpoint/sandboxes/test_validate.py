@@ -483,7 +483,7 @@ def _configs(draw: t.Any) -> cri_pb2.PodSandboxConfig:
     message.linux.cgroup_parent = draw(_TEXT)
     message.linux.sysctls.update(draw(st.dictionaries(_TEXT, _TEXT, max_size=2)))
     options = message.linux.security_context.namespace_options
-    options.network, options.pid, options.ipc = (draw(st.integers(-1, 4)) for _ in range(3))
+    options.network, options.pid, options.ipc = (draw(st.integers(-1, 4)) for _unused in range(3))
     for ids in draw(
         st.lists(st.tuples(_SMALL, _SMALL, _SMALL).map(lambda ids: [abs(i) for i in ids]), max_size=3)
     ):
