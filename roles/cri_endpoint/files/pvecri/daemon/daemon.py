@@ -145,6 +145,7 @@ class Daemon:
             # What is here now stays: the collector need not look at it again.
             gc.collect()
             gc.freeze()
+            gc.enable()
             self._log.info(
                 "serving",
                 extra={
