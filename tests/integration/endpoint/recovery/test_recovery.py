@@ -187,7 +187,18 @@ def test_commands_of_the_last_daemon_are_ended(node: Node) -> None:
     older.write_text(str(state.pid))
     os.utime(older, (1, 1))
     pathlib.Path(directory, "none.pid").write_text("x")
-    node.restart()
+    node.begin()
+    mends = node.survey()
+    # A command of a client of the new daemon.
+    new = node.context.crun.exec_session(container, ExecRequest(args=("sleep", "12345")))
+    while (new_pid := new.inner_pid()) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for mend in mends:
+        mend.act()
+    assert procfs.is_same_process(new_pid, 0)
+    new.kill()
+    new.close()
     with procfs.held(pid) as pidfd:
         assert pidfd is None or procfs.await_end(pidfd, 20)
     assert [name for name in os.listdir(directory) if name.endswith(".pid")] == []
@@ -250,7 +261,7 @@ def test_a_recovery_that_is_cut_short_after_a_restart_of_the_host_begins_anew(
     node.begin()
     with monkeypatch.context() as patch:
         patch.setattr(node.context.bundles, "sweep", None)
-        patch.delattr("pvecri.daemon.recovery.Recovery._end_commands")
+        patch.delattr("pvecri.daemon.recovery.Recovery._commands")
         with pytest.raises(AttributeError):
             node.survey()
     node.restart()

@@ -42,7 +42,9 @@ class Pool(enum.StrEnum):
     IMAGE = "image"
     #: Reading: verbose status, image lists.
     QUERY = "query"
-    #: What the daemon does of its own accord: exits, recovery.
+    #: Finish and undo what the last daemon left: CNI plugins, too.
+    MEND = "mend"
+    #: What the daemon does of its own accord and must not wait for: ends of containers, recovery.
     HOUSE = "house"
 
 
@@ -54,6 +56,7 @@ SIZES: t.Final[t.Mapping[Pool, int]] = {
     Pool.EXEC: 512,
     Pool.IMAGE: 64,
     Pool.QUERY: 32,
+    Pool.MEND: 32,
     Pool.HOUSE: 16,
 }
 

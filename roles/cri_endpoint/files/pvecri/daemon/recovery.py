@@ -111,7 +111,11 @@ class Recovery:
         self._each(self._registry.sandboxes(), lambda record: self._sandbox(record, record.id in attached))
         self._each(self._registry.containers(), self._container)
         self._mends.append(Mend("bundles", "bundles in the making", self._context.bundles.sweep))
-        self._mends.append(Mend("commands", "commands of the last daemon", self._end_commands))
+        # Looked for now: later there are those of this daemon's clients, too.
+        commands = self._commands()
+        self._mends.append(
+            Mend("commands", "commands of the last daemon", lambda: list(map(_end_command, commands)))
+        )
         # Last: a survey that is cut short begins anew.
         self._registry.boot_id = boot
         _log.info(
@@ -232,13 +236,12 @@ class Recovery:
     def _mend(self, object_id: str, what: str, act: t.Callable[[], object]) -> None:
         self._mends.append(Mend(object_id, what, act))
 
-    def _end_commands(self) -> None:
-        """Kill commands in containers whose client went with the last daemon."""
+    def _commands(self) -> list[str]:
+        """Return the pid files of commands in containers whose client went with the last daemon."""
         directory = sockets(self._context.paths)
         with contextlib.suppress(FileNotFoundError):
-            for entry in os.listdir(directory):
-                if entry.endswith(".pid"):
-                    _end_command(os.path.join(directory, entry))
+            return [os.path.join(directory, name) for name in os.listdir(directory) if name.endswith(".pid")]
+        return []
 
     async def mend(self, operations: Operations, mends: t.Iterable[Mend]) -> None:
         """Finish and undo what the survey found, each under its object's lock, all at once."""
@@ -248,13 +251,16 @@ class Recovery:
         for pause in (*_RETRY_S, None):
             try:
                 await operations.run(
-                    ("mend", mend.object_id, mend.what), mend.act, lock=mend.object_id, pool=Pool.HOUSE
+                    ("mend", mend.object_id, mend.what), mend.act, lock=mend.object_id, pool=Pool.MEND
                 )
             except NotFound:
                 # A client has removed it meanwhile.
                 return
             except (CoreError, OSError) as exc:
                 _log.warning("%s %s cannot be mended: %s", mend.what, mend.object_id, exc)
+            except Exception:  # one bad object never keeps the others from being mended
+                _log.exception("%s %s cannot be mended", mend.what, mend.object_id)
+                return
             else:
                 return
             if pause is not None:

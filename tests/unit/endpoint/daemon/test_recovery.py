@@ -1,0 +1,162 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How recovery mends and what it keeps; what it finds on a real host is tested beside crun."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pathlib
+import types
+import typing as t
+
+import pytest
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, NotFound
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Owner, Paths
+from ansible_collections.pvecri.runtime.tests.support import records
+from ansible_collections.pvecri.runtime.tests.support.fake_crun import FakeCrun
+from pvecri.daemon import orphans, recovery
+from pvecri.daemon.exits import Exits
+from pvecri.daemon.operations import Operations
+from pvecri.daemon.orphans import OrphanSearch
+from pvecri.daemon.recovery import Mend, Recovery
+from pvecri.state.records import Phase
+from pvecri.state.registry import Registry
+
+
+class Host:
+    """A context of things that do as little as possible."""
+
+    def __init__(self, top: pathlib.Path) -> None:
+        self.registry = Registry.open(str(top / "x.sqlite"))
+        self.crun: t.Any = FakeCrun(top)
+        self.paths = Paths(str(top / "s"), str(top / "r"), owner=Owner.CRI)
+        self.bundles: t.Any = types.SimpleNamespace(names=list, load=lambda _name: None, sweep=list)
+        self.cni: t.Any = types.SimpleNamespace(attached=set)
+        self.crun.names = list
+        self.stopped: list[str] = []
+
+    def recovery(self) -> Recovery:
+        context: t.Any = self
+        services: t.Any = types.SimpleNamespace(stop=self.stopped.append, remove=self.stopped.append)
+        return Recovery(context, services, services, Exits(self.registry, self.crun))
+
+
+@pytest.fixture
+def host(tmp_path: pathlib.Path) -> t.Iterator[Host]:
+    made = Host(tmp_path)
+    yield made
+    made.crun.close()
+    made.registry.close()
+
+
+def mend(host: Host, *mends: Mend) -> None:
+    async def main() -> None:
+        operations = Operations(host.registry.held)
+        try:
+            await host.recovery().mend(operations, mends)
+        finally:
+            operations.close()
+
+    asyncio.run(main())
+
+
+class Failing:
+    """An act that raises what it is given, one after the other, and then succeeds."""
+
+    def __init__(self, *problems: Exception) -> None:
+        self.problems = list(problems)
+        self.calls = 0
+
+    def __call__(self) -> None:
+        self.calls += 1
+        if self.problems:
+            raise self.problems.pop(0)
+
+
+def test_mend_tries_again_and_gives_up(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recovery, "_RETRY_S", (0.001, 0.001))
+    fine, late = Failing(), Failing(CoreError("busy"), OSError("broken"))
+    never, gone, bug = Failing(*[CoreError("busy")] * 9), Failing(NotFound("gone")), Failing(KeyError("bug"))
+    acts = {"fine": fine, "late": late, "never": never, "gone": gone, "bug": bug}
+    with caplog.at_level(logging.WARNING):
+        mend(host, *(Mend(name, "thing", act) for name, act in acts.items()))
+    assert {name: act.calls for name, act in acts.items()} == {
+        "fine": 1,
+        "late": 3,
+        "never": 3,
+        "gone": 1,
+        "bug": 1,
+    }
+    assert "thing never stays as it is until the next start" in caplog.text
+    assert "thing late stays" not in caplog.text
+    assert "KeyError" in caplog.text
+
+
+def test_mend_waits_for_a_client_at_the_same_object(host: Host) -> None:
+    order: list[str] = []
+
+    async def main() -> None:
+        operations = Operations(host.registry.held)
+        entered = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def client() -> None:
+            loop.call_soon_threadsafe(entered.set)
+            asyncio.run(asyncio.sleep(0.05))
+            order.append("client")
+
+        first = asyncio.create_task(operations.run("client", client, lock="x"))
+        await entered.wait()
+        await host.recovery().mend(operations, [Mend("x", "thing", lambda: order.append("mend"))])
+        await first
+        operations.close()
+
+    asyncio.run(main())
+    assert order == ["client", "mend"]
+
+
+def test_survey_of_a_container_whose_conmon_is_about_to_tell(host: Host) -> None:
+    pod = host.registry.reserve_sandbox(records.sandbox())
+    made = host.registry.reserve_container(records.container(pod.id, phase=Phase.RUNNING))
+    host.crun.add(made.id)
+    host.crun.kill_first(made.id)
+    host.crun.waits[made.id] = 4
+    (to_end, *_others) = host.recovery().survey()
+    assert to_end.what == "container to end"
+    # Nothing waits for conmon before requests are let in.
+    assert host.registry.container(made.id).phase is Phase.RUNNING
+    to_end.act()
+    assert host.registry.container(made.id).exit_code == 4
+
+
+def test_survey_keeps_what_cannot_be_read(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    strange, broken, vanished = "not-an-id", records.new_id(), records.new_id()
+    host.cni.attached = lambda: {strange}
+    host.bundles.names = lambda: [broken, vanished]
+    host.crun.names = lambda: [records.new_id()]
+
+    def load(name: str) -> t.Any:
+        if name == broken:
+            raise OSError("broken disk")
+        return None
+
+    host.bundles.load = load
+    context: t.Any = host
+    with caplog.at_level(logging.ERROR):
+        found = OrphanSearch(context).run()
+    assert found.kept == [f"CNI attachment of '{strange}'", f"bundle {broken}: broken disk"]
+    assert (found.adopted, found.cleared) == ([], [])
+
+
+def test_started_at_is_what_is_known_best(host: Host, tmp_path: pathlib.Path) -> None:
+    host.crun.add("x")
+    state = host.crun.state("x")
+    layout: t.Any = types.SimpleNamespace(runtime_dir=str(tmp_path / "gone"))
+    assert orphans.started_at_ns(layout, state) > 10**18
+    layout.runtime_dir = str(tmp_path)
+    assert orphans.started_at_ns(layout, state) == tmp_path.stat().st_mtime_ns
