@@ -137,7 +137,7 @@ def gather_host_facts(runner: Runner, *, crun: str = "crun", root: str = "/") ->
         memory_nodes=reader.number_set("sys/devices/system/node/online"),
         hugepage_sizes=_hugepage_sizes(reader),
         has_apparmor=reader.text("sys/module/apparmor/parameters/enabled").strip() == "Y",
-        apparmor_profiles=_apparmor_profiles(reader),
+        apparmor_profiles=loaded_apparmor_profiles(root),
         has_selinux=reader.exists("sys/fs/selinux/enforce"),
         crun_version=version,
         oci_version=_oci_version(runner, crun, version),
@@ -271,7 +271,9 @@ def _page_size(kib: int) -> str:
     return f"{kib}KB"
 
 
-def _apparmor_profiles(reader: _Reader) -> frozenset[str] | None:
+def loaded_apparmor_profiles(root: str = "/") -> frozenset[str] | None:
+    """Return the names of the profiles that are loaded now, None when they cannot be read."""
+    reader = _Reader(root)
     name = "sys/kernel/security/apparmor/profiles"
     if not reader.exists(name):
         return None

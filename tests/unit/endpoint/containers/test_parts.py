@@ -80,7 +80,7 @@ def test_select(image, annotations, handler, runtime):
     if runtime == "crun":
         selection.refuse_unavailable(chosen)
         return
-    with pytest.raises(Unsupported, match="pve-lxc.*not available yet"):
+    with pytest.raises(Unsupported, match=r"pve-lxc.*not available yet"):
         selection.refuse_unavailable(chosen)
 
 

@@ -24,7 +24,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.linux import is_systemd_path
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy import Selection
 from pvecri.api import cri_pb2
-from pvecri.containers import fields, selection, surroundings, teardown
+from pvecri.containers import apparmor, fields, selection, surroundings, teardown
 from pvecri.containers.notes import Notes
 from pvecri.containers.request import Request
 from pvecri.containers.spec import cdi
@@ -140,6 +140,8 @@ class Creator:
         if devices := cdi.wanted_devices(config):
             spec = self._devices.edits(devices).applied(spec)
         stages.done("describe")
+        if context.host.has_apparmor and spec.security.apparmor not in {None, "unconfined"}:
+            apparmor.check_loaded(spec.security.apparmor)
         known: dict[str, t.Any] = {"log_path": log_path, "stop_signal": spec.stop_signal}
         bundle = context.bundles.create(
             spec,

@@ -47,7 +47,7 @@ def look(
         image=image.config,
         host=context.host,
         files=_files(context, sandbox),
-        hostname=pod.hostname or (socket.gethostname() if not sandbox.utsns else ""),
+        hostname=pod.hostname or socket.gethostname(),
         pid_path=_pid_path(context, config, sandbox, pod),
         images={
             index: resolve(mount.image.image, field=f"config.mounts[{index}].image.image").id

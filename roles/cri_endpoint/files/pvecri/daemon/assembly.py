@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 
@@ -19,6 +20,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni import 
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import gather_host_facts
 from pvecri.config.load import Loaded
 from pvecri.config.policy import configured_policy
+from pvecri.containers import apparmor
 from pvecri.daemon.context import Context
 from pvecri.state.registry import Registry
 
@@ -41,6 +43,9 @@ def build_context(loaded: Loaded, log: logging.Logger) -> Context:
     runner = SubprocessRunner()
     policy = configured_policy(loaded)
     host = gather_host_facts(runner, crun=config.runtime.crun)
+    host = apparmor.with_default_profile(runner, host, log)
+    # Profiles come and go while the daemon runs: who asks for one looks for it himself.
+    host = dataclasses.replace(host, apparmor_profiles=None)
     store = ImageStore(paths, runner, additional=config.images.additional_stores)
     registry = Registry.open(database_path(paths.state_dir))
     if registry.was_set_aside:
