@@ -108,6 +108,8 @@ class Daemon:
         self._recovery = Recovery(context, self._services.sandboxes, self._services.containers, exits)
         self._stop = asyncio.Event()
         self._server: Server | None = None
+        self._cleanup = contextlib.ExitStack()
+        self._cleanup.callback(self._operations.close)
 
     async def _in_house(self, action: t.Callable[[], t.Any]) -> t.Any:
         """Call a function in one of the threads that are kept for the daemon's own work."""
@@ -139,11 +141,11 @@ class Daemon:
         try:
             mends = await self._in_house(self._recovery.survey)
             self._monitor.start()
+            self._cleanup.callback(self._monitor.stop)
             self._gate.open()
             self._services.start()
             tasks.append(loop.create_task(self._recovery.mend(self._operations, mends)))
-            # What is here now stays: the collector need not look at it again.
-            gc.collect()
+            # What is here now stays: the collector need not look at it.
             gc.freeze()
             gc.enable()
             self._log.info(
@@ -177,8 +179,7 @@ class Daemon:
         if self._server is not None:
             await self._server.stop(bound)
         left = await self._operations.drain(max(_LAST_S, deadline - time.monotonic()))
-        self._monitor.stop()
-        self._operations.close()
+        self._cleanup.close()
         return left
 
     def _reload(self) -> None:
