@@ -144,7 +144,5 @@ def test_daemon_says_that_it_is_starting(
 
 
 def test_loop_is_asyncio_s_own_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "uvloop", None)
     assert module._loop_factory() is None
