@@ -220,6 +220,21 @@ def test_drain_waits_for_what_is_in_flight_and_lets_nothing_in() -> None:
     run(scenario)
 
 
+def test_drain_counts_threads_that_nobody_waits_for() -> None:
+    async def scenario(operations: Operations) -> None:
+        step = Step()
+        client = asyncio.create_task(operations.call(step))
+        await step.begun()
+        client.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await client
+        assert await operations.drain(0.01) == 1
+        step.leave.set()
+        assert await operations.drain(LIMIT_S) == 0
+
+    run(scenario)
+
+
 def test_every_pool_has_a_size() -> None:
     operations = Operations()
     assert set(operations._pools) == set(Pool)

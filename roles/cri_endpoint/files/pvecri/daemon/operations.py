@@ -17,8 +17,9 @@ import asyncio
 import contextlib
 import enum
 import logging
+import time
 import typing as t
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 T = t.TypeVar("T")
 
@@ -75,6 +76,8 @@ class Operations:
         #: One lock for each object that anybody wants, with how many do.
         self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
         self._tasks: set[asyncio.Task[t.Any]] = set()
+        #: What threads are at, whoever waits for it.
+        self._at_work: set[Future[t.Any]] = set()
         self._is_closing = False
 
     async def run(
@@ -102,8 +105,14 @@ class Operations:
         return t.cast(T, await asyncio.shield(task))
 
     async def call(self, action: t.Callable[[], T], *, pool: Pool = Pool.QUERY) -> T:
-        """Call ``action`` in a thread, without key and lock."""
-        return await asyncio.get_running_loop().run_in_executor(self._pools[pool], action)
+        """Call ``action`` in a thread, without key and lock; it goes on when the caller is cancelled."""
+        return await self._begin(action, pool)
+
+    def _begin(self, action: t.Callable[..., T], pool: Pool, *arguments: t.Any) -> asyncio.Future[T]:
+        future = self._pools[pool].submit(action, *arguments)
+        self._at_work.add(future)
+        future.add_done_callback(self._at_work.discard)
+        return asyncio.wrap_future(future)
 
     def is_in_flight(self, key: t.Hashable) -> bool:
         """Say whether an operation with this key is under way."""
@@ -114,14 +123,21 @@ class Operations:
         return object_id in self._locks
 
     async def drain(self, timeout_s: float) -> int:
-        """Wait for what is in flight, `timeout_s` seconds at most; return how many operations are left.
+        """Wait for what is in flight, ``timeout_s`` seconds at most; return how much is left.
 
         Nothing new is begun afterwards.
         """
         self._is_closing = True
+        end = time.monotonic() + timeout_s
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=timeout_s)
-        return len(self._tasks)
+        at_work = [asyncio.wrap_future(future) for future in list(self._at_work)]
+        if at_work:
+            _done, waited = await asyncio.wait(at_work, timeout=max(0.0, end - time.monotonic()))
+            for future in waited:
+                # The threads go on, and shall not tell a loop that is closed by then.
+                future.cancel()
+        return max(len(self._tasks), len(self._at_work))
 
     def close(self) -> None:
         """Let go of the threads; those at work end with their action, or with the process."""
@@ -130,12 +146,10 @@ class Operations:
             pool.shutdown(wait=False, cancel_futures=True)
 
     async def _perform(self, action: t.Callable[[], T], lock: str | None, pool: Pool) -> T:
-        loop = asyncio.get_running_loop()
-        executor = self._pools[pool]
         if lock is None:
-            return await loop.run_in_executor(executor, action)
+            return await self._begin(action, pool)
         async with self._locked(lock):
-            return await loop.run_in_executor(executor, self._guarded, action, lock)
+            return await self._begin(self._guarded, pool, action, lock)
 
     def _guarded(self, action: t.Callable[[], T], lock: str) -> T:
         if self._guard is None:
