@@ -43,8 +43,30 @@ def locked_removal(
     return locked(_removal_lock(paths, image_id), timeout_s=timeout_s, what=f"image {image_id}")
 
 
+def locked_deletions(
+    paths: Paths, *, shared: bool = False, timeout_s: float = 300
+) -> contextlib.AbstractContextManager[None]:
+    """Hold all deletions: shared during one, alone to know that none is under way."""
+    path = os.path.join(locks_dir(paths), "deletions.lock")
+    return locked(path, shared=shared, timeout_s=timeout_s, what="deletions of images")
+
+
+def last_deletion(paths: Paths) -> int:
+    """Return what changes whenever an image has been deleted."""
+    try:
+        return os.stat(_deleted(paths)).st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _deleted(paths: Paths) -> str:
+    return os.path.join(locks_dir(paths), "deleted")
+
+
 def forget_removal(paths: Paths, image_id: str) -> None:
     """Remove the lock file of a deletion that is done; its holder calls this."""
+    with open(_deleted(paths), "w", encoding="ascii") as stream:
+        stream.write(image_id)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(_removal_lock(paths, image_id))
 

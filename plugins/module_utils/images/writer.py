@@ -16,6 +16,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.record impor
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandError,
+    CommandTimeout,
     Conflict,
     CoreError,
     InvalidSpec,
@@ -26,7 +27,9 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.images import skope
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.local import readable_tarball
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.locks import (
     forget_removal,
+    last_deletion,
     lock_name,
+    locked_deletions,
     locked_layers,
     locked_removal,
     locked_store,
@@ -44,6 +47,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.images.store_files 
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image, Paths
 
 _DELETE_TIMEOUT_S = 120.0
+#: How often a fetch is tried that somebody's removal has crossed.
+_ATTEMPTS = 3
 #: Layers without image are kept for so many seconds, for whoever repeats the fetch that made them.
 _ABANDONED_S = 600.0
 #: Begins the names of directories that fetches work in.
@@ -65,13 +70,15 @@ class StoreWriter:
             return self._fetch(source, wanted)
 
     def _fetch(self, source: ImageSource | TarballSource, wanted: Wanted) -> Image:
-        self._bring(source, wanted)
-        image = self._brought(wanted.name)
-        if image is None:
-            # skopeo goes by the store's lists, which may name layers that somebody removed.
-            self._delete_broken(wanted.what)
+        image = None
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                # skopeo goes by the store's lists, which may name layers that somebody removed.
+                self._delete_broken(wanted.what)
             self._bring(source, wanted)
             image = self._brought(wanted.name)
+            if image is not None:
+                break
         if image is None:
             raise WrongState(
                 f"{wanted.what} was fetched, but is not whole in the image store",
@@ -93,6 +100,22 @@ class StoreWriter:
             raise
 
     def _bring(self, source: ImageSource | TarballSource, wanted: Wanted) -> None:
+        """Run skopeo; again, when it failed while another image with the same layers was deleted."""
+        for left in reversed(range(_ATTEMPTS)):
+            before = last_deletion(self.paths)
+            try:
+                self._bring_once(source, wanted)
+            except CommandTimeout:
+                raise
+            except CommandError:
+                with contextlib.suppress(Conflict), locked_deletions(self.paths, timeout_s=_DELETE_TIMEOUT_S):
+                    pass  # Whatever crossed it has ended now.
+                if not left or last_deletion(self.paths) == before:
+                    raise
+            else:
+                return
+
+    def _bring_once(self, source: ImageSource | TarballSource, wanted: Wanted) -> None:
         target = self._target(wanted.name)
         with self._temporary(wanted.name) as temporary:
             if isinstance(source, TarballSource):
@@ -232,7 +255,10 @@ class StoreWriter:
 
     def finish_removal(self, image_id: str, *, timeout_s: float = _DELETE_TIMEOUT_S) -> None:
         """Delete an image that was condemned, unless another process has done so."""
-        with locked_removal(self.paths, image_id, timeout_s=timeout_s):
+        with (
+            locked_removal(self.paths, image_id, timeout_s=timeout_s),
+            locked_deletions(self.paths, shared=True, timeout_s=timeout_s),
+        ):
             if image_id in self.files.condemned_ids():
                 try:
                     self.delete(image_id)

@@ -122,6 +122,51 @@ def test_fetched_again_while_it_is_deleted(core, layout):
     assert core.manager.create(ContainerSpec(name="a"), source).problems == []
 
 
+class CrossedRunner(SubprocessRunner):
+    """Lets copies fail after they are done, and something else happen before each of them."""
+
+    def __init__(self, before, failures):
+        self.before = before
+        self.failures = failures
+        self.copies = 0
+
+    def run(self, argv, **options):
+        if "copy" not in argv:
+            return super().run(argv, **options)
+        self.copies += 1
+        self.before()
+        if self.copies <= self.failures:
+            raise CommandError("failed", argv=argv, rc=1, stderr="layer not known")
+        return super().run(argv, **options)
+
+
+def test_fetch_that_a_removal_crossed_is_tried_again(core, layout):
+    put(core, layout, "v2", "quay.io/a/b:2")
+    runner = CrossedRunner(lambda: core.fresh().store.remove("quay.io/a/b:2"), failures=1)
+    image, fetched = core.store.with_runner(runner).ensure(ImageSource(reference=f"oci:{layout.path}:v1"))
+    assert fetched
+    assert runner.copies == 2
+    assert all(map(os.path.isdir, image.layer_dirs))
+
+
+def test_fetch_that_nothing_crossed_is_not_tried_again(core, layout):
+    runner = CrossedRunner(lambda: None, failures=9)
+    with pytest.raises(CommandError, match="layer not known"):
+        core.store.with_runner(runner).ensure(ImageSource(reference=f"oci:{layout.path}:v1"))
+    assert runner.copies == 1
+
+
+def test_fetch_that_is_always_crossed_ends(core, layout):
+    def remove_one():
+        put(core, layout, "v2", "quay.io/a/b:2")
+        core.fresh().store.remove("quay.io/a/b:2")
+
+    runner = CrossedRunner(remove_one, failures=9)
+    with pytest.raises(CommandError, match="layer not known"):
+        core.store.with_runner(runner).ensure(ImageSource(reference=f"oci:{layout.path}:v1"))
+    assert runner.copies == 3
+
+
 def test_removal_that_was_cut_short_is_finished(core, layout):
     put(core, layout, "v1", "quay.io/a/b:1")
     runner = HeldRunner()

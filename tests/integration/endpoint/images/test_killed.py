@@ -1,10 +1,11 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kill the process that pulls and removes images at random points: nothing is lost, nothing is left."""
+"""Pull and remove the same images at once, and kill whoever does it: nothing is lost, nothing is left."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -98,6 +99,37 @@ def test_killed_at_any_point(images, layout, serve, monkeypatch):
     for number in range(4):
         service.remove(spec(f"{registry.address}/app:n{number}"))
     assert [image.id for image in listed(service)] == [kept]
+    assert leftovers(images.paths) == []
+
+
+def test_pulls_and_removals_of_the_same_layers_at_once(images, layout, serve, monkeypatch):
+    shared = tar_layer([File("shared", os.urandom(200_000))])
+    for number in range(4):
+        own = tar_layer([File("own", os.urandom(200_000))])
+        layout.add_image(f"n{number}", [shared, own], {"Cmd": ["sh"]}, compress=False)
+    registry = serve()
+    images.trust(registry.address)
+    service = images.service()
+    names = [spec(f"{registry.address}/app:n{number}") for number in range(4)]
+
+    def work(seed):
+        choose = random.Random(seed)
+        for _unused in range(15):
+            name = choose.choice(names)
+            act = choose.choice([service.pull, service.pull, service.remove, service.status_bytes])
+            act(name)
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(work, seed) for seed in range(6)]:
+            done.result(120)
+    monkeypatch.setattr(writer, "_ABANDONED_S", -5)
+    for name in names:
+        service.pull(name)
+    assert len(listed(service)) == 4
+    assert leftovers(images.paths) == []
+    for name in names:
+        service.remove(name)
+    assert listed(service) == []
     assert leftovers(images.paths) == []
 
 

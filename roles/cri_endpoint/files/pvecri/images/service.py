@@ -14,6 +14,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     Conflict,
     CoreError,
     InvalidSpec,
+    NotFound,
     WrongState,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
@@ -121,8 +122,13 @@ class ImageService:
             return b""
         if not is_verbose:
             return entry.encoded
-        files = self._store.files_of(entry.image)
-        info = verbose_info(entry.image, files, self._store.users(entry.image))
+        try:
+            files = self._store.files_of(entry.image)
+            info = verbose_info(entry.image, files, self._store.users(entry.image))
+        except NotFound:
+            # Removed this very moment.
+            self.catalogue.invalidate()
+            return b""
         return entry.encoded + cri_pb2.ImageStatusResponse(info=info).SerializeToString()
 
     def status_bytes_now(self, spec: cri_pb2.ImageSpec) -> bytes | None:
