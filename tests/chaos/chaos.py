@@ -122,9 +122,14 @@ class Chaos:
         self._stopping.set()
 
     def _kill(self) -> None:
-        self._history.note("chaos", "kill -9")
-        self._endpoint.kill()
-        self._kills += 1
+        if self._random.random() < 0.15:
+            # As an upgrade does.
+            self._history.note("chaos", "stop")
+            self._endpoint.stop()
+        else:
+            self._history.note("chaos", "kill -9")
+            self._endpoint.kill()
+            self._kills += 1
         if self._random.random() < 0.3:
             # Let things happen while nobody looks.
             time.sleep(self._random.random())

@@ -56,6 +56,8 @@ class Container:
     exit_code: int | None = None
     started_at: float = 0.0
     marker: str = ""
+    #: Last weight of its CPU shares that was answered; 0: as created.
+    shares: int = 0
 
 
 @dataclasses.dataclass(slots=True)
@@ -154,7 +156,7 @@ class Actor:
             acts += [(6, self._start), (1, self._repeat_create)]
         if self._any("started"):
             acts += [(4, self._exec), (2, self._stop), (1, self._murder), (1, self._kill_conmon)]
-            acts += [(1, self._reopen_log)]
+            acts += [(1, self._reopen_log), (2, self._update)]
         if self._any():
             acts += [(2, self._remove)]
         weights, functions = zip(*acts, strict=True)
@@ -249,6 +251,15 @@ class Actor:
         _pod, name, container = self._random.choice(self._any("started"))
         if container.exit_code is None:
             self._must(f"reopen_log {name}", lambda **o: self._cri.reopen_log(container.id, **o))
+
+    def _update(self) -> None:
+        _pod, name, container = self._random.choice(self._any("started"))
+        if container.exit_code is not None:
+            return
+        shares = self._random.randrange(2, 2000)
+        wanted = pb.LinuxContainerResources(cpu_shares=shares)
+        self._must(f"update {name}", lambda **o: self._cri.update_resources(container.id, wanted, **o))
+        container.shares = shares
 
     def _stop(self) -> None:
         _pod, name, container = self._random.choice(self._any("started"))
@@ -362,6 +373,8 @@ class Actor:
                 raise Wrong(f"container {container.id} should have ended by itself: {status}")
             if status.state == pb.CONTAINER_EXITED and status.exit_code != container.exit_code:
                 raise Wrong(f"container {container.id} should have exited {container.exit_code}: {status}")
+        if container.shares and status.resources.linux.cpu_shares != container.shares:
+            raise Wrong(f"container {container.id} should have {container.shares} CPU shares: {status}")
         if status.state not in known:
             raise Wrong(f"container {container.id} should be {container.state}: {status}")
 
