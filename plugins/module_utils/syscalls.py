@@ -49,6 +49,9 @@ _SYS_FSMOUNT = 432
 _SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
 
+#: Older than those, and each architecture has its own.
+_SYS_SETRESUID = {"x86_64": 117, "aarch64": 147, "riscv64": 147, "ppc64le": 164, "s390x": 208}
+
 FSCONFIG_SET_STRING = 1
 FSCONFIG_CMD_CREATE = 6
 MOUNT_ATTR_RDONLY = 0x1
@@ -253,6 +256,18 @@ def setns(namespace_fd: int, kind: int = 0) -> None:
 def die_with_parent() -> None:
     """Have the kernel kill this process when the thread that forked it ends (PR_SET_PDEATHSIG, prctl(2))."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL)))
+
+
+def set_thread_user(uid: int) -> None:
+    """Make ``uid`` the effective user of the calling thread alone (setresuid(2)).
+
+    The C library's own function would change all threads.  Effective capabilities are lost, so
+    this is for a thread that ends soon.
+    """
+    number = _SYS_SETRESUID.get(os.uname().machine)
+    if number is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    _syscall(number, -1, uid, -1)
 
 
 # ---- paths -----------------------------------------------------------------------------------------------

@@ -180,18 +180,27 @@ def set_sysctls(path: str, values: t.Mapping[str, str]) -> None:
     run_inside(path, lambda: write_sysctls(values))
 
 
-def write_sysctls(values: t.Mapping[str, str]) -> None:
+def write_sysctls(values: t.Mapping[str, str], *, owner: int | None = None) -> None:
     """Set kernel parameters of the calling thread's namespaces; the caller has checked their names.
 
-    Raises InvalidSpec for one that does not exist or takes no such value.
+    ``owner`` is the host's id of the root of the user namespace that they belong to: some
+    parameters take values from it alone.  The calling thread, which must end then, may be that
+    user afterwards.  Raises InvalidSpec for one that does not exist or takes no such value.
     """
+    refused = {}
     for name, value in values.items():
         file = os.path.join("/proc/sys", name if "/" in name else name.replace(".", "/"))
         try:
             with open(file, "w", encoding="utf-8") as stream:
                 stream.write(value)
         except OSError as exc:
+            if owner is not None and isinstance(exc, PermissionError):
+                refused[name] = value
+                continue
             raise InvalidSpec("sysctls", f"'{name}' cannot be set to '{value}': {exc.strerror}") from exc
+    if refused and owner is not None:
+        syscalls.set_thread_user(owner)
+        write_sysctls(refused)
 
 
 def _bring_up(interface: str) -> None:

@@ -145,6 +145,19 @@ def test_user_namespace_owns_the_others(pods: t.Any) -> None:
     assert pods.leftovers() == {}
 
 
+def test_user_namespace_with_sysctls(pods: t.Any) -> None:
+    config = _userns(pods)
+    wanted = {
+        "net/ipv4/ping_group_range": "0\t1000",
+        "kernel/shm_rmid_forced": "1",
+        "kernel/domainname": "x.y",
+    }
+    for name, value in wanted.items():
+        config.linux.sysctls[name.replace("/", ".")] = value.replace("\t", " ")
+    record = pods.run(config)
+    assert {name: pods.inside(record, _read(f"/proc/sys/{name}")) for name in wanted} == wanted
+
+
 def test_user_namespace_with_the_hosts_network(pods: t.Any) -> None:
     record = pods.run(_userns(pods, network=cri_pb2.NODE))
     assert (record.netns, record.utsns) == ("", "")

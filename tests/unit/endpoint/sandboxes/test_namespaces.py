@@ -135,7 +135,8 @@ def test_release_goes_on_past_an_error(places: Places, monkeypatch: pytest.Monke
 def test_sysctl_that_is_refused_names_the_field(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, str]] = []
 
-    def write(values: dict[str, str]) -> None:
+    def write(values: dict[str, str], *, owner: int | None) -> None:
+        assert owner is None
         seen.append(values)
         raise InvalidSpec("sysctls", "no such thing")
 

@@ -285,3 +285,28 @@ def test_open_regular_beneath_opens_nothing_but_files(tmp_path, monkeypatch):
         with pytest.raises(WrongState, match=f"/{name} is no regular file"):
             syscalls.open_regular_beneath(str(tmp_path), name)
     assert set(opened) == {str(tmp_path)}
+
+
+@as_root
+def test_set_thread_user_changes_no_other_thread():
+    seen = []
+
+    def become():
+        syscalls.set_thread_user(12345)
+        with open("/proc/thread-self/status", encoding="ascii") as stream:
+            seen.extend(next(line for line in stream if line.startswith("Uid:")).split()[1:])
+
+    thread = threading.Thread(target=become)
+    thread.start()
+    thread.join()
+    assert seen == ["0", "12345", "0", "12345"]
+    assert os.geteuid() == 0
+    with open(f"/proc/self/task/{threading.get_native_id()}/status", encoding="ascii") as stream:
+        assert "Uid:\t0\t0\t0\t0\n" in stream.readlines()
+
+
+def test_set_thread_user_of_an_unknown_machine(monkeypatch):
+    monkeypatch.setattr(syscalls, "_SYS_SETRESUID", {})
+    with pytest.raises(OSError, match="not implemented") as caught:
+        syscalls.set_thread_user(1)
+    assert caught.value.errno == errno.ENOSYS

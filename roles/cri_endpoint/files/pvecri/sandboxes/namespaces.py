@@ -10,7 +10,7 @@ import os
 import subprocess
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.idmap import user_namespace
+from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.idmap import host_id, user_namespace
 from ansible_collections.pvecri.runtime.plugins.module_utils.children import Child
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import built_environment, missing_program
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, Unsupported
@@ -74,8 +74,9 @@ def apply_sysctls(pod: Pod, places: Places, *, is_attached: bool) -> None:
     if not wanted:
         return
     paths = {kind: places.namespace(kind) for kind in kinds_of(pod) if kind != "user"}
+    owner = host_id(0, pod.uid_maps, "uids") if pod.has_user_namespace else None
     try:
-        netns.run_inside_all(paths, lambda: netns.write_sysctls(wanted))
+        netns.run_inside_all(paths, lambda: netns.write_sysctls(wanted, owner=owner))
     except InvalidSpec as exc:
         raise InvalidSpec("config.linux.sysctls", exc.problem) from exc
 
