@@ -199,3 +199,11 @@ def test_every_default_passes_its_own_checks_and_is_explained(section: str, key:
     (field,) = [each for each in dataclasses.fields(getattr(Config(), section)) if each.name == key]
     assert [check(default) for check in field.metadata["checks"] if check(default)] == []
     assert field.metadata["doc"].endswith(".")
+
+
+@pytest.mark.parametrize(("section", "key"), [entry[:2] for entry in KEYS])
+def test_every_key_is_read_by_something(section: str, key: str) -> None:
+    package = pathlib.Path(loading.__file__).parents[1]
+    readers = [path for path in package.rglob("*.py") if path.parent.name != "config"]
+    readers.append(package / "config/policy.py")
+    assert any(f".{key}" in path.read_text() for path in readers), f"{section}.{key} does nothing"

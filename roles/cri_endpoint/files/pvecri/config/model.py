@@ -146,7 +146,9 @@ class ImagesConfig:
     no_progress_timeout_s: float = option(
         60.0, "A pull that brings nothing for so long is given up, in seconds.", between(1, 3600)
     )
-    pull_retries: int = option(2, "How often a pull is tried again when the registry fails.", between(0, 20))
+    pull_retries: int = option(
+        2, "How often a request to a registry is repeated when it fails, with growing pauses.", between(0, 20)
+    )
     additional_stores: tuple[str, ...] = option(
         (), "Roots of other image stores whose images are used where they lie.", absolute_paths
     )

@@ -23,8 +23,6 @@ from pvecri.images.credentials import Credentials, authfile
 from pvecri.images.errors import RegistryUnavailable, classify
 from pvecri.images.progress import PullRunner
 
-#: Failed requests are repeated so often, by skopeo, with a growing pause.
-_RETRIES = 2
 #: skopeo's words for a full disk, as Go and the C library have them.
 _NO_SPACE = "no space left on device"
 #: Variables that name the same files for podman, CRI-O and skopeo (only newer ones read the first).
@@ -83,7 +81,7 @@ class Puller:
                     is_verbose=True,
                     # That others may have an image does not say that this client may.
                     trusts_others=False,
-                    retries=_RETRIES,
+                    retries=self.config.pull_retries,
                     timeout_s=config.pull_timeout_s,
                 )
                 image, is_new = self.store.with_runner(runner).ensure(source)
