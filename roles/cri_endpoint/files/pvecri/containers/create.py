@@ -5,6 +5,9 @@
 
 The record stands before anything else does and the last step marks it CREATED, so that
 recovery knows everything between for a create that was cut short.
+
+Nothing of a bundle is synced to disk: a power cut ends every container anyway, and a
+bundle that it damaged can be removed as well as a whole one.
 """
 
 from __future__ import annotations
