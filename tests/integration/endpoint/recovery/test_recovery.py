@@ -298,6 +298,21 @@ def test_a_lost_database_is_rebuilt_from_what_is_there(node: Node) -> None:
     assert node.leftovers() == {}
 
 
+def test_a_database_that_is_lost_with_a_restart_of_the_host(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod, hosts = node.run_pod("web"), node.run_pod("hosts", host_network=True)
+    container = node.run_container(hosts)
+    node.reboot()
+    lose_database(node)
+    monkeypatch.setattr(procfs, "boot_id", lambda: "another boot")
+    assert node.restart() == ["sandbox to stop"]
+    assert [node.sandbox(each).phase for each in (pod, hosts)] == [Phase.STOPPED] * 2
+    assert (node.container(container).phase, node.leases()) == (Phase.EXITED, [])
+    node.remove_all()
+    assert node.leftovers() == {}
+
+
 def test_a_damaged_database_is_kept_and_rebuilt(node: Node) -> None:
     container = node.run_container(node.run_pod())
     node.context.registry.close()

@@ -9,9 +9,11 @@ import pathlib
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.record import BundleRecord
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 from ansible_collections.pvecri.runtime.tests.support import records
 from pvecri.state import spare
+from pvecri.state.records import Phase
 
 
 @pytest.fixture
@@ -35,6 +37,16 @@ def test_sandbox_copy_is_read_back(paths: Paths) -> None:
     (name,) = os.listdir(spare.sandbox_directory(paths, record.id))
     path = os.path.join(spare.sandbox_directory(paths, record.id), name)
     assert os.stat(path).st_mode & 0o777 == 0o600
+
+
+def test_sandbox_copy_of_another_boot_is_stopped(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = records.sandbox()
+    os.makedirs(spare.sandbox_directory(paths, record.id))
+    spare.save_sandbox(paths, record)
+    monkeypatch.setattr(procfs, "boot_id", lambda: "another boot")
+    found = spare.load_sandbox(paths, record.id)
+    assert found is not None
+    assert (found.phase, found.message) == (Phase.STOPPED, "the host was restarted")
 
 
 def test_sandbox_copy_that_is_damaged_or_anothers_is_refused(paths: Paths) -> None:

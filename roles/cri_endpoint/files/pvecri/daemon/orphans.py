@@ -104,7 +104,7 @@ class OrphanSearch:
             # Recovery removes what stays in the making, with all that belongs to it.
             registry.adopt_sandbox(_placeholder(sandbox_id, Phase.CREATING, "found without a record"))
             return
-        registry.adopt_sandbox(dataclasses.replace(record, phase=Phase.READY))
+        registry.adopt_sandbox(record)
         self._found.adopted.append(sandbox_id)
 
     # ---- containers ---------------------------------------------------------------------------------------

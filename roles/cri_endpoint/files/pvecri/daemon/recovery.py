@@ -191,7 +191,7 @@ class Recovery:
         if copy is None:
             return record
         _log.warning("the record of sandbox %s was restored from its copy", record.id)
-        return self._registry.update_sandbox(record.id, **_fields(copy), phase=Phase.READY)
+        return self._registry.update_sandbox(record.id, **_fields(copy), phase=copy.phase)
 
     # ---- containers ---------------------------------------------------------------------------------------
 

@@ -11,19 +11,22 @@ told to anybody.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.record import BundleRecord
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_atomic
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 from pvecri.state import codec
-from pvecri.state.records import ContainerRecord, SandboxRecord
+from pvecri.state.records import ContainerRecord, Phase, SandboxRecord
 
 #: Key of a bundle record's ``extra``.
 CONTAINER_KEY = "container"
 
 _RECORD_FILE = "record.json"
+_BOOT = "boot_id"
 
 
 def sandbox_directory(paths: Paths, sandbox_id: str) -> str:
@@ -34,18 +37,23 @@ def sandbox_directory(paths: Paths, sandbox_id: str) -> str:
 def save_sandbox(paths: Paths, record: SandboxRecord) -> None:
     """Write the copy of a sandbox's record; its directory is there."""
     path = os.path.join(sandbox_directory(paths, record.id), _RECORD_FILE)
-    data = json.dumps(codec.to_plain(record), separators=(",", ":")).encode()
-    write_atomic(path, data, mode=0o600)
+    plain = {**codec.to_plain(record), _BOOT: procfs.boot_id()}
+    write_atomic(path, json.dumps(plain, separators=(",", ":")).encode(), mode=0o600)
 
 
 def load_sandbox(paths: Paths, sandbox_id: str) -> SandboxRecord | None:
-    """Return the copy of a sandbox's record, or None without one; raises ValueError when it is damaged."""
+    """Return the copy of a sandbox's record, or None without one; raises ValueError when it is damaged.
+
+    It is STOPPED when the host was restarted since.
+    """
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         with open(os.path.join(sandbox_directory(paths, sandbox_id), _RECORD_FILE), "rb") as stream:
             plain = json.load(stream)
-        record, _unknown = codec.from_plain(SandboxRecord, plain)
+        record, unknown = codec.from_plain(SandboxRecord, plain)
         if record.id != sandbox_id:
             raise ValueError(f"it is that of sandbox {record.id}")
+        if unknown.get(_BOOT) != procfs.boot_id():
+            return dataclasses.replace(record, phase=Phase.STOPPED, message="the host was restarted")
         return record
     return None
 
