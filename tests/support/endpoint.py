@@ -317,8 +317,17 @@ class Endpoint:
             found += [(str(root), name) for name in names if not name.startswith(".")]
         return found
 
-    def leftovers(self) -> list[str]:
-        """Return what there is beyond a daemon without pods: empty once all pods are removed."""
+    def leftovers(self, *, within_s: float = 2.0) -> list[str]:
+        """Return what there is beyond a daemon without pods: empty once all pods are removed.
+
+        What goes away ``within_s`` seconds was at work: a helper of the daemon that looks around.
+        """
+        deadline = time.monotonic() + within_s
+        while (found := self._found_now()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return found
+
+    def _found_now(self) -> list[str]:
         found = [f"container {name}" for _root, name in self._containers()]
         own = (self.paths.storage, self.paths.storage_run)
         found += [f"mount {path}" for path in self.host.mounts(self.top) if not path.startswith(own)]
