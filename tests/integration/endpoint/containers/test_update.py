@@ -52,6 +52,33 @@ def test_limits_of_a_new_container(lab):
     assert lab.status(container).resources.linux == asked
 
 
+def test_limits_as_kubelet_sends_them(lab):
+    """Huge pages of every size that it knows, swap as much as memory, raw files where there are some."""
+    asked = limits(
+        cpu_period=100000,
+        cpu_shares=2,
+        memory_limit_in_bytes=32 << 20,
+        memory_swap_limit_in_bytes=32 << 20,
+        oom_score_adj=1000,
+        hugepage_limits=[pb.HugepageLimit(page_size=size) for size in ("2MB", "1GB", "64KB")],
+        unified={"memory.oom.group": "1", "memory.high": "30000000"} if IS_V2 else {},
+    )
+    container = lab.run(linux={"resources": asked})
+    assert memory(lab, container) == 32 << 20
+    assert lab.sh(container, "cat /proc/1/oom_score_adj") == "1000"
+    lab.cri.update_resources(container, limits(cpu_shares=200, hugepage_limits=asked.hugepage_limits))
+    lab.cri.update_resources(container, limits(memory_limit_in_bytes=48 << 20, oom_score_adj=900))
+    assert memory(lab, container) == 48 << 20
+    assert lab.status(container).resources.linux.oom_score_adj == 1000
+
+
+def test_raw_files_need_cgroup_v2(lab):
+    if IS_V2:
+        pytest.skip("this host has cgroup v2")
+    with lab.refused("FAILED_PRECONDITION", "cgroup v2"):
+        lab.create(lab.pod(), linux={"resources": limits(unified={"memory.high": "1000000"})})
+
+
 @pytest.mark.parametrize("is_running", [True, False])
 def test_update(lab, is_running):
     pod = lab.pod()
