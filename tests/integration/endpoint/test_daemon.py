@@ -303,6 +303,19 @@ def test_client_that_left_takes_its_command_with_it(endpoint: Endpoint) -> None:
         assert time.monotonic() < deadline
 
 
+def test_command_that_prints_without_end_is_answered(endpoint: Endpoint) -> None:
+    """The client's limit is kubelet's: 16 MiB for the whole answer."""
+    _unused, container = endpoint.run_container()
+    script = "head -c 20000000 /dev/zero; head -c 20000000 /dev/zero >&2"
+    limit = [("grpc.max_receive_message_length", 16 << 20), ("grpc.default_authority", "localhost")]
+    with grpc.insecure_channel(f"unix:{endpoint.socket}", options=limit) as channel:
+        ask = channel.unary_unary("/runtime.v1.RuntimeService/ExecSync")
+        request = pb.ExecSyncRequest(container_id=container, cmd=["sh", "-c", script], timeout=60)
+        answer = pb.ExecSyncResponse.FromString(ask(request.SerializeToString(), timeout=120))
+    assert len(answer.stdout) == len(answer.stderr) == 7 << 20
+    assert answer.exit_code == 0
+
+
 def test_same_requests_at_once_make_one_object(endpoint: Endpoint) -> None:
     config = endpoint.pod(labels={str(number): "x" for number in range(20)})
     calls = [

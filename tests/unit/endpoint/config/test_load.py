@@ -73,6 +73,14 @@ def test_load_names_a_file_that_cannot_be_read(tmp_path: pathlib.Path) -> None:
 
 
 BAD = [
+    (
+        "[runtime]\nexec_output_max_bytes = 8_388_608",
+        "2: runtime.exec_output_max_bytes: 8388608 bytes of stdout and of stderr",
+    ),
+    (
+        "[log]\n[server]\nmax_message_bytes = 2_000_000",
+        "3: server.max_message_bytes: 7340032 bytes of stdout and of stderr",
+    ),
     (f"[paths]\nrun_dir = '/{'x' * 99}'", "2: paths.run_dir: the path is "),
     ("[paths]\nstate_dir = '/x'\nrun_dir = '/x/'", "3: paths.run_dir: it is state_dir, too"),
     ("[paths]\nrun_dir = 'x'", "2: paths.run_dir: 'x' is no absolute path"),

@@ -18,6 +18,9 @@ from pvecri.config.model import CONFIG_FILE, Config
 
 MAX_BYTES = 1 << 20
 
+#: What an answer of ExecSync has beside the output, and more.
+_EXEC_OVERHEAD = 1024
+
 #: How TOML calls the types.
 _NAMES: t.Final[dict[t.Any, str]] = {
     str: "a text",
@@ -117,6 +120,14 @@ class _Reader:
             )
         if os.path.normpath(config.paths.run_dir) == os.path.normpath(config.paths.state_dir):
             self._problem(("paths", "run_dir"), "it is state_dir, too: what a reboot may lose needs its own")
+        exec_max, message_max = config.runtime.exec_output_max_bytes, config.server.max_message_bytes
+        if 2 * exec_max + _EXEC_OVERHEAD > message_max:
+            key = ("runtime", "exec_output_max_bytes")
+            self._problem(
+                key if key in self.lines else ("server", "max_message_bytes"),
+                f"{exec_max} bytes of stdout and of stderr (runtime.exec_output_max_bytes) do not fit a "
+                f"message of {message_max} bytes (server.max_message_bytes)",
+            )
         return config
 
     def _section(self, name: str, kind: type[t.Any], table: t.Mapping[str, t.Any]) -> t.Any:

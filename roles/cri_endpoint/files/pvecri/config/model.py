@@ -91,7 +91,9 @@ class RuntimeConfig:
     concurrency: int = option(16, "Processes of crun that run at once.", between(1, 1024))
     command_timeout_s: float = option(60.0, "Time that crun has for one act, in seconds.", between(1, 3600))
     exec_output_max_bytes: int = option(
-        16 * MIB, "Output of ExecSync that is kept, of stdout and stderr each.", between(4096, 1024 * MIB)
+        7 * MIB,
+        "Output of ExecSync that is kept, of stdout and stderr each; both must fit server.max_message_bytes.",
+        between(4096, 512 * MIB),
     )
     cdi_dirs: tuple[str, ...] = option(
         ("/etc/cdi", "/var/run/cdi"),
