@@ -22,7 +22,11 @@ from ansible_collections.pvecri.runtime.plugins.module_utils import syscalls
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.manager import BundleManager
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import creation, removal
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    Conflict,
+    CoreError,
+    WrongState,
+)
 from ansible_collections.pvecri.runtime.tests.support import cgroups, cri_client, endpoint
 from ansible_collections.pvecri.runtime.tests.support.endpoint import IMAGE
 from pvecri.api import cri_pb2 as pb
@@ -273,8 +277,38 @@ def test_start_that_fails_ends_the_container(node, monkeypatch):
     record = node.context.registry.container(container)
     assert (record.phase, record.exit_code, record.reason) == (Phase.EXITED, 128, "StartError")
     assert record.message == "crun has no luck"
+    # A start that was given up may have come through: it must not run on.
+    assert not node.context.crun.state(container).is_alive
     node.service.stop(container)
     node.service.remove(container)
+
+
+def test_pod_stopped_while_a_container_is_made(node, monkeypatch):
+    def stop_pod():
+        node.context.registry.update_sandbox(node.sandbox, phase=Phase.STOPPED)
+
+    with monkeypatch.context() as patched:
+        interrupt(patched, CrunRuntime, "create", stop_pod, after=True)
+        with pytest.raises(WrongState, match="stopped while"):
+            node.create()
+    assert node.leftovers() == []
+    with pytest.raises(WrongState, match="not ready"):
+        node.create()
+
+
+def test_pod_stopped_before_a_start(node):
+    container = node.create()
+    node.context.registry.update_sandbox(node.sandbox, phase=Phase.STOPPED)
+    with pytest.raises(WrongState, match="not ready"):
+        node.service.start(container)
+
+
+def test_same_name_is_made_by_one_alone(node, monkeypatch):
+    with monkeypatch.context() as patched:
+        interrupt(patched, CrunRuntime, "create", node.create, after=False)
+        with pytest.raises(Conflict, match="is being made"):
+            node.create()
+    assert node.leftovers() == []
 
 
 def test_ended_is_only_said_of_what_has_ended(node):
