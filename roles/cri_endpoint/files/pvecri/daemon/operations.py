@@ -58,7 +58,7 @@ SIZES: t.Final[t.Mapping[Pool, int]] = {
     Pool.IMAGE: 64,
     Pool.QUERY: 32,
     Pool.MEND: 32,
-    Pool.HOUSE: 16,
+    Pool.HOUSE: 64,
 }
 
 
