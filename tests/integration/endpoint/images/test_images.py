@@ -175,6 +175,15 @@ def test_verbose_status(images, layout):
     assert info["usedBy"] == ["play/user"]
 
 
+def test_verbose_status_of_what_was_removed_just_now(images, layout, monkeypatch):
+    put(images, layout, "v1", "quay.io/a/b:1")
+    service = images.service()
+    snapshot = service.catalogue.snapshot()
+    images.store.remove("quay.io/a/b:1")
+    monkeypatch.setattr(service.catalogue, "snapshot", lambda: snapshot)
+    assert status(service, "quay.io/a/b:1", is_verbose=True) == pb.ImageStatusResponse()
+
+
 def test_many_images_are_read_once(images, layout, monkeypatch):
     for number in range(30):
         layout.add_image(f"n{number}", [], {"Labels": {"number": str(number)}})

@@ -266,7 +266,7 @@ def test_registry_that_is_not_there(images, make_registry):
     registry = make_registry()
     registry.stop()
     images.trust(registry.address)
-    service = images.service()
+    service = images.service(pull_retries=0)
     with pytest.raises(RegistryUnavailable, match=r"^RegistryUnavailable: .*connection refused"):
         service.pull(spec(f"{registry.address}/app:1"))
     (failed,) = images.logged.of("pull failed")
