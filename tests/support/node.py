@@ -204,7 +204,12 @@ def own_node() -> t.Iterator[Node]:
     top = pathlib.Path(tempfile.mkdtemp(prefix="pn-"))
     top.chmod(0o755)
     try:
-        made = Node(top)
+        try:
+            made = Node(top)
+        except BaseException:
+            rootfs.unmount_below(str(top))
+            shutil.rmtree(top)
+            raise
         try:
             yield made
         finally:
