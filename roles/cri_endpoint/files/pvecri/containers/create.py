@@ -29,6 +29,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy im
 from pvecri.api import cri_pb2
 from pvecri.containers import apparmor, fields, selection, surroundings, teardown
 from pvecri.containers.notes import Notes
+from pvecri.containers.relabel import relabel
 from pvecri.containers.request import Request
 from pvecri.containers.spec import cdi
 from pvecri.containers.spec.build import container_spec
@@ -145,6 +146,8 @@ class Creator:
         stages.done("describe")
         if context.host.has_apparmor and spec.security.apparmor not in {None, "unconfined"}:
             apparmor.check_loaded(spec.security.apparmor)
+        if spec.security.selinux_mount_label:
+            relabel(config.mounts, spec.security.selinux_mount_label)
         known: dict[str, t.Any] = {"log_path": log_path, "stop_signal": spec.stop_signal}
         bundle = context.bundles.create(
             spec,
