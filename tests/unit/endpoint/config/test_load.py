@@ -151,9 +151,12 @@ def test_parse_tells_everything_at_once_in_the_file_s_order() -> None:
     assert [text.split(": ")[0] for text in found] == [f"{ORIGIN}:2", f"{ORIGIN}:4", f"{ORIGIN}:5"]
 
 
-def test_parse_says_where_it_is_no_toml() -> None:
-    (found,) = problems("[log]\nlevel = \n")
-    assert "line 2" in found
+@pytest.mark.parametrize(
+    ("text", "line"), [("[log]\nlevel = \n", 2), ("[log]\nlevel = [\n", 3), ("[log]\n[log]", 2), ("\n=", 2)]
+)
+def test_parse_says_where_it_is_no_toml(text: str, line: int) -> None:
+    (found,) = problems(text)
+    assert found.startswith(f"{ORIGIN}:{line}: it is no TOML: ")
 
 
 def test_parse_says_where_it_is_no_text() -> None:

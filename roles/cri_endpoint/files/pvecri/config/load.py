@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import math
 import os
+import re
 import tomllib
 import typing as t
 
@@ -85,7 +86,10 @@ def parse(data: bytes, origin: str) -> Loaded:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
-        raise ConfigError([f"{origin}: it is no TOML: {exc}"]) from exc
+        # Where it is, tomllib says in its text alone; at the end of the file it names no number.
+        line = re.search(r"line (\d+)", str(exc))
+        number = line[1] if line else text.count("\n") + 1
+        raise ConfigError([f"{origin}:{number}: it is no TOML: {exc}"]) from exc
     except RecursionError as exc:
         raise ConfigError([f"{origin}: it is nested too deeply"]) from exc
     reader = _Reader(origin, key_lines(text))
