@@ -87,8 +87,8 @@ def parse(data: bytes, origin: str) -> Loaded:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         # Where it is, tomllib says in its text alone; at the end of the file it names no number.
-        line = re.search(r"line (\d+)", str(exc))
-        number = line[1] if line else text.count("\n") + 1
+        place = re.search(r"line (\d+)", str(exc))
+        number = place[1] if place else text.count("\n") + 1
         raise ConfigError([f"{origin}:{number}: it is no TOML: {exc}"]) from exc
     except RecursionError as exc:
         raise ConfigError([f"{origin}: it is nested too deeply"]) from exc
