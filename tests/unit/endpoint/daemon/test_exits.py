@@ -126,6 +126,28 @@ def test_settle_kills_a_container_that_nobody_watches(bench: Bench, cannot_kill:
     assert "conmon" in record.message
 
 
+def test_settle_of_a_container_that_a_daemon_killed_with_its_last_act(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = bench.container()
+    bench.crun.add(name)
+    bench.crun.kill_conmon(name)
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_arguments: t.Any, **_options: t.Any) -> t.NoReturn:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.registry, "exited", die)
+        with pytest.raises(Killed):
+            bench.exits.settle(name)
+    assert bench.registry.container(name).phase is Phase.RUNNING
+    record = bench.settled(name)
+    assert (record.phase, record.exit_code, record.reason) == (Phase.EXITED, 137, "MonitorLost")
+
+
 def test_settle_leaves_what_is_being_removed(bench: Bench) -> None:
     name = bench.container()
     bench.crun.add(name)

@@ -29,8 +29,10 @@ _MONITOR_S = 10.0
 #: How long the kernel may take to end what was killed.
 _KILL_S = 10.0
 
-#: A signal's number is added to this in exit codes.
-_SIGNALLED = 128
+_MONITOR_LOST_MESSAGE = "conmon, which writes its log, was killed; the container was killed thereupon"
+
+#: Exit code of a process that was killed: 128 and the signal's number.
+_KILLED = 128 + signal.SIGKILL
 
 
 class Exits:
@@ -72,6 +74,9 @@ class Exits:
     def _write(self, record: ContainerRecord, state: ContainerState | None) -> ContainerRecord:
         if state is not None and state.exit_code is None and state.conmon_pid is not None:
             state = self._after_monitor(record.id) or state
+        if (state is None or state.exit_code is None) and record.reason == MONITOR_LOST:
+            # Killed by a daemon that did not live to write it.
+            return self._exited(record, _KILLED, MONITOR_LOST, record.message)
         if state is None:
             return self._exited(record, None, UNKNOWN, "crun does not know the container any more")
         if state.exit_code is None:
@@ -97,6 +102,10 @@ class Exits:
     def _end_unwatched(self, record: ContainerRecord, state: ContainerState) -> ContainerRecord | None:
         """Kill a container whose conmon is gone, and note that."""
         _log.error("conmon of container %s is gone; the container is killed", record.id)
+        # Written before it is done: a daemon that dies in between leaves nobody wondering.
+        record = self._registry.update_container(
+            record.id, reason=MONITOR_LOST, message=_MONITOR_LOST_MESSAGE
+        )
         pid = t.cast(int, state.pid)
         try:
             self._crun.kill(record.id, signal.SIGKILL, everyone=True)
@@ -111,9 +120,9 @@ class Exits:
         code = self._reaped(pid)
         return self._exited(
             record,
-            _SIGNALLED + signal.SIGKILL if code is None else code,
+            _KILLED if code is None else code,
             MONITOR_LOST,
-            "conmon, which writes the container's log, was killed; the container was killed thereupon",
+            _MONITOR_LOST_MESSAGE,
         )
 
     def _exited(
