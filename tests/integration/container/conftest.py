@@ -189,6 +189,13 @@ class Box:
                     found.append(int(entry))
         return found
 
+    def await_processes(self, count: int) -> None:
+        """Wait until so many processes serve containers: a conmon ends a moment after its container."""
+        deadline = time.monotonic() + 20
+        while len(self.processes()) != count:
+            assert time.monotonic() < deadline, self.processes()
+            time.sleep(0.01)
+
     def assert_clean(self) -> None:
         """Fail unless nothing of any container is left."""
         assert self.leftovers() == []

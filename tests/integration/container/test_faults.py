@@ -29,7 +29,7 @@ def test_two_plays_make_the_same_container(box, image):
         assert [result.get("failed", False) for result in results] == [False] * 3
         assert sorted(result["changed"] for result in results) == [False, False, True]
         assert len({result["container"]["pid"] for result in results}) == 1
-        assert len(box.processes()) == 1
+        box.await_processes(1)
 
 
 def test_plays_that_disagree_wait_for_each_other(box):
@@ -37,7 +37,7 @@ def test_plays_that_disagree_wait_for_each_other(box):
     children = [box.start_apart(task) for task in tasks]
     results = [json.loads(child.communicate(timeout=120)[0]) for child in children]
     assert all(result["changed"] for result in results)
-    assert len(box.processes()) == 1
+    box.await_processes(1)
     assert box.look()[0]["problems"] == []
 
 
@@ -98,7 +98,7 @@ def test_runtime_state_that_is_gone(box):
     mended = box.ensure()
     assert mended["changed"] is True
     assert mended["container"]["state"] == "running"
-    assert len(box.processes()) == 1
+    box.await_processes(1)
     assert box.ensure()["changed"] is False
 
 
@@ -109,7 +109,7 @@ def test_runtime_state_that_is_damaged(box, damage):
     mended = box.ensure()
     assert mended["container"]["state"] == "running"
     assert mended["container"]["pid"] != pid
-    assert len(box.processes()) == 1
+    box.await_processes(1)
     box.change("absent")
     box.assert_clean()
 
