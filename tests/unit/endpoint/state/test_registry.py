@@ -531,6 +531,26 @@ def test_a_damaged_row_is_kept_and_shown_as_unknown(
     assert reopened(registry, path).containers() == []
 
 
+def test_a_row_that_no_answer_could_hold_keeps_nobody_else_back(registry: Registry, path: str) -> None:
+    pod = registry.reserve_sandbox(records.sandbox())
+    ids = [registry.reserve_container(records.container(pod.id)).id for _number in range(2)]
+    registry.close()
+    with sqlite3.connect(path) as database:
+        rows = dict(database.execute("SELECT id, record FROM containers"))
+        plain = json.loads(rows[ids[0]])
+        spoilt = json.dumps({**plain, "created_at_ns": 1 << 70, "log_path": "\ud800"})
+        database.execute("UPDATE containers SET record = ? WHERE id = ?", (spoilt, ids[0]))
+    database.close()
+    registry = Registry.open(path)
+    listed = pb.ListContainersResponse.FromString(registry.list_containers_bytes()).containers
+    assert [(found.id, found.state) for found in listed] == [
+        (ids[0], pb.CONTAINER_UNKNOWN),
+        (ids[1], pb.CONTAINER_CREATED),
+    ]
+    registry.container_status_bytes(ids[0])
+    assert registry.container(ids[0]).sandbox_id == pod.id
+
+
 def test_a_damaged_sandbox_keeps_what_can_be_told(registry: Registry, path: str) -> None:
     pod = registry.reserve_sandbox(records.sandbox(created_at_ns=55))
     registry.close()

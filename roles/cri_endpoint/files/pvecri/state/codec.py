@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import json
 import typing as t
 
 from pvecri.state.records import ContainerRecord, Phase, SandboxRecord
@@ -17,7 +18,12 @@ R = t.TypeVar("R", bound=SandboxRecord | ContainerRecord)
 #: Fields of protobuf bytes, which JSON cannot hold as they are.
 _BYTES = frozenset({"config", "resources"})
 _BYTES_LISTS = frozenset({"mounts"})
-_TUPLES = frozenset({"ips", "groups"})
+#: Lists of plain values, with the type of each value.
+_TUPLES: dict[str, str] = {"ips": "str", "groups": "int"}
+
+#: An answer's fields have so many bits, and cannot hold more.
+_BITS = {"exit_code": 32}
+_BITS_OF_OTHERS = 64
 
 #: Type of each field that is plain JSON data; bool before int, which it is one of.
 _PLAIN: dict[str, tuple[type, ...]] = {
@@ -77,11 +83,21 @@ def _value(name: str, kind: str, value: t.Any) -> t.Any:
     if name in _BYTES_LISTS and isinstance(value, list):
         return tuple(_bytes(name, item) for item in value)
     if name in _TUPLES and isinstance(value, list):
-        return tuple(value)
+        return tuple(plain_value(name, _TUPLES[name], item) for item in value)
     if kind == "Phase":
         return Phase(value)
+    return plain_value(name, kind, value)
+
+
+def plain_value(name: str, kind: str, value: t.Any) -> t.Any:
+    """Return the value of a field; raises ValueError for what no answer to a client could hold."""
     if not isinstance(value, _PLAIN.get(kind, ())) or (isinstance(value, bool) and kind != "bool"):
         raise ValueError(f"{name} is {value!r}")
+    if isinstance(value, int) and value.bit_length() >= _BITS.get(name, _BITS_OF_OTHERS):
+        raise ValueError(f"{name} is {value}")
+    if isinstance(value, str | dict):
+        # Half a surrogate pair is valid in JSON, and no text.
+        json.dumps(value, ensure_ascii=False).encode()
     return value
 
 

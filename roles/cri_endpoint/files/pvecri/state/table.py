@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -207,15 +208,11 @@ class Table(t.Generic[R, V]):
     def _damaged(self, row: Row, problem: Exception) -> R:
         """Return what can be told of an object whose record cannot be read."""
         known: dict[str, t.Any] = {}
-        try:
+        with contextlib.suppress(ValueError, TypeError):
             plain = json.loads(row.record)
-            known = {
-                name: plain[name]
-                for name, kind in (("sandbox_id", str), ("created_at_ns", int), ("log_path", str))
-                if isinstance(plain.get(name), kind)
-            }
-        except (ValueError, TypeError, AttributeError):
-            pass
+            for name, kind in (("sandbox_id", "str"), ("created_at_ns", "int"), ("log_path", "str")):
+                with contextlib.suppress(ValueError, KeyError):
+                    known[name] = codec.plain_value(name, kind, plain[name])
         fields = {field.name for field in dataclasses.fields(self._kind)}
         values: dict[str, t.Any] = {"created_at_ns": 0}
         if "sandbox_id" in fields:
