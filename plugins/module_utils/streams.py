@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import os
 import select
 import signal
@@ -24,6 +25,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.children import Chi
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import built_environment, missing_program
 
 _CHUNK = 65536
+_PAGE = 4096
 
 
 @dataclasses.dataclass(slots=True)
@@ -186,7 +188,9 @@ class _Pump:
         return True
 
     def _drain(self) -> None:
-        """Read what the pipes hold, without waiting for a grandchild that keeps them open."""
+        """Read what the pipes hold; a grandchild may keep them open, or go on writing."""
         for handle in list(self._readers):
-            while handle in self._readers and self._read(handle):
-                pass
+            # What the child wrote is among as many bytes as the pipe holds; each read takes a page at least.
+            for _read in range(fcntl.fcntl(handle, fcntl.F_GETPIPE_SZ) // _PAGE + 1):
+                if handle not in self._readers or not self._read(handle):
+                    break

@@ -90,6 +90,17 @@ def test_collect_does_not_wait_for_a_grandchild(spawn: Spawn) -> None:
     assert done.rc == 0
 
 
+def test_collect_does_not_wait_for_a_grandchild_that_goes_on_writing(
+    spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = spawn("exit 3", stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # Whenever it is looked at, there is more.
+    monkeypatch.setattr(os, "read", lambda _handle, count: b"y" * count)
+    done = streams.collect(child, timeout_s=60, limit_bytes=3)
+    monkeypatch.undo()
+    assert done == streams.Collected(3, b"yyy", b"", True)
+
+
 def test_collect_of_one_that_closes_its_output_early(spawn: Spawn) -> None:
     done = streams.collect(spawn("exec 1>&- 2>&-; sleep 0.1; exit 2"), timeout_s=60)
     assert done == streams.Collected(2, b"", b"", False)
