@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import select
 import signal
@@ -15,6 +16,9 @@ import typing as t
 
 #: Fields of /proc/PID/stat after the command name, see proc_pid_stat(5).
 _STATE, _PPID, _SESSION, _START_TIME = 0, 1, 3, 19
+
+#: Why pidfd_open(2) fails for a process that may well be there.
+_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENODEV})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,10 +74,15 @@ def boot_id() -> str:
 
 @contextlib.contextmanager
 def held(pid: int, start_time: int = 0) -> t.Iterator[int | None]:
-    """Yield a pidfd of exactly this process, or None when it is gone."""
+    """Yield a pidfd of exactly this process, or None when it is gone.
+
+    Raises OSError when the host has no descriptor left: that says nothing of the process.
+    """
     try:
         handle = os.pidfd_open(pid)
-    except (ProcessLookupError, OSError):
+    except OSError as exc:
+        if exc.errno in _NO_DESCRIPTOR:
+            raise
         yield None
         return
     try:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -79,6 +80,17 @@ def test_signal_to_one_that_ends_meanwhile(
 
     monkeypatch.setattr(signal, "pidfd_send_signal", gone)
     assert procfs.send_signal(child.pid, 0, signal.SIGTERM) is False
+
+
+def test_want_of_descriptors_is_no_end(
+    child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_pid: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", full)
+    with pytest.raises(OSError, match="too many"):
+        procfs.send_signal(child.pid, 0, signal.SIGKILL)
 
 
 def test_descendants_by_parent_and_session() -> None:
