@@ -162,7 +162,9 @@ class CrunRuntime:
         if state.status is not Status.CREATED:
             raise WrongState(f"container '{name}' is {state.status}, not created")
         self._host.run(name, argvs.start_argv(self._host.programs, self._host.root, name))
-        creation.amend(self._layout(name), started_at=time.time())
+        # It runs: a disk that is too full to note since when is no reason to say that it does not.
+        with contextlib.suppress(OSError):
+            creation.amend(self._layout(name), started_at=time.time())
 
     def wait(self, name: str, timeout_s: float | None = None) -> int | None:
         """Wait for the end of a container and return its exit code; None when nobody saw it.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pathlib
@@ -196,6 +197,19 @@ def test_start_that_fails(runtime: CrunRuntime, recorder: t.Any, box: t.Any) -> 
     made = record.load(box.layout)
     assert made is not None
     assert made.started_at is None
+
+
+def test_start_on_a_full_disk(
+    runtime: CrunRuntime, recorder: t.Any, box: t.Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: t.Any) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    box.record()
+    box.alive(fifo=True)
+    monkeypatch.setattr(record, "save", full)
+    runtime.start("box")
+    assert verbs(recorder) == [["start", "box"]]
 
 
 def test_start_of_a_container_without_a_record(runtime: CrunRuntime, recorder: t.Any, box: t.Any) -> None:
