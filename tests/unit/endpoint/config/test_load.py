@@ -49,14 +49,14 @@ def test_load_takes_every_type(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text(
         "[server]\nsocket_mode = 0o600\nshutdown_timeout_s = 5\n"
-        '[images]\npinned = ["registry.test/a:1", "b/*"]\n'
+        '[images]\npinned = ["registry.test/a:1", "b/c"]\n'
         '[runtime.policy]\ndefault = "crun"\n'
     )
     config = load(str(path)).config
     assert config.server.socket_mode == 0o600
     assert config.server.shutdown_timeout_s == 5.0
     assert isinstance(config.server.shutdown_timeout_s, float)
-    assert config.images.pinned == ("registry.test/a:1", "b/*")
+    assert config.images.pinned == ("registry.test/a:1", "b/c")
     assert config.runtime.policy == {"default": "crun"}
 
 
@@ -137,6 +137,7 @@ BAD = [
     ("[network]\nplugin_dirs = [\n'/x',\n'/x']", "2: network.plugin_dirs: a value stands in it twice"),
     ("[images]\npause_image = 'A:B:C'", "2: images.pause_image: "),
     ("[images]\npinned = ['a', '']", "2: images.pinned: "),
+    ("[images]\npinned = ['a/*']", "2: images.pinned: "),
 ]
 
 

@@ -87,7 +87,7 @@ def _values(default: t.Any, name: str) -> st.SearchStrategy[t.Any]:
         return st.dictionaries(
             st.text(st.characters(exclude_categories=["Cs"]), max_size=5), VALUES, max_size=2
         )
-    return st.lists(paths, unique=True, max_size=3).map(tuple) if name != "pinned" else st.just(("a/*",))
+    return st.lists(paths, unique=True, max_size=3).map(tuple) if name != "pinned" else st.just(("a/b",))
 
 
 KEYS = [

@@ -85,9 +85,9 @@ def image_reference(value: str) -> str | None:
     return None
 
 
-def image_patterns(value: t.Sequence[str]) -> str | None:
-    """Want names of images in which ``*`` may stand for anything, no two the same."""
-    return _each(value, lambda text: image_reference(text.replace("*", "x")))
+def image_references(value: t.Sequence[str]) -> str | None:
+    """Want what names images, no two the same."""
+    return _each(value, image_reference)
 
 
 def one_of(*values: str) -> Check:

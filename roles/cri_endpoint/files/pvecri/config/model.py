@@ -23,8 +23,8 @@ from pvecri.config.checks import (
     between,
     file_mode,
     group_name,
-    image_patterns,
     image_reference,
+    image_references,
     one_of,
     optional_path,
     run_directory,
@@ -133,9 +133,7 @@ class ImagesConfig:
     pause_image: str = option(
         "registry.k8s.io/pause:3.10", "Image of pause containers; never removed by a client.", image_reference
     )
-    pinned: tuple[str, ...] = option(
-        (), "Further images that no client may remove: references, or patterns with *.", image_patterns
-    )
+    pinned: tuple[str, ...] = option((), "Further images that no client may remove.", image_references)
     registries_conf: str = option(
         "", "Mirrors and insecure registries; empty: the host's registries.conf.", optional_path
     )
