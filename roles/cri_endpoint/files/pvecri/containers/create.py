@@ -94,15 +94,17 @@ class Creator:
         selection.refuse_unavailable(chosen)
         stages.done("select")
         record = self._record(request, image, chosen)
-        reserved = context.registry.reserve_container(record)
-        if reserved.id != record.id:
-            return reserved.id
-        try:
-            stages.done("reserve")
-            self._make(request, record, image, stages)
-        except BaseException:
-            self._undo(record.id)
-            raise
+        # Whoever removes the pod meanwhile finds the record, and waits until it is whole or gone.
+        with context.registry.held(record.id):
+            reserved = context.registry.reserve_container(record)
+            if reserved.id != record.id:
+                return reserved.id
+            try:
+                stages.done("reserve")
+                self._make(request, record, image, stages)
+            except BaseException:
+                self._undo(record.id)
+                raise
         context.log.info(
             "container created",
             extra={
