@@ -75,6 +75,10 @@ class Place:
         resolv = self.top / "resolv.conf"
         resolv.write_text(f"nameserver {_OUTSIDE}\noptions timeout:1 attempts:1\n")
         _run("mount", "--bind", str(resolv), os.path.realpath("/etc/resolv.conf"))
+        # critest takes a word of sudo about a host that it cannot resolve for a failure.
+        hosts = self.top / "hosts"
+        hosts.write_text(f"127.0.0.1 localhost\n::1 localhost\n{_INSIDE} {os.uname().nodename}\n")
+        _run("mount", "--bind", str(hosts), os.path.realpath("/etc/hosts"))
 
     def _write_registries(self) -> None:
         """Write the mirrors as containers/image reads them, and as containerd does."""
