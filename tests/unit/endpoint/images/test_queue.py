@@ -62,6 +62,27 @@ def test_same_key_shares(work):
     assert first.result(LONG_S) == "result of a"
 
 
+def test_want_of_threads_is_an_error_and_holds_up_nothing(work, monkeypatch):
+    pulls = PullQueue(1)
+    pulls.submit("a", "a", "r", work.action("a"))
+    work.wait("a")
+    waits = pulls.submit("b", "b", "r", work.action("b"))
+
+    def none_left(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", none_left)
+        work.end("a")
+        with pytest.raises(WrongState, match="can't start"):
+            waits.result(LONG_S)
+        with pytest.raises(WrongState, match="can't start"):
+            pulls.submit("b", "b", "r", work.action("b")).result(LONG_S)
+    again = pulls.submit("b", "b", "r", work.action("b"))
+    work.end("b")
+    assert again.result(LONG_S) == "result of b"
+
+
 def test_error_is_shared_and_forgotten(work):
     pulls = PullQueue(2)
     first = pulls.submit("a", "a", "r", work.action("bad"))

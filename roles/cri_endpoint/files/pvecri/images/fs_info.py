@@ -80,7 +80,11 @@ class FsUsage:
             if self._is_counting:
                 return
             self._is_counting = True
-        threading.Thread(target=self._work, name="image-usage", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name="image-usage", daemon=True).start()
+        except RuntimeError as exc:
+            self.log.warning("disk usage not counted", extra={"error": str(exc)})
+            self._is_counting = False
 
     def count(self) -> None:
         """Count now, and wait for it."""

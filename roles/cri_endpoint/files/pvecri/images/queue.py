@@ -122,9 +122,17 @@ class PullQueue:
             if sum(other.registry == job.registry for other in self._running) >= self.limit:
                 continue
             self._waiting.remove(job)
+            thread = threading.Thread(
+                target=self._work, args=(job,), name=f"pull-{job.registry}", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError as exc:
+                del self._jobs[job.key]
+                job.future.set_exception(WrongState(f"the pull cannot begin: {exc}", hint="Try again later"))
+                continue
             self._running.append(job)
             at_work += 1
-            threading.Thread(target=self._work, args=(job,), name=f"pull-{job.registry}", daemon=True).start()
 
     def _work(self, job: Job) -> None:
         try:
