@@ -27,8 +27,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_config 
 from ansible_collections.pvecri.runtime.tests.support import cgroups, cri_client
 from ansible_collections.pvecri.runtime.tests.support.endpoint import CRUN, IMAGE, busybox_layout, missing
 from pvecri.config import load, model
+from pvecri.containers.exits import Exits
 from pvecri.daemon.assembly import build_context
-from pvecri.daemon.exits import Exits
 from pvecri.daemon.recovery import Mend, Recovery
 from pvecri.daemon.services import build_services
 
@@ -70,8 +70,8 @@ class Node:
         )
         loaded = load.Loaded(config=config, path=None, lines={})
         self.context = build_context(loaded, logging.getLogger("pvecri.test"))
-        self.services = build_services(self.context)
         self.exits = Exits(self.context.registry, self.context.crun)
+        self.services = build_services(self.context, self.exits)
 
     def survey(self, **options: t.Any) -> list[Mend]:
         """Look through everything; return what is to be mended."""

@@ -31,7 +31,7 @@ from ansible_collections.pvecri.runtime.tests.support import cgroups, cri_client
 from ansible_collections.pvecri.runtime.tests.support.endpoint import IMAGE
 from pvecri.api import cri_pb2 as pb
 from pvecri.config.load import load
-from pvecri.containers import ending
+from pvecri.containers.exits import Exits
 from pvecri.containers.service import ContainerService
 from pvecri.daemon.assembly import build_context
 from pvecri.images.service import ImageService
@@ -93,7 +93,8 @@ class Node:
         if self.context is not None:
             self.context.registry.close()
         self.context = build_context(load(f"{self.top}/c.toml"), logging.getLogger("test"))
-        self.service = ContainerService(self.context, ImageService(self.context))
+        self.exits = Exits(self.context.registry, self.context.crun)
+        self.service = ContainerService(self.context, ImageService(self.context), self.exits)
 
     def create(self) -> str:
         return self.service.create(self.sandbox, self.config)
@@ -260,8 +261,7 @@ def test_runtime_state_lost(node):
     os.kill(pid, signal.SIGKILL)
     while node.context.crun.state(container).exit_code is None:
         time.sleep(0.01)
-    assert node.service.ended(container)
-    assert node.context.registry.container(container).exit_code == 137
+    assert node.exits.settle(container).exit_code == 137
 
 
 def test_start_that_fails_ends_the_container(node, monkeypatch):
@@ -311,27 +311,14 @@ def test_same_name_is_made_by_one_alone(node, monkeypatch):
     assert node.leftovers() == []
 
 
-def test_ended_is_only_said_of_what_has_ended(node):
+def test_end_is_only_noted_of_what_has_ended(node):
     container = node.create()
-    assert not node.service.ended(container)
+    assert node.exits.settle(container).phase is Phase.CREATED
     node.service.start(container)
-    assert not node.service.ended(container)
+    assert node.exits.settle(container).phase is Phase.RUNNING
     node.context.crun.stop(container, 9)
-    assert node.service.ended(container)
-    assert node.service.ended(container)
+    ended = node.exits.settle(container)
+    assert (ended.phase, ended.exit_code) == (Phase.EXITED, 137)
+    assert node.exits.settle(container) == ended
     node.service.remove(container)
-    assert node.service.ended(container)
-
-
-@pytest.mark.parametrize(
-    ("code", "oom", "expected"),
-    [
-        (0, False, "Completed"),
-        (0, True, "Completed"),
-        (1, False, "Error"),
-        (137, True, "OOMKilled"),
-        (None, True, "Unknown"),
-    ],
-)
-def test_reason_of_an_end(code, oom, expected):
-    assert ending.why(code, oom_killed=oom)[0] == expected
+    assert node.exits.settle(container) is None

@@ -14,8 +14,8 @@ import pytest
 
 from ansible_collections.pvecri.runtime.tests.support import records
 from ansible_collections.pvecri.runtime.tests.support.fake_crun import FakeCrun, crun_of
+from pvecri.containers.exits import Exits
 from pvecri.daemon import monitor as module
-from pvecri.daemon.exits import Exits
 from pvecri.daemon.monitor import Monitor
 from pvecri.state.records import Phase
 from pvecri.state.registry import STOPPING, Registry

@@ -17,8 +17,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreE
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Owner, Paths
 from ansible_collections.pvecri.runtime.tests.support import records
 from ansible_collections.pvecri.runtime.tests.support.fake_crun import FakeCrun
+from pvecri.containers.exits import Exits
 from pvecri.daemon import orphans, recovery
-from pvecri.daemon.exits import Exits
 from pvecri.daemon.operations import Operations
 from pvecri.daemon.orphans import OrphanSearch
 from pvecri.daemon.recovery import Mend, Recovery

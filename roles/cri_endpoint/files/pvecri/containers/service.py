@@ -8,8 +8,9 @@ from __future__ import annotations
 import typing as t
 
 from pvecri.api import cri_pb2
-from pvecri.containers import ending, execute, log, remove, start, status, stop, update
+from pvecri.containers import execute, log, remove, start, status, stop, update
 from pvecri.containers.create import Creator
+from pvecri.containers.exits import Exits
 from pvecri.containers.notes import Notes
 from pvecri.containers.stats import ContainerStats
 
@@ -21,13 +22,14 @@ if t.TYPE_CHECKING:
 class ContainerService:
     """The containers of all pods; one for the daemon.
 
-    Calls that change the same container are serialised by the caller, but for `stop`, `ended`,
+    Calls that change the same container are serialised by the caller, but for `stop`,
     `reopen_log`, `exec_sync`, `status_info` and the statistics, which may come at any time: a
     second stop with a shorter time-out hastens the first.
     """
 
-    def __init__(self, context: Context, images: ImageService) -> None:
+    def __init__(self, context: Context, images: ImageService, exits: Exits) -> None:
         self._context = context
+        self._exits = exits
         self.notes = Notes(context.log)
         self._creator = Creator(context, images, self.notes)
         self._stats = ContainerStats(context)
@@ -50,15 +52,11 @@ class ContainerService:
 
     def stop(self, container_id: str, timeout_s: float = 0) -> None:
         """End a container: its stop signal first, SIGKILL after ``timeout_s`` seconds; 0 is at once."""
-        stop.stop(self._context, container_id, timeout_s)
+        stop.stop(self._context, container_id, timeout_s, self._exits)
 
     def remove(self, container_id: str) -> None:
         """Remove a container, which is killed if it runs; its log stays, and one that is gone is fine."""
         remove.remove(self._context, container_id)
-
-    def ended(self, container_id: str) -> bool:
-        """Note that a container has ended, if it has; return whether."""
-        return ending.ended(self._context, container_id)
 
     def update_resources(
         self,

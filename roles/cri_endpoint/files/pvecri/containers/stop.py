@@ -9,7 +9,7 @@ import contextlib
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound
-from pvecri.containers import ending
+from pvecri.containers.exits import Exits
 from pvecri.containers.spec.build import DEFAULT_STOP_SIGNAL
 from pvecri.state.records import Phase
 
@@ -20,7 +20,7 @@ if t.TYPE_CHECKING:
 LONGEST_S: t.Final = 1_000_000.0
 
 
-def stop(context: Context, container_id: str, timeout_s: float) -> None:
+def stop(context: Context, container_id: str, timeout_s: float, exits: Exits) -> None:
     """End a container's processes: its stop signal, and SIGKILL after ``timeout_s`` seconds.
 
     One that is gone, has ended or was never made is stopped.  Raises CommandTimeout when the kernel
@@ -39,4 +39,4 @@ def stop(context: Context, container_id: str, timeout_s: float) -> None:
             record.stop_signal or DEFAULT_STOP_SIGNAL,
             timeout_s=min(max(float(timeout_s), 0.0), LONGEST_S),
         )
-    ending.ended(context, record.id)
+    exits.settle(record.id)

@@ -25,11 +25,11 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreE
 from pvecri.config.load import ConfigError, Loaded, load
 from pvecri.config.model import Config
 from pvecri.config.policy import configured_policy
+from pvecri.containers.exits import Exits
 from pvecri.daemon import logs, notify
 from pvecri.daemon.assembly import build_context
-from pvecri.daemon.changes import log_sandboxes
+from pvecri.daemon.changes import log_changes
 from pvecri.daemon.context import Context
-from pvecri.daemon.exits import Exits
 from pvecri.daemon.lock import directories_locked
 from pvecri.daemon.monitor import Monitor, allow_many_files
 from pvecri.daemon.operations import Operations, Pool
@@ -65,7 +65,7 @@ def run(loaded: Loaded, *, log_level: str | None = None) -> int:
         signal.signal(signal.SIGCHLD, lambda *_unused: reaper.wake())
         reaper.start()
         context = build_context(loaded, log)
-        context.registry.listen(log_sandboxes(log))
+        context.registry.listen(log_changes(log))
         with (
             contextlib.closing(context.registry),
             asyncio.Runner(loop_factory=_loop_factory()) as runner,
@@ -102,8 +102,8 @@ class Daemon:
         self._log_level = log_level
         self._gate = Gate(loaded.config.server.max_concurrent_rpcs)
         self._operations = Operations(context.registry.held)
-        self._services = build_services(context)
         exits = Exits(context.registry, context.crun, reaped=reaper.exit_code)
+        self._services = build_services(context, exits)
         self._monitor = Monitor(context.registry, context.crun, exits, self._in_house)
         self._recovery = Recovery(context, self._services.sandboxes, self._services.containers, exits)
         self._stop = asyncio.Event()

@@ -22,7 +22,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.exits import ExitWatcher
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
-from pvecri.daemon.exits import Exits
+from pvecri.containers.exits import Exits
 from pvecri.state.records import ContainerRecord, Phase, SandboxRecord
 from pvecri.state.registry import Change, Registry
 

@@ -32,10 +32,10 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, NotFound
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
+from pvecri.containers.exits import Exits
 from pvecri.daemon import verdicts
 from pvecri.daemon.context import Context
 from pvecri.daemon.crowd import each
-from pvecri.daemon.exits import Exits
 from pvecri.daemon.operations import Operations, Pool
 from pvecri.daemon.orphans import OrphanSearch, started_at_ns
 from pvecri.daemon.verdicts import Act, SandboxFacts

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from pvecri.containers.exits import Exits
 from pvecri.containers.service import ContainerService
 from pvecri.daemon.context import Context
 from pvecri.daemon.operations import Operations
@@ -37,10 +38,10 @@ class Services:
         self.images.close()
 
 
-def build_services(context: Context) -> Services:
+def build_services(context: Context, exits: Exits) -> Services:
     """Return the services of a context."""
     images = ImageService(context)
-    containers = ContainerService(context, images)
+    containers = ContainerService(context, images, exits)
 
     def remove(container_id: str) -> None:
         with context.registry.held(container_id):

@@ -12,8 +12,8 @@ import pytest
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import Problem
 from ansible_collections.pvecri.runtime.tests.support import records
 from ansible_collections.pvecri.runtime.tests.support.fake_crun import FakeCrun, crun_of
-from pvecri.daemon import exits as module
-from pvecri.daemon.exits import Exits
+from pvecri.containers import exits as module
+from pvecri.containers.exits import Exits
 from pvecri.state.records import ContainerRecord, Phase
 from pvecri.state.registry import REMOVING, Registry
 

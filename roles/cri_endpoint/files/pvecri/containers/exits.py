@@ -14,13 +14,18 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState, Problem
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandTimeout, CoreError, NotFound
-from pvecri.containers.ending import UNKNOWN, why
 from pvecri.state.records import ContainerRecord, Phase
 from pvecri.state.registry import REMOVING, Registry
 
 _log = logging.getLogger(__name__)
 
-#: Reason of an end that was made because nobody would have seen another.
+#: Reasons of an end, one word for machines.
+COMPLETED: t.Final = "Completed"
+ERROR: t.Final = "Error"
+OOM_KILLED: t.Final = "OOMKilled"
+#: Nobody saw the exit code.
+UNKNOWN: t.Final = "Unknown"
+#: Of an end that was made because nobody would have seen another.
 MONITOR_LOST: t.Final = "MonitorLost"
 
 #: How long conmon may take to write the exit file of a container that has ended.
@@ -85,9 +90,9 @@ class Exits:
                     record, None, UNKNOWN, "the host was restarted", finished_at=boot_time_ns()
                 )
             return self._exited(record, None, UNKNOWN, "nobody saw its exit code")
-        reason, message = why(state.exit_code, oom_killed=state.oom_killed)
+        reason = reason_of(state.exit_code, oom_killed=state.oom_killed)
         return self._exited(
-            record, state.exit_code, reason, message, finished_at=round((state.finished_at or 0) * 1e9)
+            record, state.exit_code, reason, "", finished_at=round((state.finished_at or 0) * 1e9)
         )
 
     def _after_monitor(self, container_id: str) -> ContainerState | None:
@@ -118,12 +123,7 @@ class Exits:
                 _log.error("process %d of container %s cannot be killed", pid, record.id)
                 return record
         code = self._reaped(pid)
-        return self._exited(
-            record,
-            _KILLED if code is None else code,
-            MONITOR_LOST,
-            _MONITOR_LOST_MESSAGE,
-        )
+        return self._exited(record, _KILLED if code is None else code, MONITOR_LOST, _MONITOR_LOST_MESSAGE)
 
     def _exited(
         self,
@@ -134,24 +134,20 @@ class Exits:
         *,
         finished_at: int = 0,
     ) -> ContainerRecord:
-        new = self._registry.exited(
+        return self._registry.exited(
             record.id,
             exit_code=exit_code,
             finished_at_ns=finished_at or time.time_ns(),
             reason=reason,
             message=message,
         )
-        if new is not record:
-            _log.info(
-                "container ended",
-                extra={
-                    "container": new.id,
-                    "sandbox": new.sandbox_id,
-                    "exit_code": "unknown" if new.exit_code is None else new.exit_code,
-                    **({"reason": new.reason} if new.reason else {}),
-                },
-            )
-        return new
+
+
+def reason_of(code: int, *, oom_killed: bool) -> str:
+    """Return the reason of an end whose exit code is known."""
+    if code == 0:
+        return COMPLETED
+    return OOM_KILLED if oom_killed else ERROR
 
 
 def boot_time_ns() -> int:
