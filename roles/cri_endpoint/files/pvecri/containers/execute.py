@@ -10,8 +10,8 @@ import threading
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, WrongState
+from pvecri.checks import check_text
 from pvecri.containers import fields
-from pvecri.containers.checks import check_text
 from pvecri.containers.stop import LONGEST_S
 from pvecri.state.records import Phase
 

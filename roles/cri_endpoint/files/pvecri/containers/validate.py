@@ -15,17 +15,16 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from pvecri.api import cri_pb2
-from pvecri.containers import validate_mounts, validate_resources, validate_security
-from pvecri.containers.checks import (
+from pvecri.checks import (
     check_enum,
     check_map,
+    check_name,
     check_plain,
     check_relative,
     check_text,
     clean_path,
 )
-
-_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
+from pvecri.containers import validate_mounts, validate_resources, validate_security
 
 #: vendor.com/class=device (CDI specification, "Qualified names").
 _CDI_NAME = re.compile(
@@ -39,7 +38,7 @@ def validate(config: cri_pb2.ContainerConfig, pod: cri_pb2.PodSandboxConfig) -> 
     """Raise InvalidSpec unless a container of this pod can be what ``config`` says."""
     if config.HasField("windows"):
         raise InvalidSpec("config.windows", "this is no host of Windows containers")
-    _metadata(config.metadata)
+    check_name(config.metadata.name, "config.metadata.name")
     image(config.image, "config.image")
     _process(config)
     check_map(config.labels, "config.labels")
@@ -69,17 +68,6 @@ def log_path(path: str) -> str:
         # conmon splits at colons what it is told of logs.
         raise InvalidSpec("config.log_path", "must not have a colon")
     return clean
-
-
-def _metadata(metadata: cri_pb2.ContainerMetadata) -> None:
-    if not metadata.name:
-        raise InvalidSpec("config.metadata.name", "is missing")
-    if not _NAME.fullmatch(metadata.name):
-        raise InvalidSpec(
-            "config.metadata.name",
-            "is no name",
-            hint="Up to 253 letters, digits, '-', '_' and '.', a letter or digit at both ends",
-        )
 
 
 def _process(config: cri_pb2.ContainerConfig) -> None:

@@ -11,7 +11,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Inval
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.mount_options import check_options
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.namespaces import check_id_maps
 from pvecri.api import cri_pb2
-from pvecri.containers.checks import check_enum, check_relative, clean_path, id_maps
+from pvecri.checks import check_enum, check_relative, clean_path, id_maps
 
 _CheckImage = t.Callable[[cri_pb2.ImageSpec, str], None]
 

@@ -11,12 +11,11 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.names import normalise_capability
 from pvecri.api import cri_pb2
-from pvecri.containers.checks import check_enum, check_id, check_plain, clean_path
+from pvecri.checks import check_enum, check_id, check_localhost, check_profile, check_selinux, clean_path
 
 _TOP: t.Final = "config.linux.security_context"
 _OPTIONS: t.Final = f"{_TOP}.namespace_options"
 
-_SELINUX = re.compile(r"[A-Za-z0-9_.:,-]*")
 _USER_NAME = re.compile(r"[^\x00-\x20\x7f:,/]{1,256}")
 _GROUPS_MAX: t.Final = 65536
 
@@ -40,11 +39,9 @@ def validate(
     for name in ("masked_paths", "readonly_paths"):
         for index, path in enumerate(getattr(context, name)):
             clean_path(path, f"{_TOP}.{name}[{index}]")
-    for part in ("user", "role", "type", "level"):
-        if not _SELINUX.fullmatch(getattr(context.selinux_options, part)):
-            raise InvalidSpec(f"{_TOP}.selinux_options.{part}", "is no part of an SELinux context")
-    _profile(context.seccomp, f"{_TOP}.seccomp", is_path=True)
-    _profile(context.apparmor, f"{_TOP}.apparmor", is_path=False)
+    check_selinux(context.selinux_options, f"{_TOP}.selinux_options")
+    check_profile(context.seccomp, f"{_TOP}.seccomp", is_path=True)
+    check_profile(context.apparmor, f"{_TOP}.apparmor", is_path=False)
     _old_profile(context.seccomp_profile_path, f"{_TOP}.seccomp_profile_path", is_path=True)
     _old_profile(context.apparmor_profile, f"{_TOP}.apparmor_profile", is_path=False)
 
@@ -112,16 +109,6 @@ def _user(context: cri_pb2.LinuxContainerSecurityContext) -> None:
     )
 
 
-def _profile(profile: cri_pb2.SecurityProfile, field: str, *, is_path: bool) -> None:
-    check_enum(profile.profile_type, cri_pb2.SecurityProfile.ProfileType, f"{field}.profile_type")
-    name = profile.localhost_ref
-    if profile.profile_type != cri_pb2.SecurityProfile.Localhost:
-        if name:
-            raise InvalidSpec(f"{field}.localhost_ref", "goes with the type Localhost only")
-        return
-    _localhost(name, f"{field}.localhost_ref", is_path=is_path)
-
-
 def _old_profile(text: str, field: str, *, is_path: bool) -> None:
     if text in ("", "runtime/default", "docker/default", "unconfined"):
         return
@@ -129,12 +116,4 @@ def _old_profile(text: str, field: str, *, is_path: bool) -> None:
         raise InvalidSpec(
             field, f"'{text[:64]}' is no profile", hint="runtime/default, unconfined or localhost/…"
         )
-    _localhost(text.removeprefix(LOCALHOST), field, is_path=is_path)
-
-
-def _localhost(name: str, field: str, *, is_path: bool) -> None:
-    if not name:
-        raise InvalidSpec(field, "the type Localhost needs the name of a profile")
-    check_plain(name, field)
-    if is_path:
-        clean_path(name, field, allow_up=False)
+    check_localhost(text.removeprefix(LOCALHOST), field, is_path=is_path)

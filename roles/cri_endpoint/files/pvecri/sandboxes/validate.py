@@ -21,22 +21,18 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_ports i
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy import Policy
 from pvecri.api import cri_pb2
+from pvecri.checks import check_map, check_name, check_plain, clean_path
 from pvecri.sandboxes import quantity, validate_linux
 from pvecri.sandboxes.pod import Dns, Pod
 
-_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _SEARCH = re.compile(r"\.|[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
 _OPTION = re.compile(r"[!-~]{1,255}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 #: utsname(2).
 _HOSTNAME_MAX = 64
 #: resolv.conf(5) reads no more servers; the others are Kubernetes's bounds.
 _SERVERS_MAX, _SEARCHES_MAX, _SEARCHES_LENGTH = 3, 32, 2048
-_KEY_MAX = 317
-_METADATA_TOTAL = 256 * 1024
-_PATH_MAX = 4096
 _PORT_MAX = 65535
 _PROTOCOLS = {cri_pb2.TCP: "tcp", cri_pb2.UDP: "udp", cri_pb2.SCTP: "sctp"}
 
@@ -47,9 +43,12 @@ def validate(config: cri_pb2.PodSandboxConfig, handler: str, policy: Policy, *, 
     if config.HasField("windows"):
         raise InvalidSpec("config.windows", "this is no host of Windows containers")
     names = _metadata(config.metadata)
-    check_path(config.log_directory, "config.log_directory")
-    annotations = _string_map(config.annotations, "config.annotations")
-    _string_map(config.labels, "config.labels")
+    if config.log_directory:
+        check_plain(config.log_directory, "config.log_directory")
+        clean_path(config.log_directory, "config.log_directory", allow_up=False)
+    annotations = dict(config.annotations)
+    check_map(annotations, "config.annotations")
+    check_map(config.labels, "config.labels")
     linux = validate_linux.validate(config.linux, is_systemd=is_systemd)
     # Checked in any case: it may become valid by another field only.
     ports = _ports(config.port_mappings)
@@ -74,31 +73,12 @@ def sandbox_key(metadata: cri_pb2.PodSandboxMetadata) -> str:
     return "_".join(part.replace("_", "__") for part in parts)
 
 
-def check_path(path: str, field: str) -> None:
-    """Raise InvalidSpec unless ``path`` is empty, or absolute and leads nowhere but down."""
-    if not path:
-        return
-    if not path.startswith("/"):
-        raise InvalidSpec(field, "is no absolute path")
-    if _CONTROL.search(path) or ".." in path.split("/"):
-        raise InvalidSpec(field, "must not have '..' or control characters")
-    if len(path.encode()) >= _PATH_MAX:
-        raise InvalidSpec(field, f"is longer than {_PATH_MAX - 1} bytes")
-
-
 def _metadata(metadata: cri_pb2.PodSandboxMetadata) -> dict[str, t.Any]:
     found: dict[str, t.Any] = {}
     for part in ("name", "namespace", "uid"):
         value: str = getattr(metadata, part)
         field = f"config.metadata.{part}"
-        if not value:
-            raise InvalidSpec(field, "is missing")
-        if not _NAME.fullmatch(value):
-            raise InvalidSpec(
-                field,
-                "is no name",
-                hint="Up to 253 letters, digits, '-', '_' and '.', a letter or digit at both ends",
-            )
+        check_name(value, field)
         found[part] = value
     return {"key": sandbox_key(metadata), **found}
 
@@ -169,16 +149,3 @@ def _ports(mappings: t.Sequence[cri_pb2.PortMapping]) -> tuple[PortMapping, ...]
         found.append(plain)
     check_mappings(found)
     return tuple(found)
-
-
-def _string_map(values: t.Mapping[str, str], field: str) -> dict[str, str]:
-    total = 0
-    for key, value in values.items():
-        if not key or len(key) > _KEY_MAX or _CONTROL.search(key):
-            raise InvalidSpec(field, f"{key[:_KEY_MAX]!r} is no key", hint=f"One to {_KEY_MAX} characters")
-        if "\0" in value:
-            raise InvalidSpec(f"{field}[{key}]", "has a zero byte")
-        total += len(key.encode()) + len(value.encode())
-    if total > _METADATA_TOTAL:
-        raise InvalidSpec(field, f"are {total} bytes together, more than {_METADATA_TOTAL}")
-    return dict(values)

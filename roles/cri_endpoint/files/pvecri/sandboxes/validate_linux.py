@@ -16,6 +16,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.sysctls im
     dotted_name,
 )
 from pvecri.api import cri_pb2
+from pvecri.checks import check_enum, check_id, check_profile, check_selinux, id_maps
 from pvecri.sandboxes import resources
 from pvecri.sandboxes.pod import NOBODY
 
@@ -23,11 +24,7 @@ _TOP = "config.linux"
 _CONTEXT = f"{_TOP}.security_context"
 _OPTIONS = f"{_CONTEXT}.namespace_options"
 
-#: (uid_t)-1 is no id.
-_ID_MAX = (1 << 32) - 2
-
 _SLICE = re.compile(r"[A-Za-z0-9:_.\\-]+\.slice")
-_SELINUX = re.compile(r"[A-Za-z0-9_.:,-]*")
 
 
 def validate(config: cri_pb2.LinuxPodSandboxConfig, *, is_systemd: bool) -> dict[str, t.Any]:
@@ -114,9 +111,7 @@ def _user_namespace(
 
 
 def _id_maps(maps: t.Sequence[cri_pb2.IDMapping], field: str) -> tuple[IdMap, ...]:
-    found = tuple(
-        IdMap(container_id=line.container_id, host_id=line.host_id, size=line.length) for line in maps
-    )
+    found = id_maps(maps)
     try:
         check_id_maps(found, field)
     except InvalidSpec as exc:
@@ -161,19 +156,19 @@ def _security(
         found[key] = value
     for index, group in enumerate(context.supplemental_groups):
         _id(group, f"{_CONTEXT}.supplemental_groups[{index}]", gid_maps)
-    if context.supplemental_groups_policy not in cri_pb2.SupplementalGroupsPolicy.values():
-        raise InvalidSpec(f"{_CONTEXT}.supplemental_groups_policy", "is none of Merge and Strict")
-    _profile(context.seccomp, f"{_CONTEXT}.seccomp", is_path=True)
-    _profile(context.apparmor, f"{_CONTEXT}.apparmor", is_path=False)
-    for part in ("user", "role", "type", "level"):
-        if not _SELINUX.fullmatch(getattr(context.selinux_options, part)):
-            raise InvalidSpec(f"{_CONTEXT}.selinux_options.{part}", "is no part of an SELinux context")
+    check_enum(
+        context.supplemental_groups_policy,
+        cri_pb2.SupplementalGroupsPolicy,
+        f"{_CONTEXT}.supplemental_groups_policy",
+    )
+    check_profile(context.seccomp, f"{_CONTEXT}.seccomp", is_path=True)
+    check_profile(context.apparmor, f"{_CONTEXT}.apparmor", is_path=False)
+    check_selinux(context.selinux_options, f"{_CONTEXT}.selinux_options")
     return found
 
 
 def _id(value: int, field: str, maps: t.Sequence[IdMap]) -> int:
-    if not 0 <= value <= _ID_MAX:
-        raise InvalidSpec(field, f"{value} is no id", hint=f"0 to {_ID_MAX}")
+    check_id(value, field)
     if maps and not _is_mapped(value, maps):
         raise InvalidSpec(field, f"{value} is in no range of the pod's user namespace")
     return value
@@ -181,16 +176,3 @@ def _id(value: int, field: str, maps: t.Sequence[IdMap]) -> int:
 
 def _is_mapped(value: int, maps: t.Sequence[IdMap]) -> bool:
     return any(line.container_id <= value < line.container_id + line.size for line in maps)
-
-
-def _profile(profile: cri_pb2.SecurityProfile, field: str, *, is_path: bool) -> None:
-    kinds = cri_pb2.SecurityProfile
-    if profile.profile_type not in kinds.ProfileType.values():
-        raise InvalidSpec(f"{field}.profile_type", "is none of RuntimeDefault, Unconfined and Localhost")
-    name = profile.localhost_ref
-    if profile.profile_type != kinds.Localhost:
-        return
-    if not name or re.search(r"[\x00-\x1f\x7f]", name):
-        raise InvalidSpec(f"{field}.localhost_ref", "the type Localhost needs the name of a profile")
-    if is_path and (not name.startswith("/") or ".." in name.split("/")):
-        raise InvalidSpec(f"{field}.localhost_ref", "is no absolute path without '..'")

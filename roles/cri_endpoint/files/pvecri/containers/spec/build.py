@@ -26,7 +26,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from pvecri.api import cri_pb2
-from pvecri.containers.checks import clean_path
+from pvecri.checks import clean_path
 from pvecri.containers.spec import mounts, namespaces, resources, security
 from pvecri.containers.spec.annotations import annotations_of
 from pvecri.containers.spec.mounts import PodFiles

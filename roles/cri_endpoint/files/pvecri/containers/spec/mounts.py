@@ -13,7 +13,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Inval
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Mount, MountKind
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from pvecri.api import cri_pb2
-from pvecri.containers.checks import check_relative, clean_path, id_maps
+from pvecri.checks import check_relative, clean_path, id_maps
 
 _PROPAGATION: t.Final = {
     cri_pb2.PROPAGATION_PRIVATE: "rprivate",

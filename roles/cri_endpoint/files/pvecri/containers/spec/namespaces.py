@@ -8,7 +8,7 @@ from __future__ import annotations
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import IdMap, Namespaces
 from pvecri.api import cri_pb2
-from pvecri.containers.checks import id_maps
+from pvecri.checks import id_maps
 from pvecri.state.records import SandboxRecord
 
 

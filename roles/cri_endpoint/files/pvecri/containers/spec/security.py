@@ -20,7 +20,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.names impo
     normalise_capability,
 )
 from pvecri.api import cri_pb2
-from pvecri.containers.checks import clean_path
+from pvecri.checks import clean_path
 from pvecri.containers.validate_security import LOCALHOST
 
 #: What a container of a pod has that names none: what images and Kubernetes's own

@@ -17,12 +17,14 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import IdMap
 from pvecri.api import cri_pb2
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
+_SELINUX = re.compile(r"[A-Za-z0-9_.:,-]*")
 _PATH_MAX: t.Final = 4096
 _KEY_MAX: t.Final = 317
 _MAP_TOTAL: t.Final = 256 * 1024
 
 #: (uid_t)-1 is no id.
-ID_MAX: t.Final = (1 << 32) - 2
+_ID_MAX: t.Final = (1 << 32) - 2
 
 #: What one argument or variable may be long (MAX_ARG_STRLEN, execve(2)), with its closing NUL.
 ARGUMENT_MAX: t.Final = 128 * 1024
@@ -45,6 +47,18 @@ def check_enum(value: int, kind: Enum, field: str) -> None:
     """Raise InvalidSpec for a number that the enumeration does not have."""
     if value not in kind.values():
         raise InvalidSpec(field, f"{value} is none of {', '.join(kind.keys())}")
+
+
+def check_name(name: str, field: str) -> None:
+    """Raise InvalidSpec for what is no name of a pod's or container's metadata."""
+    if not name:
+        raise InvalidSpec(field, "is missing")
+    if not _NAME.fullmatch(name):
+        raise InvalidSpec(
+            field,
+            "is no name",
+            hint="Up to 253 letters, digits, '-', '_' and '.', a letter or digit at both ends",
+        )
 
 
 def check_text(text: str, field: str, *, most: int = ARGUMENT_MAX) -> None:
@@ -100,8 +114,8 @@ def check_map(values: t.Mapping[str, str], field: str) -> None:
 
 def check_id(value: int, field: str) -> None:
     """Raise InvalidSpec for what is no id of a user or group."""
-    if not 0 <= value <= ID_MAX:
-        raise InvalidSpec(field, f"{value} is no id", hint=f"0 to {ID_MAX}")
+    if not 0 <= value <= _ID_MAX:
+        raise InvalidSpec(field, f"{value} is no id", hint=f"0 to {_ID_MAX}")
 
 
 def id_maps(maps: t.Iterable[cri_pb2.IDMapping]) -> tuple[IdMap, ...]:
@@ -109,3 +123,28 @@ def id_maps(maps: t.Iterable[cri_pb2.IDMapping]) -> tuple[IdMap, ...]:
     return tuple(
         IdMap(container_id=line.container_id, host_id=line.host_id, size=line.length) for line in maps
     )
+
+
+def check_selinux(options: cri_pb2.SELinuxOption, field: str) -> None:
+    """Raise InvalidSpec for what is no part of an SELinux context."""
+    for part in ("user", "role", "type", "level"):
+        if not _SELINUX.fullmatch(getattr(options, part)):
+            raise InvalidSpec(f"{field}.{part}", "is no part of an SELinux context")
+
+
+def check_profile(profile: cri_pb2.SecurityProfile, field: str, *, is_path: bool) -> None:
+    """Raise InvalidSpec for a profile of seccomp (a path) or AppArmor (a name) that cannot be."""
+    check_enum(profile.profile_type, cri_pb2.SecurityProfile.ProfileType, f"{field}.profile_type")
+    if profile.profile_type == cri_pb2.SecurityProfile.Localhost:
+        check_localhost(profile.localhost_ref, f"{field}.localhost_ref", is_path=is_path)
+    elif profile.localhost_ref:
+        raise InvalidSpec(f"{field}.localhost_ref", "goes with the type Localhost only")
+
+
+def check_localhost(name: str, field: str, *, is_path: bool) -> None:
+    """Raise InvalidSpec for what names no profile of this host."""
+    if not name:
+        raise InvalidSpec(field, "the type Localhost needs the name of a profile")
+    check_plain(name, field)
+    if is_path:
+        clean_path(name, field, allow_up=False)
