@@ -40,9 +40,6 @@ def start(context: Context, container_id: str) -> None:
     try:
         context.crun.start(record.id)
     except CoreError as exc:
-        # A start that was given up may have come through all the same.
-        with contextlib.suppress(CoreError):
-            context.crun.stop(record.id, signal.SIGKILL)
         context.registry.exited(
             record.id,
             exit_code=START_ERROR_CODE,
@@ -50,6 +47,10 @@ def start(context: Context, container_id: str) -> None:
             reason=START_ERROR,
             message=str(exc),
         )
+        # A start that was given up may have come through all the same.  Told before it is done, so that
+        # nobody takes the signal for the reason, and a daemon that is killed here ends it at its next start.
+        with contextlib.suppress(CoreError, OSError):
+            context.crun.stop(record.id, signal.SIGKILL)
         raise
     stages.done("start")
     context.registry.started(record.id, when_ns)
