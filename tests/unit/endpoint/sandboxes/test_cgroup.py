@@ -13,8 +13,6 @@ import pytest
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import Completed
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.cgroups import CgroupTree
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Resources
-from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
-from pvecri.config.model import Config, RuntimeConfig
 from pvecri.sandboxes import cgroup
 
 LIMITS = Resources(
@@ -63,15 +61,6 @@ def v1(tmp_path: pathlib.Path) -> CgroupTree:
     (tmp_path / "cpuset" / "cpuset.cpus").write_text("0-3\n")
     (tmp_path / "cpuset" / "cpuset.mems").write_text("0\n")
     return CgroupTree(str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("driver", "has_systemd", "is_systemd"),
-    [("auto", True, True), ("auto", False, False), ("systemd", False, True), ("cgroupfs", True, False)],
-)
-def test_is_systemd_driver(driver: str, has_systemd: bool, is_systemd: bool) -> None:
-    config = Config(runtime=RuntimeConfig(cgroup_driver=driver))
-    assert cgroup.is_systemd_driver(config, HostFacts(has_systemd=has_systemd)) is is_systemd
 
 
 @pytest.mark.parametrize(

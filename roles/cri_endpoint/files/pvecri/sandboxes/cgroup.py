@@ -20,13 +20,11 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.cgroups import CgroupTree
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Resources
-from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.resources import (
     DEFAULT_CPU_PERIOD_US,
     MAX_CPU_SHARES,
     MIN_CPU_SHARES,
 )
-from pvecri.config.model import Config
 
 #: Where the pods are that name no parent.
 _TOP = "pvecri"
@@ -38,12 +36,6 @@ _WEIGHTS = 9999
 
 #: Where systemd keeps what `systemctl set-property --runtime` has set.
 _DROP_INS = "/run/systemd/system.control"
-
-
-def is_systemd_driver(config: Config, host: HostFacts) -> bool:
-    """Say whether systemd makes the cgroups, as the configuration says or the host suggests."""
-    driver = config.runtime.cgroup_driver
-    return host.has_systemd if driver == "auto" else driver == "systemd"
 
 
 def own_parent(sandbox_id: str, *, is_systemd: bool) -> str:

@@ -34,12 +34,12 @@ from pvecri.state import spare
 from pvecri.state.records import Phase, SandboxRecord
 
 
-def new_record(context: Context, pod: Pod, config: bytes, handler: str, *, is_systemd: bool) -> SandboxRecord:
+def new_record(context: Context, pod: Pod, config: bytes, handler: str) -> SandboxRecord:
     """Return the record of a sandbox that is to be made, under a new id."""
     sandbox_id = os.urandom(32).hex()
     places = Places(context.paths, sandbox_id)
     own = {kind: places.namespace(kind) for kind in namespaces.kinds_of(pod)}
-    parent = pod.cgroup_parent or cgroup.own_parent(sandbox_id, is_systemd=is_systemd)
+    parent = pod.cgroup_parent or cgroup.own_parent(sandbox_id, is_systemd=context.uses_systemd)
     return SandboxRecord(
         id=sandbox_id,
         name=pod.key,

@@ -52,19 +52,16 @@ class SandboxService:
 
     # ---- run ------------------------------------------------------------------------------------------
 
-    def run(self, config: cri_pb2.PodSandboxConfig | bytes, handler: str = "") -> str:
+    def run(self, config: cri_pb2.PodSandboxConfig, handler: str = "") -> str:
         """Make a sandbox and return its id.
 
         Repeated with the same request it returns the id of the one that is there.  Raises
         InvalidSpec, Conflict when another request has the same metadata, and what networks,
         kernel and crun raise; nothing is left behind then.
         """
-        data = config if isinstance(config, bytes) else config.SerializeToString(deterministic=True)
-        message = cri_pb2.PodSandboxConfig.FromString(data) if isinstance(config, bytes) else config
         context = self._context
-        is_systemd = cgroup.is_systemd_driver(context.config, context.host)
-        pod = validate(message, handler, context.policy, is_systemd=is_systemd)
-        record = new_record(context, pod, data, handler, is_systemd=is_systemd)
+        pod = validate(config, handler, context.policy, is_systemd=context.uses_systemd)
+        record = new_record(context, pod, config.SerializeToString(deterministic=True), handler)
         if record.extra["owns_cgroup"]:
             resources.check(pod.resources, context.host)
         while (held := context.registry.reserve_sandbox(record)).id != record.id:

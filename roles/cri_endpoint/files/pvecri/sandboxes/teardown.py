@@ -55,8 +55,7 @@ def erase(context: Context, record: SandboxRecord) -> None:
     steps = Steps(record.id)
     # A record that was lost says nothing: then only what has the sandbox's own name is its own.
     if record.extra.get("owns_cgroup") or not record.cgroup_parent:
-        is_systemd = cgroup.is_systemd_driver(context.config, context.host)
-        parent = record.cgroup_parent or cgroup.own_parent(record.id, is_systemd=is_systemd)
+        parent = record.cgroup_parent or cgroup.own_parent(record.id, is_systemd=context.uses_systemd)
         steps.take("cgroup", cgroup.PodCgroup(parent, context.runner).remove)
     steps.take("volatile files", lambda: files.remove(places.volatile))
     steps.take("files", lambda: files.remove(places.files))
