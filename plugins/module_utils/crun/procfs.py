@@ -151,6 +151,20 @@ def _words(pid: int) -> list[bytes]:
     return []
 
 
+def with_environment(*variables: str) -> list[ProcessStat]:
+    """Return all processes that were started with each of these variables, given as NAME=value."""
+    wanted = {os.fsencode(variable) for variable in variables}
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    stats = (read_stat(pid) for pid in pids if wanted.issubset(_variables(pid)))
+    return [stat for stat in stats if stat is not None and stat.is_alive]
+
+
+def _variables(pid: int) -> list[bytes]:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as stream:
+        return stream.read().split(b"\0")
+    return []
+
+
 def cgroups(pid: int) -> set[str]:
     """Return the paths of a process's cgroups, of all hierarchies."""
     with (

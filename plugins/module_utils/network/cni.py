@@ -16,9 +16,11 @@ import hashlib
 import json
 import os
 import re
+import signal
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import Completed, Runner
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandError,
     CommandTimeout,
@@ -58,6 +60,10 @@ _INCOMPATIBLE_VERSION, _UNSUPPORTED_FIELD, _UNKNOWN_CONTAINER, _INVALID_CONFIG, 
 
 #: Reference plugins that share chains of the packet filter (CNI-HOSTPORT-SETMARK, CNI-ADMIN, …).
 _CHAIN_MAKERS = frozenset({"portmap", "firewall"})
+
+#: Rounds in which plugins that are to be ended are looked for, and how long the kernel may take for one.
+_KILL_ROUNDS = 2
+_KILL_WAIT_S = 5.0
 
 _RANDOM_ID = re.compile(r"[0-9a-f]{64}")
 
@@ -196,6 +202,8 @@ class Cni:
             # A kill may have left parts of a record that was never whole.
             self._cache.remove(container_id, interface)
             return False
+        if attachment.result is None:
+            _end_plugins(attachment.cni_id)
         failure: CoreError | None = None
         # Section 3, "DEL": the final result of the ADD goes to every plugin.
         previous = attachment.result if attachment.config.version_at_least(0, 4, 0) else None
@@ -321,6 +329,20 @@ class Cni:
             f"{what} is not in {' or '.join(self._plugin_dirs)}",
             hint="Install the Debian package 'containernetworking-plugins', or the plugin",
         )
+
+
+def _end_plugins(cni_id: str) -> None:
+    """Kill plugins, and what they started, of an ADD that was cut short with us.
+
+    They would go on, and take an address after it was given back.
+    """
+    for _round in range(_KILL_ROUNDS):
+        for stat in procfs.with_environment(f"CNI_CONTAINERID={cni_id}", "CNI_COMMAND=ADD"):
+            with procfs.held(stat.pid, stat.start_time) as pidfd:
+                if pidfd is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                    procfs.await_end(pidfd, _KILL_WAIT_S)
 
 
 def parse_result(raw: Json) -> CniResult:

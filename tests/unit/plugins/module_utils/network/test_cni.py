@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
+import signal
+import subprocess
 import threading
 import time
 import typing as t
@@ -16,6 +19,7 @@ import typing as t
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import Completed
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandError,
     CommandTimeout,
@@ -51,7 +55,7 @@ class Plugins:
         self.requests.append(json.loads(options["stdin"]))
         self.environments.append(options["env"])
         failure = self.failing.get(call)
-        if isinstance(failure, Exception):
+        if isinstance(failure, BaseException):
             raise failure
         if failure is not None:
             rc, out, err = failure
@@ -170,6 +174,41 @@ def test_delete_runs_all_in_reverse_without_the_namespace(
     assert cni.delete("one") is True
     assert plugins.environments[-1]["CNI_NETNS"] == ""
     assert cni.attachments() == []
+
+
+def _left_over(cni_id: str, verb: str) -> subprocess.Popen[bytes]:
+    """Start a plugin's helper, as a killed process leaves it behind."""
+    environment = {"CNI_CONTAINERID": cni_id, "CNI_COMMAND": verb, "PATH": "/usr/bin:/bin"}
+    child = subprocess.Popen(
+        ["sh", "-c", "sleep 1000 & echo; wait"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"\n"
+    return child
+
+
+def test_delete_ends_the_plugins_of_an_add_that_was_cut_short(cni: Cni, plugins: Plugins) -> None:
+    plugins.failing = {"ADD second": KeyboardInterrupt(), "DEL first": CommandError("not now")}
+    with pytest.raises(KeyboardInterrupt):
+        cni.add("one", "/ns", network())
+    attachment = cni.cached("one")
+    assert attachment is not None
+    at_work, another = _left_over(attachment.cni_id, "ADD"), _left_over("two", "ADD")
+    try:
+        plugins.failing = {}
+        assert cni.delete("one")
+        assert at_work.wait(20) == -signal.SIGKILL
+        assert procfs.with_environment(f"CNI_CONTAINERID={attachment.cni_id}") == []
+        assert another.poll() is None
+    finally:
+        for child in (at_work, another):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            child.communicate()
 
 
 def test_delete_clears_what_a_kill_left_of_a_record(cni: Cni, paths: Paths) -> None:
