@@ -115,7 +115,7 @@ CALLS = [
     (
         "CreateContainer",
         {"pod_sandbox_id": "aa", "config": APP_CONFIG, "sandbox_config": POD_CONFIG},
-        ("create", POD, APP_CONFIG, POD_CONFIG),
+        ("create", POD, APP_CONFIG),
     ),
     ("StartContainer", {"container_id": "cc"}, ("start", APP)),
     ("StopContainer", {"container_id": "cc", "timeout": 7}, ("stop", APP, 7)),
@@ -124,7 +124,7 @@ CALLS = [
     (
         "UpdateContainerResources",
         {"container_id": "cc", "linux": LIMITS, "annotations": {"a": "b"}},
-        ("update_resources", APP, LIMITS, {"a": "b"}),
+        ("update_resources", APP, LIMITS),
     ),
     ("ReopenContainerLog", {"container_id": "cc"}, ("reopen_log", APP)),
     ("ContainerStats", {"container_id": "cc"}, ("stats", APP)),

@@ -34,16 +34,8 @@ class ContainerService:
         self._creator = Creator(context, images, self.notes)
         self._stats = ContainerStats(context)
 
-    def create(
-        self,
-        sandbox_id: str,
-        config: cri_pb2.ContainerConfig,
-        sandbox_config: cri_pb2.PodSandboxConfig | None = None,
-    ) -> str:
-        """Return the id of a new container; see `Creator.create`.
-
-        ``sandbox_config`` is not looked at: the pod is as it was made.
-        """
+    def create(self, sandbox_id: str, config: cri_pb2.ContainerConfig) -> str:
+        """Return the id of a new container; see `Creator.create`."""
         return self._creator.create(sandbox_id, config)
 
     def start(self, container_id: str) -> None:
@@ -58,12 +50,7 @@ class ContainerService:
         """Remove a container, which is killed if it runs; its log stays, and one that is gone is fine."""
         remove.remove(self._context, container_id)
 
-    def update_resources(
-        self,
-        container_id: str,
-        resources: cri_pb2.LinuxContainerResources,
-        annotations: t.Mapping[str, str] | None = None,
-    ) -> None:
+    def update_resources(self, container_id: str, resources: cri_pb2.LinuxContainerResources) -> None:
         """Change limits of a created or running container; what is not set stays."""
         update.update(self._context, container_id, resources, self.notes)
 

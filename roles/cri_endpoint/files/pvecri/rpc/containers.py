@@ -44,11 +44,14 @@ class ContainerRpc:
         }
 
     async def create(self, request: pb.CreateContainerRequest) -> bytes:
-        """Create a container; the same config again, while it is being made or afterwards, gives the same."""
+        """Create a container; the same config again, while it is being made or afterwards, gives the same.
+
+        The request's sandbox_config is not looked at: the pod is as it was made.
+        """
         sandbox = self._registry.sandbox(request.pod_sandbox_id).id
         identity = await self._operations.run(
             ("CreateContainer", sandbox, settled(request.config)),
-            lambda: self._service.create(sandbox, request.config, request.sandbox_config),
+            lambda: self._service.create(sandbox, request.config),
             pool=Pool.CONTAINER,
         )
         return pb.CreateContainerResponse(container_id=identity).SerializeToString()
@@ -109,7 +112,7 @@ class ContainerRpc:
         identity = self._registry.container(request.container_id).id
         await self._operations.run(
             ("UpdateContainerResources", identity, settled(request)),
-            lambda: self._service.update_resources(identity, request.linux, dict(request.annotations)),
+            lambda: self._service.update_resources(identity, request.linux),
             lock=identity,
             pool=Pool.CONTAINER,
         )
