@@ -13,6 +13,7 @@ bundle that it damaged can be removed as well as a whole one.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
 import time
@@ -35,7 +36,7 @@ from pvecri.containers.spec import cdi
 from pvecri.containers.spec.build import container_spec
 from pvecri.containers.stages import Stages
 from pvecri.images.names import public_id, public_names
-from pvecri.state import codec
+from pvecri.state import spare
 from pvecri.state.records import ContainerRecord, Phase
 
 if t.TYPE_CHECKING:
@@ -155,7 +156,7 @@ class Creator:
             spec,
             StoredSource(image_id=image.id, reference=config.image.image),
             # What the record is rebuilt from, should the database be lost.
-            extra={"container": codec.to_plain(record) | known},
+            extra=spare.container_extra(dataclasses.replace(record, **known)),
         )
         stages.done("bundle")
         self._notes.tell(record.id, [*notes, *bundle.warnings])

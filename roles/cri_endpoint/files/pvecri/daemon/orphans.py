@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import logging
 import os
-import re
 import time
 import typing as t
 
@@ -24,11 +23,9 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Confl
 from pvecri.daemon.context import Context
 from pvecri.daemon.verdicts import adopted_container, is_acknowledged
 from pvecri.state import spare
-from pvecri.state.records import ContainerRecord, Phase, SandboxRecord
+from pvecri.state.records import ContainerRecord, Phase, SandboxRecord, is_id
 
 _log = logging.getLogger(__name__)
-
-_ID = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclasses.dataclass(slots=True)
@@ -85,10 +82,10 @@ class OrphanSearch:
             with contextlib.suppress(FileNotFoundError):
                 found.update(os.listdir(os.path.join(directory, "sandboxes")))
         for name in self._context.cni.attached():
-            if not _ID.fullmatch(name):
+            if not is_id(name):
                 self._keep(f"CNI attachment of '{name}'")
             found.add(name)
-        return {name for name in found if _ID.fullmatch(name)}
+        return {name for name in found if is_id(name)}
 
     def _sandbox(self, sandbox_id: str) -> None:
         registry = self._context.registry

@@ -32,7 +32,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, NotFound
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
-from pvecri.containers.exits import Exits
+from pvecri.containers.exits import Exits, boot_time_ns
 from pvecri.daemon import verdicts
 from pvecri.daemon.context import Context
 from pvecri.daemon.crowd import each
@@ -299,5 +299,4 @@ def _end_command(pid_file: str) -> None:
 
 def _start_s(stat: procfs.ProcessStat) -> float:
     """Return when a process began, in seconds of the epoch."""
-    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    return boot + stat.start_time / os.sysconf("SC_CLK_TCK")
+    return boot_time_ns() / 1e9 + stat.start_time / os.sysconf("SC_CLK_TCK")

@@ -13,6 +13,7 @@ import dataclasses
 import os
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
+from pvecri.state import spare
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Places:
     @property
     def files(self) -> str:
         """Directory of the files that containers see."""
-        return os.path.join(self.paths.state_dir, "sandboxes", self.id)
+        return spare.sandbox_directory(self.paths, self.id)
 
     @property
     def volatile(self) -> str:

@@ -12,7 +12,15 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import re
 import typing as t
+
+_ID = re.compile(r"[0-9a-f]{64}")
+
+
+def is_id(value: object) -> bool:
+    """Say whether a value is an id as this daemon gives to sandboxes and containers."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
 class Phase(enum.StrEnum):

@@ -23,7 +23,7 @@ from pvecri.state import codec
 from pvecri.state.records import ContainerRecord, Phase, SandboxRecord
 
 #: Key of a bundle record's ``extra``.
-CONTAINER_KEY = "container"
+_CONTAINER_KEY = "container"
 
 _RECORD_FILE = "record.json"
 _BOOT = "boot_id"
@@ -60,12 +60,12 @@ def load_sandbox(paths: Paths, sandbox_id: str) -> SandboxRecord | None:
 
 def container_extra(record: ContainerRecord) -> dict[str, object]:
     """Return what a bundle's ``extra`` is to hold of its container."""
-    return {CONTAINER_KEY: codec.to_plain(record)}
+    return {_CONTAINER_KEY: codec.to_plain(record)}
 
 
 def load_container(bundle: BundleRecord) -> ContainerRecord | None:
     """Return the copy of a container's record, or None without one; raises ValueError when it is damaged."""
-    plain = bundle.extra.get(CONTAINER_KEY)
+    plain = bundle.extra.get(_CONTAINER_KEY)
     if plain is None:
         return None
     record, _unknown = codec.from_plain(ContainerRecord, plain)

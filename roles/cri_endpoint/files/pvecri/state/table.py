@@ -9,22 +9,19 @@ import contextlib
 import dataclasses
 import json
 import logging
-import re
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, NotFound
 from pvecri.state import codec
 from pvecri.state.database import Database, Row
 from pvecri.state.filters import Filter, is_empty, matcher
-from pvecri.state.records import ContainerRecord, Phase, SandboxRecord
+from pvecri.state.records import ContainerRecord, Phase, SandboxRecord, is_id
 from pvecri.state.views import ContainerView, SandboxView
 
 _log = logging.getLogger(__name__)
 
 R = t.TypeVar("R", bound=SandboxRecord | ContainerRecord)
 V = t.TypeVar("V", bound=SandboxView | ContainerView)
-
-_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class AmbiguousError(NotFound):
@@ -184,7 +181,7 @@ class Table(t.Generic[R, V]):
     def load(self, database: Database) -> None:
         """Take up what the database holds; what cannot be read is kept and shown as UNKNOWN."""
         for row in database.load(self.name):
-            if not isinstance(row.id, str) or not _ID.fullmatch(row.id):
+            if not is_id(row.id):
                 _log.error("%s row with id %r is left alone: that is no id", self.name, row.id)
                 continue
             try:
