@@ -11,6 +11,7 @@ import pathlib
 import sqlite3
 import stat
 import subprocess
+import time
 import tarfile
 import typing as t
 
@@ -129,6 +130,9 @@ def test_processes_are_crun_s_and_conmon_s_of_our_objects(tmp_path: pathlib.Path
     conmon.symlink_to("/bin/sleep")
     with subprocess.Popen([str(conmon), "4711.25"]) as child:
         try:
+            # The kernel lets go of the parent a moment before the arguments can be read.
+            while not pathlib.Path(f"/proc/{child.pid}/cmdline").read_bytes():
+                time.sleep(0.001)
             found = parts.processes(["4711.25"])
             assert parts.processes(["4711.26"]) == []
         finally:
