@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import pathlib
 import resource
@@ -21,6 +22,8 @@ from pvecri.state.records import Phase
 from pvecri.state.registry import STOPPING, Registry
 
 LIMIT_S = 20
+
+_PIDFD = module._pidfd
 
 
 class Bench:
@@ -196,6 +199,7 @@ def test_monitor_looks_at_all_when_the_kernel_lost_count(
 
 
 def test_monitor_survives_a_disk_that_is_full(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RETRY_S", 0.05)
     name = bench.container()
 
     async def scenario() -> None:
@@ -203,14 +207,34 @@ def test_monitor_survives_a_disk_that_is_full(bench: Bench, monkeypatch: pytest.
         with monkeypatch.context() as patch:
             patch.setattr(bench.registry, "exited", _full)
             bench.crun.end(name, 2)
-            await bench.eventually(
-                lambda: name not in bench.monitor._looked_at and bench.crun.asked[-1] == name
-            )
-        # Whoever looks next finds the end.
-        bench.crun.write_exit(name, 2)
+            asked = len(bench.crun.asked)
+            # By the file, by conmon's end, and then again and again.
+            await bench.eventually(lambda: len(bench.crun.asked) > asked + 4)
         await bench.eventually(lambda: bench.exit_code(name) == 2)
 
     bench.run(scenario)
+
+
+def test_monitor_tries_again_without_descriptors(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RETRY_S", 0.05)
+    name = bench.container()
+    opened: list[int] = []
+
+    def few(pid: int | None, start_time: int) -> int | None:
+        opened.append(0 if pid is None else pid)
+        if len(opened) in {1, 3}:
+            raise OSError(errno.EMFILE, "too many open files")
+        return _PIDFD(pid, start_time)
+
+    monkeypatch.setattr(module, "_pidfd", few)
+
+    async def scenario() -> None:
+        await bench.eventually(lambda: bench.is_watched(name))
+        bench.crun.kill_conmon(name)
+        await bench.eventually(lambda: bench.registry.container(name).reason == "MonitorLost")
+
+    bench.run(scenario)
+    assert len(opened) == 5
 
 
 def _full(*_unused: t.Any, **_options: t.Any) -> None:

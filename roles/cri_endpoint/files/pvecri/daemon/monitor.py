@@ -36,6 +36,9 @@ _ALIVE = frozenset({Phase.CREATED, Phase.RUNNING})
 #: How long conmon may take for the exit file before its container is looked at.
 _GRACE_S = 2.0
 
+#: When something is tried again that failed for a reason that may pass.
+_RETRY_S = 5.0
+
 _NOFILE = 65536
 
 
@@ -143,7 +146,12 @@ class Monitor:
 
     async def _begin(self, object_id: str) -> None:
         """Open pidfds of an object's conmon and first process; look at it when one is gone already."""
-        conmon, first = await self._call(lambda: self._open(object_id))
+        try:
+            conmon, first = await self._call(lambda: self._open(object_id))
+        except (CoreError, OSError) as exc:
+            _log.error("%s cannot be watched yet: %s", object_id, exc)
+            self._loop.call_later(_RETRY_S, self._begin_again, object_id)
+            return
         watch = self._watches.get(object_id)
         for handle, grace_s in ((conmon, 0.0), (first, _GRACE_S)):
             if handle is None:
@@ -156,11 +164,22 @@ class Monitor:
         if conmon is None or first is None:
             self._look_again(object_id)
 
+    def _begin_again(self, object_id: str) -> None:
+        watch = self._watches.get(object_id)
+        if watch is not None and not watch.handles and not self._is_over:
+            self._spawn(self._begin(object_id))
+
     def _open(self, object_id: str) -> tuple[int | None, int | None]:
         state = self._crun.state(object_id)
         if state is None:
             return None, None
-        return _pidfd(state.conmon_pid, 0), _pidfd(state.pid, state.pid_start_time)
+        conmon = _pidfd(state.conmon_pid, 0)
+        try:
+            return conmon, _pidfd(state.pid, state.pid_start_time)
+        except OSError:
+            if conmon is not None:
+                os.close(conmon)
+            raise
 
     def _look(self, object_id: str) -> None:
         """Have an object's end settled in a thread, one look at a time."""
@@ -171,18 +190,26 @@ class Monitor:
             self._spawn(self._settle(object_id))
 
     async def _settle(self, object_id: str) -> None:
+        is_done = True
         try:
-            await self._call(lambda: self._settle_one(object_id))
+            is_done = await self._call(lambda: self._settle_one(object_id))
         finally:
             if self._looked_at.pop(object_id, False):
                 self._look(object_id)
+            elif not is_done:
+                self._loop.call_later(_RETRY_S, self._look_again, object_id)
 
-    def _settle_one(self, object_id: str) -> None:
+    def _settle_one(self, object_id: str) -> bool:
+        """Settle what has ended; return False when that has to be tried again."""
         try:
             if self._exits.settle(object_id) is None:
                 self._settle_sandbox(object_id)
         except (CoreError, OSError) as exc:
-            _log.error("the end of %s cannot be written down: %s", object_id, exc)
+            _log.error("the end of %s cannot be written down yet: %s", object_id, exc)
+            return False
+        except Exception:  # one bad object never keeps the others from being watched
+            _log.exception("the end of %s cannot be written down", object_id)
+        return True
 
     def _settle_sandbox(self, object_id: str) -> None:
         """A pod whose shared PID namespace has ended has no processes any more."""
