@@ -11,8 +11,8 @@ import pathlib
 import sqlite3
 import stat
 import subprocess
-import time
 import tarfile
+import time
 import typing as t
 
 import pytest
