@@ -31,7 +31,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host impor
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy import compile_policy
 from pvecri.api import cri_pb2
 from pvecri.config import model
-from pvecri.daemon.context import Context
+from pvecri.context import Context
 from pvecri.sandboxes.places import Places
 from pvecri.sandboxes.service import SandboxService
 from pvecri.state.records import SandboxRecord

@@ -19,9 +19,9 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Missi
 from ansible_collections.pvecri.runtime.tests.support.cri_client import AsyncCri
 from pvecri.config.load import ConfigError, Loaded, parse
 from pvecri.config.model import Config, LogConfig, NetworkConfig
+from pvecri.context import Context
 from pvecri.daemon import daemon as module
 from pvecri.daemon.assembly import build_context, database_path
-from pvecri.daemon.context import Context
 from pvecri.daemon.daemon import Daemon, changed
 from pvecri.daemon.reaper import Reaper
 

@@ -21,7 +21,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_ports import PortMapping
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from pvecri.config.model import Config, ImagesConfig
-from pvecri.daemon.context import Context
+from pvecri.context import Context
 from pvecri.sandboxes import files, namespaces, pause, quantity, teardown
 from pvecri.sandboxes.places import Places
 from pvecri.sandboxes.pod import Dns, Pod

@@ -13,10 +13,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Inval
 from pvecri.checks import check_text
 from pvecri.containers import fields
 from pvecri.containers.stop import LONGEST_S
+from pvecri.context import Context
 from pvecri.state.records import Phase
-
-if t.TYPE_CHECKING:
-    from pvecri.daemon.context import Context
 
 
 class Stop:

@@ -10,10 +10,8 @@ import time
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandTimeout, WrongState
+from pvecri.context import Context
 from pvecri.state.records import Phase
-
-if t.TYPE_CHECKING:
-    from pvecri.daemon.context import Context
 
 #: conmon reopens its log between two reads of the container's output.
 _REOPEN_S: t.Final = 5.0

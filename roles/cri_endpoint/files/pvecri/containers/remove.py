@@ -5,15 +5,11 @@
 
 from __future__ import annotations
 
-import typing as t
-
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound
 from pvecri.containers import teardown
 from pvecri.containers.stages import Stages
+from pvecri.context import Context
 from pvecri.state.registry import REMOVING
-
-if t.TYPE_CHECKING:
-    from pvecri.daemon.context import Context
 
 
 def remove(context: Context, container_id: str) -> None:

@@ -13,10 +13,8 @@ from pvecri.containers.create import Creator
 from pvecri.containers.exits import Exits
 from pvecri.containers.notes import Notes
 from pvecri.containers.stats import ContainerStats
-
-if t.TYPE_CHECKING:
-    from pvecri.daemon.context import Context
-    from pvecri.images.service import ImageService
+from pvecri.context import Context
+from pvecri.images.service import ImageService
 
 
 class ContainerService:

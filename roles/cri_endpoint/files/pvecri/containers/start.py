@@ -12,10 +12,8 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, WrongState
 from pvecri.containers.stages import Stages
+from pvecri.context import Context
 from pvecri.state.records import Phase
-
-if t.TYPE_CHECKING:
-    from pvecri.daemon.context import Context
 
 #: What clients know from other runtimes for a container whose process never ran.
 START_ERROR_CODE: t.Final = 128

@@ -18,9 +18,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.usage import (
 )
 from pvecri.api import cri_pb2
 from pvecri.containers.layers import WritableLayers
-
-if t.TYPE_CHECKING:
-    from pvecri.daemon.context import Context
+from pvecri.context import Context
 
 #: A rate is taken over at least so long: shorter ones say nothing.
 _RATE_NS = 1_000_000_000

@@ -12,10 +12,8 @@ from google.protobuf.json_format import MessageToDict
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import WrongState
 from pvecri.api import cri_pb2
+from pvecri.context import Context
 from pvecri.state.records import ContainerRecord
-
-if t.TYPE_CHECKING:
-    from pvecri.daemon.context import Context
 
 
 def info(context: Context, container_id: str) -> dict[str, str]:

@@ -11,10 +11,8 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound
 from pvecri.containers.exits import Exits
 from pvecri.containers.spec.build import DEFAULT_STOP_SIGNAL
+from pvecri.context import Context
 from pvecri.state.records import Phase
-
-if t.TYPE_CHECKING:
-    from pvecri.daemon.context import Context
 
 #: Longer than any pod has to end; the kernel counts a wait in milliseconds of 32 bits.
 LONGEST_S: t.Final = 1_000_000.0

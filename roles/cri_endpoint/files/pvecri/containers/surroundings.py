@@ -20,11 +20,9 @@ from pvecri.containers.spec.build import Surroundings
 from pvecri.containers.spec.mounts import PodFiles
 from pvecri.containers.spec.namespaces import pid_mode
 from pvecri.containers.validate import log_path
+from pvecri.context import Context
 from pvecri.sandboxes.places import Places
 from pvecri.state.records import SandboxRecord
-
-if t.TYPE_CHECKING:
-    from pvecri.daemon.context import Context
 
 Resolve = t.Callable[..., Image]
 

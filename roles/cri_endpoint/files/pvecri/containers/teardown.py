@@ -5,12 +5,8 @@
 
 from __future__ import annotations
 
-import typing as t
-
 from pvecri.containers.stages import Stages
-
-if t.TYPE_CHECKING:
-    from pvecri.daemon.context import Context
+from pvecri.context import Context
 
 
 def undo(context: Context, container_id: str, stages: Stages | None = None) -> None:

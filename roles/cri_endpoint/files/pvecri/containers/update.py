@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import typing as t
-
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     Unsupported,
     WrongState,
@@ -16,10 +14,8 @@ from pvecri.api import cri_pb2
 from pvecri.containers import fields, validate_resources
 from pvecri.containers.notes import Notes
 from pvecri.containers.spec.resources import for_host, in_core_terms, merged
+from pvecri.context import Context
 from pvecri.state.records import Phase
-
-if t.TYPE_CHECKING:
-    from pvecri.daemon.context import Context
 
 
 def update(

@@ -21,7 +21,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host impor
 from pvecri.config.load import Loaded
 from pvecri.config.policy import configured_policy
 from pvecri.containers import apparmor
-from pvecri.daemon.context import Context
+from pvecri.context import Context
 from pvecri.state.registry import Registry
 
 DATABASE = "endpoint.sqlite"

@@ -26,10 +26,10 @@ from pvecri.config.load import ConfigError, Loaded, load
 from pvecri.config.model import Config
 from pvecri.config.policy import configured_policy
 from pvecri.containers.exits import Exits
+from pvecri.context import Context
 from pvecri.daemon import logs, notify
 from pvecri.daemon.assembly import build_context
 from pvecri.daemon.changes import log_changes
-from pvecri.daemon.context import Context
 from pvecri.daemon.lock import directories_locked
 from pvecri.daemon.monitor import Monitor, allow_many_files
 from pvecri.daemon.operations import Operations, Pool

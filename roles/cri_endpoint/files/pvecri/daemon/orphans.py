@@ -20,7 +20,7 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState, Problem
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, CoreError
-from pvecri.daemon.context import Context
+from pvecri.context import Context
 from pvecri.daemon.verdicts import adopted_container, is_acknowledged
 from pvecri.state import spare
 from pvecri.state.records import ContainerRecord, Phase, SandboxRecord, is_id

@@ -33,8 +33,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import C
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, NotFound
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
 from pvecri.containers.exits import Exits, boot_time_ns
+from pvecri.context import Context
 from pvecri.daemon import verdicts
-from pvecri.daemon.context import Context
 from pvecri.daemon.crowd import each
 from pvecri.daemon.operations import Operations, Pool
 from pvecri.daemon.orphans import OrphanSearch, started_at_ns

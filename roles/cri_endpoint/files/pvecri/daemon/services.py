@@ -9,7 +9,7 @@ import dataclasses
 
 from pvecri.containers.exits import Exits
 from pvecri.containers.service import ContainerService
-from pvecri.daemon.context import Context
+from pvecri.context import Context
 from pvecri.daemon.operations import Operations
 from pvecri.images.service import ImageService
 from pvecri.rpc.containers import ContainerRpc

@@ -8,7 +8,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import threading
-import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     Conflict,
@@ -19,6 +18,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
 from pvecri.api import cri_pb2
+from pvecri.context import Context
 from pvecri.images.catalogue import Catalogue, Entry, Snapshot
 from pvecri.images.credentials import credentials_of
 from pvecri.images.describe import verbose_info
@@ -35,9 +35,6 @@ from pvecri.images.names import (
 )
 from pvecri.images.pull import Puller
 from pvecri.images.queue import PullQueue, QueueState
-
-if t.TYPE_CHECKING:
-    from pvecri.daemon.context import Context
 
 
 class ImageService:

@@ -6,17 +6,14 @@
 from __future__ import annotations
 
 import asyncio
-import typing as t
 
 from pvecri.api import cri_pb2 as pb
 from pvecri.containers.execute import Stop
+from pvecri.containers.service import ContainerService
 from pvecri.daemon.operations import Operations, Pool
 from pvecri.rpc.keys import known, settled
 from pvecri.rpc.server import Handler
 from pvecri.state.registry import Registry
-
-if t.TYPE_CHECKING:
-    from pvecri.containers.service import ContainerService
 
 
 class ContainerRpc:

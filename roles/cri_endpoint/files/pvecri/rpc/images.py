@@ -6,15 +6,12 @@
 from __future__ import annotations
 
 import asyncio
-import typing as t
 
 from pvecri.api import cri_pb2 as pb
 from pvecri.daemon.operations import Operations, Pool
+from pvecri.images.service import ImageService
 from pvecri.rpc.keys import settled
 from pvecri.rpc.server import Handler
-
-if t.TYPE_CHECKING:
-    from pvecri.images.service import ImageService
 
 
 class ImageRpc:

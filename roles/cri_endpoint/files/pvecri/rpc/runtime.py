@@ -13,10 +13,11 @@ import typing as t
 import pvecri
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection.rules import Runtime
 from pvecri.api import cri_pb2 as pb
-from pvecri.daemon.context import Context
+from pvecri.context import Context
 from pvecri.daemon.operations import Operations, Pool
 from pvecri.rpc.gate import Gate
 from pvecri.rpc.server import Handler
+from pvecri.sandboxes.service import SandboxService
 from pvecri.status.features import (
     features_of,
     limitations,
@@ -25,9 +26,6 @@ from pvecri.status.features import (
 )
 from pvecri.status.network import NetworkStatus
 from pvecri.status.pod_cidr import keep, kept, parse_ranges, write_network
-
-if t.TYPE_CHECKING:
-    from pvecri.sandboxes.service import SandboxService
 
 #: The kubelet's own runtime API, which never grew past this; every runtime answers the same.
 KUBELET_API_VERSION = "0.1.0"

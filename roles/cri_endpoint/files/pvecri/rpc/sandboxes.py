@@ -5,16 +5,12 @@
 
 from __future__ import annotations
 
-import typing as t
-
 from pvecri.api import cri_pb2 as pb
 from pvecri.daemon.operations import Operations, Pool
 from pvecri.rpc.keys import known, settled
 from pvecri.rpc.server import Handler
+from pvecri.sandboxes.service import SandboxService
 from pvecri.state.registry import Registry
-
-if t.TYPE_CHECKING:
-    from pvecri.sandboxes.service import SandboxService
 
 
 class SandboxRpc:

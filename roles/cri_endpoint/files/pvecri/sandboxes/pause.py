@@ -30,7 +30,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
     Namespaces,
     Security,
 )
-from pvecri.daemon.context import Context
+from pvecri.context import Context
 from pvecri.sandboxes import cgroup
 from pvecri.sandboxes.namespaces import kinds_of
 from pvecri.sandboxes.places import Places

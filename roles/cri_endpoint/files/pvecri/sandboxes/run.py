@@ -26,7 +26,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni import CniResult
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_config import find_config
-from pvecri.daemon.context import Context
+from pvecri.context import Context
 from pvecri.sandboxes import cgroup, files, namespaces, pause, teardown
 from pvecri.sandboxes.places import Places
 from pvecri.sandboxes.pod import Pod

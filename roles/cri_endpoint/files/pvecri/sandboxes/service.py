@@ -21,7 +21,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     WrongState,
 )
 from pvecri.api import cri_pb2
-from pvecri.daemon.context import Context
+from pvecri.context import Context
 from pvecri.sandboxes import cgroup, resources, status
 from pvecri.sandboxes.run import SandboxRun, new_record
 from pvecri.sandboxes.teardown import Steps, erase, teardown

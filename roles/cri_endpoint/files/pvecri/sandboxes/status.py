@@ -13,7 +13,7 @@ from google.protobuf.json_format import MessageToDict
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
 from pvecri.api import cri_pb2
-from pvecri.daemon.context import Context
+from pvecri.context import Context
 from pvecri.sandboxes.cgroup import group_path
 from pvecri.sandboxes.places import Places
 from pvecri.state.records import SandboxRecord

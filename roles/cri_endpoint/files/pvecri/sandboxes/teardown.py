@@ -13,7 +13,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
-from pvecri.daemon.context import Context
+from pvecri.context import Context
 from pvecri.sandboxes import cgroup, files, namespaces, pause
 from pvecri.sandboxes.places import Places
 from pvecri.state.records import SandboxRecord
