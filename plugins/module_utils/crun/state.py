@@ -107,17 +107,20 @@ class _BrokenError(Exception):
 def read_state(layout: Layout, cgroups: CgroupTree) -> ContainerState | None:
     """Return the state of a container, or None when nothing of it is known."""
     record = records.load(layout)
+    # conmon first: it outlives its container, and writes the exit file before it ends.  Looked at last it
+    # could be gone, as if a container that has just ended ran without it, or had left no exit code.
+    conmon = conmon_pid(layout)
     try:
         crun = _read_crun(layout)
     except _BrokenError:
-        return _without_runtime(layout, record, Problem.RUNTIME_STATE_BROKEN)
+        return _without_runtime(layout, record, conmon, Problem.RUNTIME_STATE_BROKEN)
     if crun is None:
         if record is None:
             return None
-        return _without_runtime(layout, record, None)
+        return _without_runtime(layout, record, conmon, None)
     if procfs.is_same_process(crun.pid, crun.start_time):
-        return _alive(layout, record, crun, cgroups)
-    return _ended(layout, record, crun, cgroups)
+        return _alive(layout, record, conmon, crun, cgroups)
+    return _ended(layout, record, conmon, crun, cgroups)
 
 
 def _read_crun(layout: Layout) -> _Crun | None:
@@ -148,14 +151,15 @@ def _time(text: t.Any) -> float | None:
         return None
 
 
-def _alive(layout: Layout, record: records.Record | None, crun: _Crun, cgroups: CgroupTree) -> ContainerState:
+def _alive(
+    layout: Layout, record: records.Record | None, conmon: int | None, crun: _Crun, cgroups: CgroupTree
+) -> ContainerState:
     if crun.has_fifo:
         status = Status.CREATED
     elif crun.cgroup is not None and cgroups.is_frozen(crun.cgroup):
         status = Status.PAUSED
     else:
         status = Status.RUNNING
-    conmon = conmon_pid(layout)
     problems = [Problem.MONITOR_LOST] if conmon is None else []
     if record is not None and not record.is_complete:
         problems.append(Problem.HALF_CREATED)
@@ -169,9 +173,10 @@ def _alive(layout: Layout, record: records.Record | None, crun: _Crun, cgroups: 
     )
 
 
-def _ended(layout: Layout, record: records.Record | None, crun: _Crun, cgroups: CgroupTree) -> ContainerState:
+def _ended(
+    layout: Layout, record: records.Record | None, conmon: int | None, crun: _Crun, cgroups: CgroupTree
+) -> ContainerState:
     exit_code, finished_at = read_exit(layout)
-    conmon = conmon_pid(layout)
     problems = []
     if exit_code is None and conmon is None:
         problems.append(Problem.EXIT_CODE_UNKNOWN)
@@ -206,11 +211,10 @@ def _common(
 
 
 def _without_runtime(
-    layout: Layout, record: records.Record | None, problem: Problem | None
+    layout: Layout, record: records.Record | None, conmon: int | None, problem: Problem | None
 ) -> ContainerState:
     """Tell of a container of which crun has no state, or none that can be read."""
     exit_code, finished_at = read_exit(layout)
-    conmon = conmon_pid(layout)
     problems = [problem] if problem else []
     status = Status.STOPPED
     if record is None:

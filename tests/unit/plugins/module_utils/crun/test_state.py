@@ -12,6 +12,7 @@ import typing as t
 
 import pytest
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import state as state_module
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.cgroups import CgroupTree
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
     ContainerState,
@@ -80,6 +81,31 @@ def test_stopped_without_exit_code(box: t.Any, tree: CgroupTree, content: str) -
         pathlib.Path(box.layout.exit_file).write_text(content)
     state = known(box, tree)
     assert (state.exit_code, state.problems) == (None, (P.EXIT_CODE_UNKNOWN,))
+
+
+@pytest.mark.parametrize("is_seen_alive", [True, False])
+def test_end_while_it_is_looked_at_is_no_loss(
+    box: t.Any, tree: CgroupTree, monkeypatch: pytest.MonkeyPatch, is_seen_alive: bool
+) -> None:
+    conmon: list[int] = [77]
+
+    def seen(_pid: int, _start_time: int) -> bool:
+        if is_seen_alive:
+            # The last moment of the container, and of conmon after it.
+            conmon.clear()
+        return is_seen_alive
+
+    def unwritten(_layout: t.Any) -> tuple[None, None]:
+        conmon.clear()
+        return None, None
+
+    monkeypatch.setattr(state_module, "conmon_pid", lambda _layout: conmon[0] if conmon else None)
+    monkeypatch.setattr(state_module.procfs, "is_same_process", seen)
+    monkeypatch.setattr(state_module, "read_exit", unwritten)
+    box.record()
+    box.alive()
+    state = known(box, tree)
+    assert (state.is_alive, state.conmon_pid, state.problems) == (is_seen_alive, 77, ())
 
 
 def test_process_of_the_same_id_is_not_the_container(box: t.Any, tree: CgroupTree) -> None:
