@@ -13,11 +13,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import subprocess
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils import children, syscalls
-from ansible_collections.pvecri.runtime.plugins.module_utils.command import built_environment, missing_program
+from ansible_collections.pvecri.runtime.plugins.module_utils import streams, syscalls
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, Unsupported
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import IdMap
 
@@ -40,7 +38,11 @@ def user_namespace(uid_maps: t.Sequence[IdMap], gid_maps: t.Sequence[IdMap]) -> 
     such as gRPC's start threads in what is forked, and a process with threads cannot enter a user
     namespace (unshare(2), EINVAL).
     """
-    with _process_in_user_namespace() as pid:
+    with namespace_holder(
+        ["unshare", "--user", "--"],
+        problem="this host does not let a process make a user namespace",
+        hint="Look at the sysctls user.max_user_namespaces and kernel.unprivileged_userns_clone",
+    ) as pid:
         for name, maps in (("uid_map", uid_maps), ("gid_map", gid_maps)):
             lines = "".join(f"{item.container_id} {item.host_id} {item.size}\n" for item in maps)
             _write_map(f"/proc/{pid}/{name}", lines, name)
@@ -52,33 +54,25 @@ def user_namespace(uid_maps: t.Sequence[IdMap], gid_maps: t.Sequence[IdMap]) -> 
 
 
 @contextlib.contextmanager
-def _process_in_user_namespace() -> t.Iterator[int]:
-    """Provide the id of a process in a new user namespace; it ends with this one at the latest.
+def namespace_holder(argv: t.Sequence[str], *, problem: str, hint: str) -> t.Iterator[int]:
+    """Provide the id of the process that a chain of programs which make namespaces ends in: cat(1).
 
-    cat(1) answers once unshare(1) has done its work, and ends when nobody can write to it any more.
+    It answers once all before it have done their work, and ends with this process at the latest,
+    when nobody can write to it any more.  Raises Unsupported, saying the ``problem``, when they fail.
     """
-    argv = ["unshare", "--user", "--", "cat"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    child = streams.spawn([*argv, "cat"])
     try:
-        child = children.Child(argv, env=built_environment(), start_new_session=True, **pipes)
-    except FileNotFoundError as exc:
-        raise missing_program(argv[0]) from exc
-    with child:
-        try:
-            to_child, from_child, complaints = (
-                t.cast("t.IO[bytes]", stream).fileno() for stream in (child.stdin, child.stdout, child.stderr)
-            )
-            with contextlib.suppress(BrokenPipeError):
-                os.write(to_child, b"1")
-            if os.read(from_child, 1) != b"1":
-                said = os.read(complaints, 4096).decode(errors="replace").strip()
-                raise Unsupported(
-                    f"this host does not let a process make a user namespace: {said}",
-                    hint="Look at the sysctls user.max_user_namespaces and kernel.unprivileged_userns_clone",
-                )
-            yield child.pid
-        finally:
-            child.kill()
+        to_child, from_child, complaints = (
+            t.cast("t.IO[bytes]", stream).fileno() for stream in (child.stdin, child.stdout, child.stderr)
+        )
+        with contextlib.suppress(BrokenPipeError):
+            os.write(to_child, b"1")
+        if os.read(from_child, 1) != b"1":
+            said = os.read(complaints, 4096).decode(errors="replace").strip()
+            raise Unsupported(f"{problem}: {said}", hint=hint)
+        yield child.pid
+    finally:
+        streams.end(child)
 
 
 def _write_map(path: str, lines: str, name: str) -> None:

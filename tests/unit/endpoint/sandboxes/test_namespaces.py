@@ -15,7 +15,6 @@ import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     InvalidSpec,
-    MissingDependency,
     Unsupported,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import IdMap, Paths
@@ -84,37 +83,20 @@ def test_make_leaves_no_user_namespace_without_the_others(
     monkeypatch.setattr(netns, "pin_of_fd", lambda *_args: None)
     monkeypatch.setattr(namespaces, "release", released.append)
 
-    def waiting(argv: list[str]) -> t.ContextManager[int]:
+    def holder(argv: list[str], **_said: str) -> t.ContextManager[int]:
         assert argv == [
             "nsenter",
             f"--user={places.namespace('user')}",
             "--",
             *("unshare", "--net", "--uts", "--ipc"),
-            *("--", "cat"),
+            "--",
         ]
         raise Unsupported("no")
 
-    monkeypatch.setattr(namespaces, "_waiting", waiting)
+    monkeypatch.setattr(namespaces, "namespace_holder", holder)
     with pytest.raises(Unsupported):
         namespaces.make(OWNED, places)
     assert released == [places]
-
-
-def test_waiting_for_a_program_that_fails_tells_what_it_said() -> None:
-    argv = ["sh", "-c", "echo no space for namespaces >&2; exit 1"]
-    with pytest.raises(Unsupported, match="no space for namespaces"), namespaces._waiting(argv):
-        pass
-
-
-def test_waiting_for_a_program_that_is_missing() -> None:
-    with pytest.raises(MissingDependency, match="no-such"), namespaces._waiting(["/no-such"]):
-        pass
-
-
-def test_waiting_ends_the_program() -> None:
-    with namespaces._waiting(["cat"]) as pid:
-        assert os.path.exists(f"/proc/{pid}")
-    assert not os.path.exists(f"/proc/{pid}")
 
 
 def test_release_goes_on_past_an_error(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:

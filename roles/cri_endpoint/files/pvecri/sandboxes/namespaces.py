@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.idmap import host_id, user_namespace
-from ansible_collections.pvecri.runtime.plugins.module_utils.children import Child
-from ansible_collections.pvecri.runtime.plugins.module_utils.command import built_environment, missing_program
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, Unsupported
+from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.idmap import (
+    host_id,
+    namespace_holder,
+    user_namespace,
+)
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.sysctls import sysctl_path
 from pvecri.sandboxes.places import Places
@@ -110,45 +111,14 @@ def _make_owned(pod: Pod, places: Places, paths: t.Mapping[str, str], hostname: 
         return
     try:
         flags = [_UNSHARE[kind] for kind in paths]
-        with _waiting(["nsenter", f"--user={user}", "--", "unshare", *flags, "--", "cat"]) as pid:
+        with namespace_holder(
+            ["nsenter", f"--user={user}", "--", "unshare", *flags, "--"],
+            problem="this host does not let a user namespace have namespaces of its own",
+            hint="Look at the sysctls user.max_net_namespaces, user.max_ipc_namespaces and the like",
+        ) as pid:
             netns.pin_of(pid, paths)
         netns.run_inside_all(paths, lambda: netns.prepare(paths, hostname))
     except BaseException:
         with contextlib.suppress(OSError):
             release(places)
         raise
-
-
-@contextlib.contextmanager
-def _waiting(argv: list[str]) -> t.Iterator[int]:
-    """Start a chain of programs that ends in cat(1); it answers once all before it have done their work."""
-    try:
-        child = Child(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=built_environment(),
-            start_new_session=True,
-        )
-    except FileNotFoundError as exc:
-        raise missing_program(argv[0]) from exc
-    assert child.stdin is not None
-    assert child.stdout is not None
-    assert child.stderr is not None
-    try:
-        with contextlib.suppress(BrokenPipeError):
-            os.write(child.stdin.fileno(), b"\n")
-        if os.read(child.stdout.fileno(), 1) != b"\n":
-            said = os.read(child.stderr.fileno(), 4096).decode(errors="replace").strip()
-            raise Unsupported(
-                f"this host does not let a user namespace have namespaces of its own: {said}",
-                hint="Look at the sysctls user.max_net_namespaces, user.max_ipc_namespaces and the like",
-            )
-        yield child.pid
-    finally:
-        child.kill()
-        child.wait()
-        for stream in (child.stdin, child.stdout, child.stderr):
-            with contextlib.suppress(OSError):
-                stream.close()

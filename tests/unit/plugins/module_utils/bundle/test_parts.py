@@ -31,6 +31,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     Conflict,
     CoreError,
     InvalidSpec,
+    MissingDependency,
     Unsupported,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
@@ -98,6 +99,29 @@ def test_user_namespace_forbidden(monkeypatch):
     monkeypatch.setattr(idmap.os, "read", none)
     with pytest.raises(Unsupported, match="user namespace"), idmap.user_namespace(MAPS, MAPS):
         pytest.fail("there is none")
+
+
+SAID = {"problem": "no namespace", "hint": "look"}
+
+
+def test_namespace_holder_that_fails_tells_what_it_said():
+    argv = ["sh", "-c", "echo no space for namespaces >&2; exit 1"]
+    with (
+        pytest.raises(Unsupported, match="no namespace: no space for namespaces"),
+        idmap.namespace_holder(argv, **SAID),
+    ):
+        pytest.fail("there is none")
+
+
+def test_namespace_holder_that_is_missing():
+    with pytest.raises(MissingDependency, match="no-such"), idmap.namespace_holder(["/no-such"], **SAID):
+        pytest.fail("there is none")
+
+
+def test_namespace_holder_is_ended():
+    with idmap.namespace_holder([], **SAID) as pid:
+        assert os.path.exists(f"/proc/{pid}")
+    assert not os.path.exists(f"/proc/{pid}")
 
 
 @as_root
