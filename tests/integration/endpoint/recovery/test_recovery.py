@@ -298,6 +298,21 @@ def test_a_lost_database_is_rebuilt_from_what_is_there(node: Node) -> None:
     assert node.leftovers() == {}
 
 
+@pytest.mark.parametrize("spoilt", [{"extra": []}, {"extra": {"container": []}}, {"rootfs": 5}])
+def test_a_copy_that_makes_no_sense_keeps_nobody_from_the_start(node: Node, spoilt: dict[str, t.Any]) -> None:
+    pod = node.run_pod(host_network=True)
+    bad, good = node.run_container(pod, "bad"), node.run_container(pod, "good")
+    path = pathlib.Path(node.paths.bundles, bad, "pvecri.json")
+    whole = path.read_text()
+    path.write_text(json.dumps({**json.loads(whole), **spoilt}))
+    lose_database(node)
+    node.restart()
+    assert [record.id for record in node.context.registry.containers()] == [good]
+    path.write_text(whole)
+    node.restart()
+    assert node.container(bad).phase is Phase.RUNNING
+
+
 def test_a_database_that_is_lost_with_a_restart_of_the_host(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:

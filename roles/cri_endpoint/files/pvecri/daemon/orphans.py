@@ -68,6 +68,9 @@ class OrphanSearch:
             act(name)
         except (CoreError, OSError, ValueError) as exc:
             self._keep(f"{what}: {exc}")
+        except Exception as exc:  # one bad object never keeps the daemon from its start
+            _log.exception("%s cannot be looked at", what)
+            self._keep(f"{what}: {type(exc).__name__}: {exc}")
 
     def _keep(self, what: str) -> None:
         _log.error("kept, though no record tells of it: %s", what)
