@@ -298,7 +298,7 @@ def test_a_lost_database_is_rebuilt_from_what_is_there(node: Node) -> None:
     assert node.leftovers() == {}
 
 
-@pytest.mark.parametrize("spoilt", [{"extra": []}, {"extra": {"container": []}}, {"rootfs": 5}])
+@pytest.mark.parametrize("spoilt", [{"extra": []}, {"extra": {"container": []}}])
 def test_a_copy_that_makes_no_sense_keeps_nobody_from_the_start(node: Node, spoilt: dict[str, t.Any]) -> None:
     pod = node.run_pod(host_network=True)
     bad, good = node.run_container(pod, "bad"), node.run_container(pod, "good")
