@@ -360,10 +360,3 @@ def running_endpoint(**options: t.Any) -> t.Iterator[Endpoint]:
         except BaseException:
             print(f"--- the endpoint's log\n{made.log_text()[-8000:]}", file=sys.stderr)
             raise
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> t.Iterator[Endpoint]:
-    """One endpoint for the tests of one file; each test leaves no pod behind."""
-    with running_endpoint() as made:
-        yield made

@@ -13,9 +13,14 @@ import pytest
 
 from ansible_collections.pvecri.runtime.tests.support import endpoint_process
 from ansible_collections.pvecri.runtime.tests.support.cri_client import AsyncCri, Cri, pb
-from ansible_collections.pvecri.runtime.tests.support.endpoint import endpoint as endpoint  # a fixture
 from ansible_collections.pvecri.runtime.tests.support.endpoint import running_endpoint
 from ansible_collections.pvecri.runtime.tests.support.private_host import PrivateHost
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    with running_endpoint() as made:
+        yield made
 
 
 @pytest.fixture
