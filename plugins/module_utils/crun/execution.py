@@ -47,27 +47,13 @@ _PID_WAIT_S = 2.0
 _PID_POLL_S = 0.005
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ExecResult:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ExecResult(streams.Output):
     """How a command in a container ended; with a terminal, stderr is part of stdout."""
 
     argv: list[str]
     #: 128 + number for a command that a signal killed.
     rc: int
-    stdout_bytes: bytes
-    stderr_bytes: bytes
-    #: There was more output than asked for.
-    is_truncated: bool = False
-
-    @property
-    def stdout(self) -> str:
-        """Standard output as text; what is no UTF-8 is replaced."""
-        return self.stdout_bytes.decode("utf-8", "replace")
-
-    @property
-    def stderr(self) -> str:
-        """Standard error as text; what is no UTF-8 is replaced."""
-        return self.stderr_bytes.decode("utf-8", "replace")
 
 
 class ExecSession:
@@ -189,7 +175,7 @@ def run(
     finally:
         ended = session.close()
     argv = list(request.args)
-    if rc is None and stop is not None and select.select([stop], [], [], 0)[0]:
+    if rc is None and stop is not None and _is_readable(stop):
         raise WrongState(f"{argv[0]} in container '{layout.name}' was called off and killed")
     if rc is None:
         raise CommandTimeout(
@@ -202,7 +188,20 @@ def run(
     if complaint and ended != 0:
         failure = CommandError("crun exec failed", argv=argv, rc=ended, stderr=complaint)
         raise errors.translate(failure, name=layout.name)
-    return ExecResult(argv, ended, collected.stdout, collected.stderr, collected.is_truncated)
+    return ExecResult(
+        argv=argv,
+        rc=ended,
+        stdout_bytes=collected.stdout,
+        stderr_bytes=collected.stderr,
+        is_truncated=collected.is_truncated,
+    )
+
+
+def _is_readable(handle: int) -> bool:
+    # Not select(2), which takes no descriptor beyond 1023.
+    poller = select.poll()
+    poller.register(handle, select.POLLIN)
+    return bool(poller.poll(0))
 
 
 def _collect(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import subprocess
 import threading
 import time
@@ -179,6 +180,20 @@ def test_exec_can_be_called_off(runtime: CrunRuntime, box: str, terminal: bool) 
         timer.join()
         os.close(stop)
     assert "3131" not in runtime.exec(box, ["ps"]).stdout
+
+
+def test_exec_has_a_time_limit_in_a_process_with_many_files(runtime: CrunRuntime, box: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    stop, high = os.eventfd(0), 2000
+    try:
+        os.dup2(stop, high, inheritable=False)
+        with pytest.raises(CommandTimeout, match="did not end"):
+            runtime.exec(box, ["sleep", "3131"], timeout_s=0.3, stop=high)
+    finally:
+        os.close(stop)
+        os.close(high)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_exec_with_a_terminal_without_such_a_program(runtime: CrunRuntime, box: str) -> None:
