@@ -28,6 +28,26 @@ _CHUNK = 65536
 _PAGE = 4096
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What a program of the user wrote, as far as it was asked for."""
+
+    stdout_bytes: bytes
+    stderr_bytes: bytes
+    #: There was more output than asked for.
+    is_truncated: bool = False
+
+    @property
+    def stdout(self) -> str:
+        """Standard output as text; what is no UTF-8 is replaced."""
+        return self.stdout_bytes.decode("utf-8", "replace")
+
+    @property
+    def stderr(self) -> str:
+        """Standard error as text; what is no UTF-8 is replaced."""
+        return self.stderr_bytes.decode("utf-8", "replace")
+
+
 @dataclasses.dataclass(slots=True)
 class Collected:
     """What a child wrote and how it ended; ``rc`` is None when time was up, or it was called off, first."""

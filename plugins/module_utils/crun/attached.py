@@ -19,6 +19,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.container import lo
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import attach, procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandTimeout, InvalidSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.streams import Output
 
 if t.TYPE_CHECKING:
     from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
@@ -30,26 +31,12 @@ LIMIT_BYTES = 16 << 20
 _LOG_FACTOR = 8
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class RunResult:
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult(Output):
     """How a container ended; ``rc`` is None when nobody saw its exit code."""
 
     rc: int | None
-    stdout_bytes: bytes
-    stderr_bytes: bytes
-    #: There was more output than asked for.
-    is_truncated: bool
     oom_killed: bool
-
-    @property
-    def stdout(self) -> str:
-        """Standard output as text; what is no UTF-8 is replaced."""
-        return self.stdout_bytes.decode("utf-8", "replace")
-
-    @property
-    def stderr(self) -> str:
-        """Standard error as text; what is no UTF-8 is replaced."""
-        return self.stderr_bytes.decode("utf-8", "replace")
 
 
 def run(
@@ -102,7 +89,14 @@ def run(
         runtime.stop(name, signal.SIGKILL)
         raise
     state = runtime.state(name)
-    return RunResult(rc, *_output(log_path, limit_bytes), oom_killed=state is not None and state.oom_killed)
+    out, err, is_truncated = _output(log_path, limit_bytes)
+    return RunResult(
+        rc=rc,
+        stdout_bytes=out,
+        stderr_bytes=err,
+        is_truncated=is_truncated,
+        oom_killed=state is not None and state.oom_killed,
+    )
 
 
 def _output(log_path: str, limit_bytes: int) -> tuple[bytes, bytes, bool]:
