@@ -21,6 +21,9 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import canonical_json
 
+#: An object of JSON.
+Json = dict[str, t.Any]
+
 STATE_DIR = "/var/lib/pvecri"
 RUN_DIR = "/run/pvecri"
 

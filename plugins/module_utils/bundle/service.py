@@ -25,8 +25,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.images.source impor
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec
 
-Plain = dict[str, t.Any]
-
 _ASKS_ALWAYS = (PullPolicy.ALWAYS, PullPolicy.NEWER)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec, Resources
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec, Json, Resources
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts, gather_host_facts
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host_request import with_request
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.resources import build_resources
@@ -15,8 +15,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.update imp
 
 if t.TYPE_CHECKING:
     from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
-
-Json = dict[str, t.Any]
 
 
 def live_changes(runner: Runner, old: Resources, new: Resources) -> Json | None:

@@ -26,13 +26,11 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.record impor
 from ansible_collections.pvecri.runtime.plugins.module_utils.container.places import wrapper_folder
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import open_regular
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths, spec_hash
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Json, Paths, spec_hash
 
 if t.TYPE_CHECKING:
     from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
     from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
-
-Json = dict[str, t.Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_atomic
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Json
 
 #: Flag of an image that is being removed.
 REMOVING = "pvecri-removing"
@@ -30,10 +31,8 @@ INCOMPLETE = "incomplete"
 #: Length of the mark that the library leaves in a lock file to say that the data changed.
 _MARK = 64
 
-_Raw = dict[str, t.Any]
 
-
-def has_flag(raw: _Raw, flag: str) -> bool:
+def has_flag(raw: Json, flag: str) -> bool:
     """Say whether an image or a layer carries a flag."""
     return bool((raw.get("flags") or {}).get(flag))
 
@@ -90,7 +89,7 @@ def _tops(root: str, folder: str, kind: str) -> set[str]:
 
 
 @contextlib.contextmanager
-def _changed(root: str, folder: str, kind: str) -> t.Iterator[list[_Raw]]:
+def _changed(root: str, folder: str, kind: str) -> t.Iterator[list[Json]]:
     """Provide a list under the library's lock, and write it if it has changed."""
     path = os.path.join(root, folder, f"{kind}.json")
     lock_file = os.path.join(root, folder, f"{kind}.lock")
@@ -109,7 +108,7 @@ def _changed(root: str, folder: str, kind: str) -> t.Iterator[list[_Raw]]:
         os.close(lock)
 
 
-def _read(path: str) -> list[_Raw]:
+def _read(path: str) -> list[Json]:
     try:
         with open(path, "rb") as stream:
             items = json.loads(stream.read() or b"[]")

@@ -32,13 +32,11 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.images.store_edit i
     REMOVING,
     has_flag,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image, Json
 
 _PLAIN_KEY = re.compile(r"[0-9a-z.]+")
 _CONFIG_KEY = re.compile(r"[a-z0-9]+:[0-9a-f]{32,}")
 _MANIFEST_KEY = "manifest-"
-
-_Raw = dict[str, t.Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +58,8 @@ class StoreFiles:
     def __init__(self, root: str) -> None:
         self.root = root
         self._cache: dict[str, tuple[tuple[int, int, int], t.Any]] = {}
-        self._images: dict[str, tuple[_Raw, Image]] = {}
-        self._visible: tuple[list[_Raw], list[_Raw]] | None = None
+        self._images: dict[str, tuple[Json, Image]] = {}
+        self._visible: tuple[list[Json], list[Json]] | None = None
         self._guard = threading.Lock()
 
     def all(self) -> list[Image]:
@@ -79,7 +77,7 @@ class StoreFiles:
     def by_digest(self, repository: str, digest: str) -> Image | None:
         """Return the image that bears a name of ``repository`` and was fetched by ``digest``."""
 
-        def matches(raw: _Raw) -> bool:
+        def matches(raw: Json) -> bool:
             if f"{_MANIFEST_KEY}{digest}" not in (raw.get("big-data-names") or ()):
                 return False
             return any(_repository_of(name) == repository for name in raw.get("names") or ())
@@ -179,7 +177,7 @@ class StoreFiles:
 
     # ---- reading ------------------------------------------------------------------------------------------
 
-    def _readable(self, raw: _Raw) -> Image | None:
+    def _readable(self, raw: Json) -> Image | None:
         """Return the image, or None when it is not whole or its configuration makes no sense.
 
         One that is asked for says what is wrong with it; it does not stand in the way of others.
@@ -189,13 +187,13 @@ class StoreFiles:
         except InvalidSpec:
             return None
 
-    def _is_broken(self, raw: _Raw) -> bool:
+    def _is_broken(self, raw: Json) -> bool:
         try:
             return self._whole(raw) is None
         except InvalidSpec:
             return False
 
-    def _first(self, matches: t.Callable[[_Raw], bool]) -> Image | None:
+    def _first(self, matches: t.Callable[[Json], bool]) -> Image | None:
         for raw in self._image_list():
             if matches(raw) and (image := self._whole(raw)) is not None:
                 return image
@@ -204,10 +202,10 @@ class StoreFiles:
     def _path(self, *parts: str) -> str:
         return os.path.join(self.root, *parts)
 
-    def _everything(self) -> list[_Raw]:
-        return t.cast("list[_Raw]", self._json("overlay-images", "images.json", index=False))
+    def _everything(self) -> list[Json]:
+        return t.cast("list[Json]", self._json("overlay-images", "images.json", index=False))
 
-    def _image_list(self) -> list[_Raw]:
+    def _image_list(self) -> list[Json]:
         """Return the images that can be found: those on their way out cannot."""
         everything = self._everything()
         with self._guard:
@@ -215,7 +213,7 @@ class StoreFiles:
                 self._visible = (everything, [raw for raw in everything if not has_flag(raw, REMOVING)])
             return self._visible[1]
 
-    def _layers(self) -> dict[str, _Raw]:
+    def _layers(self) -> dict[str, Json]:
         layers = dict(self._json("overlay-layers", "layers.json", index=True))
         # Layers of containers that need not outlive a reboot stand in a list of their own.
         layers.update(self._json("overlay-layers", "volatile-layers.json", index=True))
@@ -246,7 +244,7 @@ class StoreFiles:
                 self._images = {key: kept for key, kept in self._images.items() if key in by_id}
         return parsed
 
-    def _keep_same(self, path: str, by_id: dict[str, _Raw]) -> None:
+    def _keep_same(self, path: str, by_id: dict[str, Json]) -> None:
         """Keep the entries that are the same as before: what was built from them is still good."""
         with self._guard:
             cached = self._cache.get(path)
@@ -257,7 +255,7 @@ class StoreFiles:
             if by_id.get(raw["id"]) == raw:
                 by_id[raw["id"]] = raw
 
-    def _whole(self, raw: _Raw) -> Image | None:
+    def _whole(self, raw: Json) -> Image | None:
         """Return the image, or None when a part of it is missing: then it is fetched again."""
         with self._guard:
             cached = self._images.get(raw["id"])
@@ -272,7 +270,7 @@ class StoreFiles:
                 self._images[raw["id"]] = (raw, image)
         return image if all(os.path.isdir(path) for path in image.layer_dirs) else None
 
-    def _build(self, raw: _Raw) -> Image | None:
+    def _build(self, raw: Json) -> Image | None:
         chain = self._chain(raw.get("layer") or "")
         keys = raw.get("big-data-names") or []
         config_key = next((key for key in keys if _CONFIG_KEY.fullmatch(key)), None)
@@ -297,10 +295,10 @@ class StoreFiles:
             size_bytes=sum(max(0, layer.get("diff-size", 0)) for layer in chain),
         )
 
-    def _chain(self, top: str) -> list[_Raw] | None:
+    def _chain(self, top: str) -> list[Json] | None:
         """Return the layers from the topmost down; None when one is missing or half unpacked."""
         layers = self._layers()
-        chain: list[_Raw] = []
+        chain: list[Json] = []
         while top:
             layer = layers.get(top)
             if layer is None or has_flag(layer, INCOMPLETE) or len(chain) > len(layers):
@@ -313,7 +311,7 @@ class StoreFiles:
         name = key if _PLAIN_KEY.fullmatch(key) else "=" + base64.b64encode(key.encode()).decode()
         return _read(self._path("overlay-images", image_id, name))
 
-    def _raw(self, image_id: str) -> _Raw:
+    def _raw(self, image_id: str) -> Json:
         raw = next((raw for raw in self._image_list() if raw.get("id") == image_id), None)
         if raw is None:
             raise NotFound(f"image {image_id} is no longer in the image store")

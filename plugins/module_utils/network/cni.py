@@ -32,14 +32,13 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     WrongState,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Json, Paths
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_cache import (
     Attachment,
     AttachmentCache,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_config import (
     CONF_DIR,
-    Json,
     NetworkConfig,
     find_config,
     is_idle,

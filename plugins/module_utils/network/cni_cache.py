@@ -17,9 +17,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.files import (
     remove_temporaries,
     write_atomic,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Json, Paths
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_config import (
-    Json,
     NetworkConfig,
     parse_config,
 )

@@ -17,8 +17,7 @@ import re
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound
-
-Json = dict[str, t.Any]
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Json
 
 CONF_DIR = "/etc/cni/net.d"
 DEFAULT_NETWORK = "pvecri"

@@ -12,8 +12,7 @@ import socket
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, InvalidSpec
-
-Json = dict[str, t.Any]
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Json
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,9 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, Unsupported
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import IoLimit, Resources
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import IoLimit, Json, Resources
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.devices import find_device
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostDevice, HostFacts
-
-Json = dict[str, t.Any]
 
 MIN_WEIGHT: t.Final = 10
 MAX_WEIGHT: t.Final = 1000

@@ -8,14 +8,12 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec, Json
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.namespaces import (
     has_user_namespace,
     is_mapped,
 )
-
-Json = dict[str, t.Any]
 
 DEFAULT_SHM_SIZE: t.Final = 64 << 20
 

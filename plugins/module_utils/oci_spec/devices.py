@@ -8,11 +8,9 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec, Device
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec, Device, Json
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostDevice, HostFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.paths import check_absolute
-
-Json = dict[str, t.Any]
 
 #: (kind, major, minor, access) of what every container may use: making nodes is
 #: harmless while using them is not allowed; then null, zero, full, random, urandom,

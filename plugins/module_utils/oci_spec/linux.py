@@ -9,7 +9,7 @@ import re
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec, Json
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.devices import build_devices
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.mounts import (
@@ -29,8 +29,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.security i
     selinux_labels,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.sysctls import build_sysctls
-
-Json = dict[str, t.Any]
 
 #: Parent of the cgroups whose path nobody names: a directory, and a slice of systemd.
 CGROUP_PARENT: t.Final = "/pvecri"

@@ -10,7 +10,12 @@ import posixpath
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, Unsupported
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec, Mount, MountKind
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
+    ContainerSpec,
+    Json,
+    Mount,
+    MountKind,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.default_mounts import default_mounts
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.mount_options import (
@@ -19,9 +24,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.mount_opti
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.namespaces import check_id_maps
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.paths import check_absolute
-
-Json = dict[str, t.Any]
-
 
 #: Linux with mount_setattr(2), which changes whole trees of mounts and maps ids.
 _MOUNT_SETATTR: t.Final = (5, 12)

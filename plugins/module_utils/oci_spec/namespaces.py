@@ -12,13 +12,12 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Inval
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
     ContainerSpec,
     IdMap,
+    Json,
     NamespaceMode,
     Namespaces,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.paths import check_absolute
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.users import MAX_ID
-
-Json = dict[str, t.Any]
 
 #: The kernel reads at most this many lines (user_namespaces(7)).
 _MAX_ID_MAPS: t.Final = 340

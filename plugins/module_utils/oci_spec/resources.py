@@ -9,15 +9,13 @@ import re
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, Unsupported
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import Resources
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Json, Resources
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.block_io import build_block_io
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.names import (
     near_matches,
     parse_number_list,
 )
-
-Json = dict[str, t.Any]
 
 UNLIMITED: t.Final = -1
 

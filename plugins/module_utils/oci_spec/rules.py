@@ -15,9 +15,8 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.names import RLIMITS
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.problem import Problem
-from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.rules_linux import LINUX_RULES
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.rules_linux import LINUX_RULES, Config
 
-Config = dict[str, t.Any]
 Rule = t.Callable[[Config], t.Iterator[Problem]]
 
 

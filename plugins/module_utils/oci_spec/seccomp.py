@@ -16,10 +16,8 @@ import re
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, MissingDependency
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import Security
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import Json, Security
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import SECCOMP_PROFILE, HostFacts
-
-Json = dict[str, t.Any]
 
 #: ``uname -m`` → (name in ``includes.arches``, libseccomp's name)
 _ARCHITECTURES: t.Final = {

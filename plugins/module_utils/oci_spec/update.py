@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import IoLimit, Resources
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import IoLimit, Json, Resources
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.resources import (
     DEFAULT_CPU_PERIOD_US,
@@ -21,8 +21,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.resources 
     UNLIMITED,
     build_resources,
 )
-
-Json = dict[str, t.Any]
 
 #: cpu.shares of v1 and cpu.weight of v2 when nobody sets them (cgroups v1 and v2, «cpu»).
 _DEFAULT_CPU_SHARES: t.Final = 1024

@@ -24,6 +24,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
     ContainerSpec,
     Device,
     Hook,
+    Json,
     Mount,
     MountKind,
 )
@@ -31,8 +32,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.mount_opti
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection.documents import load_document
 from pvecri.api import cri_pb2
 from pvecri.containers.validate import is_cdi_name
-
-Json = dict[str, t.Any]
 
 DIRECTORIES: t.Final = ("/etc/cdi", "/var/run/cdi")
 
