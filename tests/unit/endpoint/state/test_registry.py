@@ -18,6 +18,7 @@ import pytest
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, NotFound, WrongState
 from ansible_collections.pvecri.runtime.tests.support import records
 from pvecri.api import cri_pb2 as pb
+from pvecri.state.database import Database, DatabaseDamagedError
 from pvecri.state.records import ContainerRecord, Phase
 from pvecri.state.registry import REMOVING, STOPPING, Change, Registry
 from pvecri.state.table import AmbiguousError
@@ -596,6 +597,35 @@ def test_a_database_that_breaks_while_we_run_is_written_anew(registry: Registry,
     assert [record.message for record in registry.sandboxes()] == ["after"] * 100
     assert registry.containers() == []
     assert registry.was_set_aside is None
+
+
+def test_a_database_that_breaks_on_a_full_disk_is_written_anew_when_there_is_space(
+    registry: Registry, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = registry.reserve_sandbox(records.sandbox())
+    gone, left = (registry.reserve_container(records.container(pod.id)).id for _number in range(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "update", _breaks)
+        patch.setattr(Database, "insert", _is_full)
+        registry.update_container(left, phase=Phase.RUNNING)
+        registry.remove_container(gone)
+        with pytest.raises(OSError, match="no space"):
+            registry.reserve_container(records.container(pod.id))
+    new = registry.reserve_container(records.container(pod.id)).id
+    found = reopened(registry, path)
+    assert [(record.id, record.phase) for record in found.containers()] == [
+        (left, Phase.RUNNING),
+        (new, Phase.CREATED),
+    ]
+    assert [record.id for record in found.sandboxes()] == [pod.id]
+
+
+def _breaks(*_unused: t.Any) -> None:
+    raise DatabaseDamagedError("database disk image is malformed")
+
+
+def _is_full(*_unused: t.Any) -> None:
+    raise OSError(28, "no space left on device")
 
 
 def test_a_damaged_database_is_set_aside_at_start(registry: Registry, path: str) -> None:

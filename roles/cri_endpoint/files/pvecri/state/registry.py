@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, NotFound, WrongState
@@ -65,6 +66,8 @@ class Registry(Holds):
         #: Objects whose change or removal is yet to be written.
         self._late: dict[tuple[str, str], Table[t.Any, t.Any]] = {}
         self._late_boot_id = False
+        #: The file was damaged, and there was no space for another.
+        self._is_lost = False
         self._boot_id = str(database.note(_BOOT_ID) or "")
         self._listeners: tuple[Listener, ...] = ()
 
@@ -121,7 +124,7 @@ class Registry(Holds):
         """Close the database; reading goes on from memory."""
         with self._lock:
             with contextlib.suppress(OSError):
-                self._catch_up()
+                self._written(lambda: None)
             self._database.close()
 
     # ---- reading ------------------------------------------------------------------------------------------
@@ -382,6 +385,8 @@ class Registry(Holds):
     def _written(self, act: t.Callable[[], T]) -> T:
         """Do a write; a file that turns out damaged is moved aside and written anew from memory."""
         try:
+            if self._is_lost:
+                self._begin_anew()
             self._catch_up()
             return act()
         except DatabaseDamagedError as exc:
@@ -389,14 +394,28 @@ class Registry(Holds):
             with contextlib.suppress(Exception):
                 self._database.close()
             aside = set_aside(path)
-            _log.error("database %s is damaged (%s); it was moved to %s and written anew", path, exc, aside)
-            self._database = Database.open(path)
-            self._sandboxes.rewrite(self._database)
-            self._containers.rewrite(self._database)
-            self._database.set_note(_BOOT_ID, self._boot_id)
-            self._late.clear()
-            self._late_boot_id = False
+            _log.error("database %s is damaged (%s); it was moved to %s", path, exc, aside)
+            self._is_lost = True
+            self._begin_anew()
             return act()
+
+    def _begin_anew(self) -> None:
+        """Write all that is in memory into a new database; raises OSError, and is to be tried again then."""
+        path = self._database.path
+        for name in (f"{path}-wal", f"{path}-shm", path):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+        database = Database.open(path)
+        try:
+            self._sandboxes.rewrite(database)
+            self._containers.rewrite(database)
+            database.set_note(_BOOT_ID, self._boot_id)
+        except BaseException:
+            database.close()
+            raise
+        self._database = database
+        self._late.clear()
+        self._late_boot_id = self._is_lost = False
 
 
 def _never(_holder: object) -> bool:
