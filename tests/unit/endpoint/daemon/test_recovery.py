@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import pathlib
+import threading
 import types
 import typing as t
 
@@ -18,7 +19,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import Owner,
 from ansible_collections.pvecri.runtime.tests.support import records
 from ansible_collections.pvecri.runtime.tests.support.fake_crun import FakeCrun
 from pvecri.containers.exits import Exits
-from pvecri.daemon import orphans, recovery
+from pvecri.daemon import orphans, recovery, verdicts
 from pvecri.daemon.operations import Operations
 from pvecri.daemon.orphans import OrphanSearch
 from pvecri.daemon.recovery import Mend, Recovery
@@ -38,10 +39,10 @@ class Host:
         self.crun.names = list
         self.stopped: list[str] = []
 
-    def recovery(self) -> Recovery:
+    def recovery(self, **options: t.Any) -> Recovery:
         context: t.Any = self
         services: t.Any = types.SimpleNamespace(stop=self.stopped.append, remove=self.stopped.append)
-        return Recovery(context, services, services, Exits(self.registry, self.crun))
+        return Recovery(context, services, services, Exits(self.registry, self.crun), **options)
 
 
 @pytest.fixture
@@ -132,6 +133,34 @@ def test_survey_of_a_container_whose_conmon_is_about_to_tell(host: Host) -> None
     assert host.registry.container(made.id).phase is Phase.RUNNING
     to_end.act()
     assert host.registry.container(made.id).exit_code == 4
+
+
+def test_survey_changes_nothing_by_a_look_that_was_given_up(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = host.registry.reserve_sandbox(records.sandbox())
+    name = host.registry.reserve_container(records.container(pod.id, phase=Phase.CREATED)).id
+    host.crun.add(name)
+    goes_on, is_over = threading.Event(), threading.Event()
+    real = verdicts.judge_container
+
+    def judge(*arguments: t.Any) -> verdicts.Verdict:
+        verdict = real(*arguments)
+        assert verdict.changes["phase"] is Phase.RUNNING
+        assert goes_on.wait(20)
+        is_over.set()
+        return verdict
+
+    monkeypatch.setattr(verdicts, "judge_container", judge)
+    host.recovery(limit_s=0.05).survey()
+    assert host.registry.container(name).phase is Phase.UNKNOWN
+    # A client ends it, and only then the look comes to its end.
+    host.registry.exited(name, exit_code=7, finished_at_ns=1)
+    (late,) = (thread for thread in threading.enumerate() if thread.name == "pvecri-recovery")
+    goes_on.set()
+    late.join(20)
+    assert is_over.is_set()
+    assert host.registry.container(name).phase is Phase.EXITED
 
 
 def test_survey_keeps_what_cannot_be_read(host: Host, caplog: pytest.LogCaptureFixture) -> None:

@@ -140,12 +140,15 @@ class Recovery:
                 self._update(record, changes)
 
     def _update(self, record: SandboxRecord | ContainerRecord, changes: dict[str, t.Any]) -> None:
-        if not changes:
-            return
+        """Change a record that is still as it was judged: a look that was given up may end late."""
+
+        def decide(now: SandboxRecord | ContainerRecord) -> dict[str, t.Any] | None:
+            return changes if now == record else None
+
         if isinstance(record, SandboxRecord):
-            self._registry.update_sandbox(record.id, **changes)
+            self._registry.change_sandbox(record.id, decide)
         else:
-            self._registry.update_container(record.id, **changes)
+            self._registry.change_container(record.id, decide)
 
     # ---- sandboxes ----------------------------------------------------------------------------------------
 
