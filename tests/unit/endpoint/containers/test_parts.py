@@ -17,7 +17,7 @@ from pvecri.api import cri_pb2 as pb
 from pvecri.containers import selection
 from pvecri.containers.execute import Stop
 from pvecri.containers.notes import Notes
-from pvecri.containers.stages import Stages
+from pvecri.stages import Stages
 
 IMAGE = Image(id="1" * 64, digest="sha256:" + "2" * 64, names=("docker.io/library/db-main:1",))
 UNNAMED = Image(id="1" * 64, digest="sha256:" + "2" * 64)

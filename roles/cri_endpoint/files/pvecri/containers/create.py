@@ -34,10 +34,10 @@ from pvecri.containers.relabel import relabel
 from pvecri.containers.request import Request
 from pvecri.containers.spec import cdi
 from pvecri.containers.spec.build import container_spec
-from pvecri.containers.stages import Stages
 from pvecri.context import Context
 from pvecri.images.names import public_id, public_names
 from pvecri.images.service import ImageService
+from pvecri.stages import Stages
 from pvecri.state import spare
 from pvecri.state.records import ContainerRecord, Phase
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound
 from pvecri.containers import teardown
-from pvecri.containers.stages import Stages
 from pvecri.context import Context
+from pvecri.stages import Stages
 from pvecri.state.registry import REMOVING
 
 

@@ -11,8 +11,8 @@ import time
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, WrongState
-from pvecri.containers.stages import Stages
 from pvecri.context import Context
+from pvecri.stages import Stages
 from pvecri.state.records import Phase
 
 #: What clients know from other runtimes for a container whose process never ran.

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from pvecri.containers.stages import Stages
 from pvecri.context import Context
+from pvecri.stages import Stages
 
 
 def undo(context: Context, container_id: str, stages: Stages | None = None) -> None:

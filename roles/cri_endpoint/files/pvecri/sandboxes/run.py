@@ -30,6 +30,7 @@ from pvecri.context import Context
 from pvecri.sandboxes import cgroup, files, namespaces, pause, teardown
 from pvecri.sandboxes.places import Places
 from pvecri.sandboxes.pod import Pod
+from pvecri.stages import Stages
 from pvecri.state import spare
 from pvecri.state.records import Phase, SandboxRecord
 
@@ -80,7 +81,7 @@ class SandboxRun:
         self._places = Places(context.paths, record.id)
         self._slots = slots
         self._pod_cidrs = tuple(pod_cidrs)
-        self._times: dict[str, float] = {}
+        self._stages = Stages()
 
     def run(self) -> SandboxRecord:
         """Make the sandbox and return its record, READY; what failed leaves nothing behind.
@@ -90,22 +91,16 @@ class SandboxRun:
         """
         try:
             result = self._make()
-            with self._timed("files"):
+            with self._stages.timed("files"):
                 files.write(self._pod, self._places, self._addresses(result), result.dns if result else {})
-            with self._timed("record"):
+            with self._stages.timed("record"):
                 changes: dict[str, t.Any] = {"phase": Phase.READY, "ips": self._addresses(result)}
                 spare.save_sandbox(self._context.paths, dataclasses.replace(self._record, **changes))
                 record = self._context.registry.update_sandbox(self._record.id, **changes)
         except BaseException as exc:
             self._undo(exc)
             raise
-        self._context.log.debug(
-            "sandbox made",
-            extra={
-                "sandbox": record.id,
-                **{f"{name}_ms": round(value, 1) for name, value in self._times.items()},
-            },
-        )
+        self._context.log.debug("sandbox made", extra={"sandbox": record.id, **self._stages.times})
         return record
 
     def _make(self) -> CniResult | None:
@@ -116,7 +111,7 @@ class SandboxRun:
         with concurrent.futures.ThreadPoolExecutor(1, "sandbox") as helper:
             namespaces_made = helper.submit(self._make_namespaces)
             beside_made = helper.submit(self._make_beside, namespaces_made)
-            with self._timed("network"):
+            with self._stages.timed("network"):
                 result = self._attached(namespaces_made.result)
             # The pool waits for it even when the network has failed: nothing is undone while it works.
             beside_made.result()
@@ -124,7 +119,7 @@ class SandboxRun:
         return result
 
     def _make_namespaces(self) -> None:
-        with self._timed("namespaces"):
+        with self._stages.timed("namespaces"):
             files.prepare(self._places)
             namespaces.make(self._pod, self._places)
             namespaces.apply_sysctls(self._pod, self._places, is_attached=False)
@@ -133,7 +128,7 @@ class SandboxRun:
         """Make what needs the namespaces, which were ``made`` before, and not the network."""
         if made is not None:
             made.result()
-        with self._timed("beside"):
+        with self._stages.timed("beside"):
             files.mount_shm(self._pod, self._places)
             if self._record.extra["owns_cgroup"]:
                 cgroup.PodCgroup(self._record.cgroup_parent, self._context.runner).make(self._pod.resources)
@@ -193,11 +188,3 @@ class SandboxRun:
             )
             with contextlib.suppress(CoreError, OSError):
                 context.registry.update_sandbox(record.id, phase=Phase.STOPPED, message=f"{cause}; {exc}")
-
-    @contextlib.contextmanager
-    def _timed(self, stage: str) -> t.Iterator[None]:
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._times[stage] = (time.perf_counter() - begin) * 1000

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+import typing as t
 
 
 class Stages:
@@ -19,5 +21,17 @@ class Stages:
     def done(self, stage: str) -> None:
         """Note the end of a stage, which began with the end of the one before."""
         now = time.perf_counter()
-        self.times[f"{stage}_ms"] = round((now - self._last) * 1000, 1)
+        self._note(stage, now - self._last)
         self._last = now
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> t.Iterator[None]:
+        """Note a stage that may run beside others."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._note(stage, time.perf_counter() - begin)
+
+    def _note(self, stage: str, took_s: float) -> None:
+        self.times[f"{stage}_ms"] = round(took_s * 1000, 1)
