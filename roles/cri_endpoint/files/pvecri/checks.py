@@ -29,6 +29,12 @@ _ID_MAX: t.Final = (1 << 32) - 2
 #: What one argument or variable may be long (MAX_ARG_STRLEN, execve(2)), with its closing NUL.
 ARGUMENT_MAX: t.Final = 128 * 1024
 
+#: What LinuxContainerResources calls the limits that the core calls otherwise.
+_LIMITS: t.Final = {
+    "memory": "memory_limit_in_bytes",
+    "memory_swap": "memory_swap_limit_in_bytes",
+}
+
 
 class Enum(t.Protocol):
     """An enumeration as protobuf's generated code has it."""
@@ -148,3 +154,13 @@ def check_localhost(name: str, field: str, *, is_path: bool) -> None:
     check_plain(name, field)
     if is_path:
         clean_path(name, field, allow_up=False)
+
+
+def resource_field(core_field: str, field: str) -> str:
+    """Return the path below ``field`` of what the core calls ``resources.memory`` and the like."""
+    name, dot, rest = core_field.removeprefix("resources.").partition(".")
+    if name == "unified":
+        return f"{field}.unified[{rest}]"
+    if name == "hugepages":
+        return f"{field}.hugepage_limits[{rest}]"
+    return f"{field}.{_LIMITS.get(name, name)}{dot}{rest}"

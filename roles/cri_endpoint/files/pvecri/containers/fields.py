@@ -14,7 +14,7 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from pvecri.api import cri_pb2
-from pvecri.containers import validate_resources
+from pvecri.checks import resource_field
 
 _CONTEXT: t.Final = "config.linux.security_context"
 
@@ -74,7 +74,7 @@ _OF_A_DEVICE: t.Final = {
 def request_field(field: str, config: cri_pb2.ContainerConfig) -> str:
     """Return the path in the request of a field of the core's description; others stay as they are."""
     if field.startswith("resources."):
-        return validate_resources.named(field, "config.linux.resources")
+        return resource_field(field, "config.linux.resources")
     if field == "user":
         return _user_field(config.linux.security_context)
     return _of_a_list(field, config) or _in_config_json(field) or _renamed(field)
@@ -126,7 +126,7 @@ def named(name: t.Callable[[str], str]) -> t.Iterator[None]:
 def update_field(field: str) -> str:
     """Return the path in a request for an update."""
     if field.startswith("resources."):
-        return validate_resources.named(field, "linux")
+        return resource_field(field, "linux")
     named_ = request_field(field, cri_pb2.ContainerConfig())
     return named_.replace("config.linux.resources", "linux", 1)
 

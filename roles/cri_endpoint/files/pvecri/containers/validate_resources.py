@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Check limits by themselves, and say which field of a request a limit of the core is; pure."""
+"""Check the limits of a container by themselves; pure."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Inval
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.resources import build_resources
 from pvecri.api import cri_pb2
+from pvecri.checks import resource_field
 from pvecri.containers.spec.resources import in_core_terms
 
 #: A host that has everything: what it refuses makes no sense anywhere.
@@ -20,16 +21,6 @@ _NOT_NEGATIVE: t.Final = ("cpu_period", "cpu_shares")
 _OOM_SCORE: t.Final = 1000
 _HUGEPAGES_MAX: t.Final = 64
 _UNIFIED_MAX: t.Final = 256
-
-_FIELDS: t.Final = {
-    "cpu_shares": "cpu_shares",
-    "cpu_period": "cpu_period",
-    "cpu_quota": "cpu_quota",
-    "cpuset_cpus": "cpuset_cpus",
-    "cpuset_mems": "cpuset_mems",
-    "memory": "memory_limit_in_bytes",
-    "memory_swap": "memory_swap_limit_in_bytes",
-}
 
 
 def validate_alone(resources: cri_pb2.LinuxContainerResources, field: str) -> None:
@@ -63,14 +54,4 @@ def validate(resources: cri_pb2.LinuxContainerResources, field: str) -> None:
     try:
         build_resources(in_core_terms(resources, swap_follows=False), _ANY_HOST)
     except InvalidSpec as exc:
-        raise InvalidSpec(named(exc.field, field), exc.problem, hint=exc.hint) from exc
-
-
-def named(core_field: str, field: str) -> str:
-    """Return the path below ``field`` of what the core calls ``resources.memory`` and the like."""
-    name, dot, rest = core_field.removeprefix("resources.").partition(".")
-    if name == "unified":
-        return f"{field}.unified[{rest}]"
-    if name == "hugepages":
-        return f"{field}.hugepage_limits[{rest}]"
-    return f"{field}.{_FIELDS.get(name, name)}{dot}{rest}"
+        raise InvalidSpec(resource_field(exc.field, field), exc.problem, hint=exc.hint) from exc

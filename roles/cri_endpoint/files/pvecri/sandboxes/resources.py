@@ -15,13 +15,11 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.resources 
     build_resources,
 )
 from pvecri.api import cri_pb2
+from pvecri.checks import resource_field
 
 #: Numbers of a LinuxContainerResources that do not fit a sum of two.
 _NOT_NEGATIVE = ("cpu_period", "cpu_shares", "memory_limit_in_bytes")
 TOP = "config.linux."
-
-#: Maps of the request by the core's names, for errors.
-_MAPS = {"hugepages": "hugepage_limits", "unified": "unified"}
 
 
 def pod_resources(
@@ -63,16 +61,7 @@ def check(found: Resources, host: HostFacts, top: str = TOP) -> None:
     try:
         build_resources(found, host)
     except InvalidSpec as exc:
-        field = _proto_field(exc.field.removeprefix("resources."))
-        raise InvalidSpec(f"{top}resources.{field}", exc.problem, hint=exc.hint) from exc
-
-
-def _proto_field(field: str) -> str:
-    """Return what the CRI definition calls a limit of the core."""
-    name, dot, key = field.partition(".")
-    if dot and name in _MAPS:
-        return f"{_MAPS[name]}[{key}]"
-    return {"memory": "memory_limit_in_bytes", "memory_swap": "memory_swap_limit_in_bytes"}.get(field, field)
+        raise InvalidSpec(resource_field(exc.field, f"{top}resources"), exc.problem, hint=exc.hint) from exc
 
 
 def _sum(value: int, overhead: int, most: int | None = None) -> int | None:
