@@ -14,8 +14,9 @@ from ansible_collections.pvecri.runtime.tests.support import records
 from ansible_collections.pvecri.runtime.tests.support.fake_crun import FakeCrun, crun_of
 from pvecri.containers import exits as module
 from pvecri.containers.exits import Exits
+from pvecri.state.holds import REMOVING
 from pvecri.state.records import ContainerRecord, Phase
-from pvecri.state.registry import REMOVING, Registry
+from pvecri.state.registry import Registry
 
 
 class Bench:

@@ -18,8 +18,9 @@ from ansible_collections.pvecri.runtime.tests.support.fake_crun import FakeCrun,
 from pvecri.containers.exits import Exits
 from pvecri.daemon import monitor as module
 from pvecri.daemon.monitor import Monitor
+from pvecri.state.holds import STOPPING
 from pvecri.state.records import Phase
-from pvecri.state.registry import STOPPING, Registry
+from pvecri.state.registry import Registry
 
 LIMIT_S = 20
 

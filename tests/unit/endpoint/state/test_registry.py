@@ -19,8 +19,9 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Confl
 from ansible_collections.pvecri.runtime.tests.support import records
 from pvecri.api import cri_pb2 as pb
 from pvecri.state.database import Database, DatabaseDamagedError
+from pvecri.state.holds import REMOVING, STOPPING
 from pvecri.state.records import ContainerRecord, Phase
-from pvecri.state.registry import REMOVING, STOPPING, Change, Registry
+from pvecri.state.registry import Change, Registry
 from pvecri.state.table import AmbiguousError
 
 
@@ -57,8 +58,8 @@ def test_reserve_takes_the_name_and_writes_the_record(registry: Registry, path: 
     registry = reopened(registry, path)
     assert registry.sandboxes() == [pod]
     assert registry.containers_of(pod.id) == [member]
-    assert (registry.sandbox_named(pod.name), registry.container_named(member.name)) == (pod, member)
-    assert registry.sandbox_named("x") is None
+    assert registry.container_named(member.name) == member
+    assert registry.container_named("x") is None
 
 
 def test_reserve_again_with_equal_config_gives_the_one_that_is_there(registry: Registry) -> None:

@@ -14,8 +14,9 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState, Problem
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandTimeout, CoreError, NotFound
+from pvecri.state.holds import REMOVING
 from pvecri.state.records import ContainerRecord, Phase
-from pvecri.state.registry import REMOVING, Registry
+from pvecri.state.registry import Registry
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFo
 from pvecri.containers import teardown
 from pvecri.context import Context
 from pvecri.stages import Stages
-from pvecri.state.registry import REMOVING
+from pvecri.state.holds import REMOVING
 
 
 def remove(context: Context, container_id: str) -> None:

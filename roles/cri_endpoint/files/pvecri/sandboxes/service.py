@@ -26,8 +26,8 @@ from pvecri.sandboxes import cgroup, resources, status
 from pvecri.sandboxes.run import SandboxRun, new_record
 from pvecri.sandboxes.teardown import Steps, erase, teardown
 from pvecri.sandboxes.validate import validate
+from pvecri.state.holds import REMOVING, STOPPING
 from pvecri.state.records import Phase, SandboxRecord
-from pvecri.state.registry import REMOVING, STOPPING
 
 #: What the service wants of containers: end this one at once; remove this one.
 OnContainer = t.Callable[[str], t.Any]

@@ -69,6 +69,8 @@ class Database:
 
     def __init__(self, path: str, connection: sqlite3.Connection) -> None:
         self.path = path
+        #: Where a damaged predecessor was moved to.
+        self.was_set_aside: str | None = None
         self._connection = connection
         self._lock = threading.Lock()
 
@@ -89,21 +91,17 @@ class Database:
             database.was_set_aside = aside
             return database
 
-    #: Where a damaged predecessor was moved to.
-    was_set_aside: str | None = None
-
     @classmethod
     def _opened(cls, path: str) -> Database:
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(path, timeout=_BUSY_S, check_same_thread=False, isolation_level=None)
         try:
-            with _translated(path):
-                _prepare(connection, path)
-        except BaseException:
-            connection.close()
-            raise
-        return cls(path, connection)
+            return cls(path, _connected(path))
+        except OSError as exc:
+            # What others would share of the write-ahead log wants space, if little.  Alone we need none, and can
+            # at least remove things.
+            _log.warning("database %s cannot be opened (%s); trying without space for others", path, exc)
+            return cls(path, _connected(path, alone=True))
 
     def close(self) -> None:
         """Close the file; the write-ahead log is merged into it."""
@@ -197,6 +195,21 @@ def set_aside(path: str) -> str:
         with contextlib.suppress(FileNotFoundError):
             os.rename(path + suffix, aside + suffix)
     return aside
+
+
+def _connected(path: str, *, alone: bool = False) -> sqlite3.Connection:
+    """Open a database file; ``alone`` nobody else can read it meanwhile."""
+    connection = sqlite3.connect(path, timeout=_BUSY_S, check_same_thread=False, isolation_level=None)
+    try:
+        with _translated(path):
+            if alone:
+                # Before anything is read: then the log's index stays in memory (wal.html, section 8).
+                connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            _prepare(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _prepare(connection: sqlite3.Connection, path: str) -> None:

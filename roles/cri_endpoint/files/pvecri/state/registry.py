@@ -20,7 +20,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Confl
 from pvecri.state import views
 from pvecri.state.database import Database, DatabaseDamagedError, set_aside
 from pvecri.state.filters import Filter
-from pvecri.state.holds import REMOVING, STOPPING, Holds
+from pvecri.state.holds import Holds
 from pvecri.state.records import ContainerRecord, Phase, SandboxRecord
 from pvecri.state.table import R, Table, V
 from pvecri.state.views import ContainerView, SandboxView
@@ -144,10 +144,6 @@ class Registry(Holds):
     def container(self, id_or_prefix: str) -> ContainerRecord:
         """Return a container by its id, or by the beginning that no other id has; raises NotFound."""
         return self._containers.find(id_or_prefix)
-
-    def sandbox_named(self, name: str) -> SandboxRecord | None:
-        """Return the sandbox that holds a name."""
-        return self._sandboxes.named(name)
 
     def container_named(self, name: str) -> ContainerRecord | None:
         """Return the container that holds a name."""
@@ -423,5 +419,3 @@ def _never(_holder: object) -> bool:
 
 
 T = t.TypeVar("T")
-
-__all__ = ["REMOVING", "STOPPING", "Change", "Registry"]
