@@ -24,6 +24,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_config 
 from ansible_collections.pvecri.runtime.tests.support import endpoint_process
 from ansible_collections.pvecri.runtime.tests.support.cri_client import Cri, status_of
 from ansible_collections.pvecri.runtime.tests.support.endpoint import Endpoint, missing, running_endpoint
+from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 from pvecri.api import cri_pb2 as pb
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -68,10 +69,7 @@ def write_config(directory: pathlib.Path, place: str) -> pathlib.Path:
 
 
 def await_log(endpoint: Endpoint, text: str, timeout_s: float = 30.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while text not in endpoint.log_text():
-        assert time.monotonic() < deadline, f"the log never said: {text}"
-        time.sleep(0.01)
+    eventually(lambda: text in endpoint.log_text(), timeout_s=timeout_s, what=f"the line '{text}' of the log")
 
 
 # ---- what the runtime says of itself
@@ -295,12 +293,9 @@ def test_client_that_left_takes_its_command_with_it(endpoint: Endpoint) -> None:
     def commands() -> int:
         return endpoint.cri.exec_sync(container, ["sh", "-c", "cat /proc/*/cmdline"]).stdout.count(b"4711")
 
-    deadline = time.monotonic() + 30
-    while not commands():
-        assert time.monotonic() < deadline
+    eventually(commands)
     call.cancel()
-    while commands():
-        assert time.monotonic() < deadline
+    eventually(lambda: not commands())
 
 
 def test_command_that_prints_without_end_is_answered(endpoint: Endpoint) -> None:

@@ -20,6 +20,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import c
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni import PLUGIN_DIRS
 from ansible_collections.pvecri.runtime.tests.support import cri_client
 from ansible_collections.pvecri.runtime.tests.support.endpoint import Endpoint, running_endpoint
+from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 from pvecri.api import cri_pb2 as pb
 
 #: A plugin that waits for a file to go before it lets an ADD pass.
@@ -107,11 +108,7 @@ def test_a_run_that_nobody_asks_for_again_is_finished(endpoint: Endpoint, gates:
     gates.network.touch()
     gives_up(lambda **options: endpoint.cri.run_pod(config, **options))
     gates.network.unlink()
-    deadline = time.monotonic() + 20
-    while not endpoint.cri.list_pods():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    (pod,) = endpoint.cri.list_pods()
+    (pod,) = eventually(endpoint.cri.list_pods)
     assert endpoint.cri.run_pod(config) == pod.id
 
 
@@ -197,10 +194,8 @@ def test_containers_survive_the_daemons_stop_and_keep_their_logs(endpoint: Endpo
     assert numbers == list(range(1, len(numbers) + 1))
     assert len(numbers) > 10
     os.kill(before or 0, 9)
-    deadline = time.monotonic() + 20
-    while (status := endpoint.cri.container_status(lives)).state != pb.CONTAINER_EXITED:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually(lambda: endpoint.cri.container_status(lives).state == pb.CONTAINER_EXITED)
+    status = endpoint.cri.container_status(lives)
     assert (status.reason, status.exit_code) == ("MonitorLost", 137)
 
 

@@ -22,6 +22,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.images.source impor
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec
 from ansible_collections.pvecri.runtime.tests.support.image_service import listed, spec
 from ansible_collections.pvecri.runtime.tests.support.images import File, tar_layer
+from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 
 #: A longer run may be asked for.
 ROUNDS = int(os.environ.get("PVECRI_TEST_KILLS", "12"))
@@ -134,10 +135,8 @@ def test_pulls_and_removals_of_the_same_layers_at_once(images, layout, serve, mo
 
 
 def wait_for_skopeo(storage):
-    deadline = time.monotonic() + 60
-    while subprocess.run(["pgrep", "-f", f"skopeo .*{storage}"], capture_output=True, check=False).stdout:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    argv = ["pgrep", "-f", f"skopeo .*{storage}"]
+    eventually(lambda: not subprocess.run(argv, capture_output=True, check=False).stdout, timeout_s=60)
 
 
 def leftovers(paths):

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import pytest
 
@@ -21,18 +20,12 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     WrongState,
 )
 from ansible_collections.pvecri.runtime.tests.support.image_service import listed, spec
+from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 from pvecri.api import cri_pb2 as pb
 from pvecri.images import progress
 from pvecri.images.errors import RegistryUnavailable
 
 LONG_S = 60
-
-
-def eventually(condition, timeout_s=30):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_one_pull_for_all(images, serve):

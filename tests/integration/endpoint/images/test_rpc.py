@@ -10,13 +10,13 @@ import contextlib
 import os
 import subprocess
 import threading
-import time
 
 import grpc
 import pytest
 
 from ansible_collections.pvecri.runtime.tests.support.cri_client import Cri, status_of
 from ansible_collections.pvecri.runtime.tests.support.image_service import spec
+from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 from pvecri.api import cri_pb2 as pb
 from pvecri.config.model import ServerConfig
 from pvecri.daemon.operations import Operations
@@ -62,13 +62,6 @@ def refused(code, words=""):
         yield
     assert status_of(caught.value) == code, caught.value.details()
     assert words in caught.value.details()
-
-
-def eventually(condition):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_life_of_an_image(images, serve):

@@ -26,6 +26,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Confl
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
 from ansible_collections.pvecri.runtime.tests.support import records
 from ansible_collections.pvecri.runtime.tests.support.node import Node
+from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 from pvecri.api import cri_pb2 as pb
 from pvecri.daemon.assembly import database_path
 from pvecri.state import spare
@@ -178,10 +179,7 @@ def test_commands_of_the_last_daemon_are_ended(node: Node) -> None:
     state = node.context.crun.state(container)
     directory = layouts.sockets(node.paths)
     session = node.context.crun.exec_session(container, ExecRequest(args=("sleep", "12345")))
-    deadline = time.monotonic() + 20
-    while (pid := session.inner_pid()) is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    pid = eventually(session.inner_pid)
     # An id that belongs to another process by now, and no id at all.
     older = pathlib.Path(directory, "older.pid")
     older.write_text(str(state.pid))
@@ -191,9 +189,7 @@ def test_commands_of_the_last_daemon_are_ended(node: Node) -> None:
     mends = node.survey()
     # A command of a client of the new daemon.
     new = node.context.crun.exec_session(container, ExecRequest(args=("sleep", "12345")))
-    while (new_pid := new.inner_pid()) is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    new_pid = eventually(new.inner_pid)
     for mend in mends:
         mend.act()
     assert procfs.is_same_process(new_pid, 0)

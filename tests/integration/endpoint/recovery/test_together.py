@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import time
 import typing as t
 
 import pytest
@@ -15,6 +14,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import manag
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
 from ansible_collections.pvecri.runtime.tests.support.node import Node
+from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 
 LIMIT_S = 60
 
@@ -32,10 +32,7 @@ def test_pod_removed_while_a_container_is_made(
         if removals:
             return real(self, *args, **options)
         removals.append(pool.submit(node.services.sandboxes.remove, pod))
-        deadline = time.monotonic() + LIMIT_S
-        while not node.context.registry.flags(pod):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        eventually(lambda: node.context.registry.flags(pod), timeout_s=LIMIT_S)
         # Long enough for a removal that does not wait.
         concurrent.futures.wait(removals, timeout=1)
         seen.append(removals[0].done())
