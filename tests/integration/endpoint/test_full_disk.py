@@ -77,3 +77,17 @@ def test_on_a_full_disk_things_can_be_removed(endpoint: Endpoint) -> None:
     endpoint.restart()
     assert endpoint.cri.list_pods() == []
     assert [what for what in endpoint.leftovers() if endpoint.state_dir != what.removeprefix("mount ")] == []
+
+
+def test_a_full_disk_keeps_nobody_from_the_start(endpoint: Endpoint) -> None:
+    pod, container = endpoint.run_container()
+    endpoint.stop()
+    fill(endpoint)
+    endpoint.start()
+    assert endpoint.cri.container_status(container).state == pb.CONTAINER_RUNNING
+    endpoint.cri.stop_pod(pod)
+    endpoint.cri.remove_pod(pod)
+    endpoint.host.run(["rm", f"{endpoint.state_dir}/filler"])
+    other = endpoint.run_container()[0]
+    endpoint.restart()
+    assert [each.id for each in endpoint.cri.list_pods()] == [other]

@@ -65,8 +65,9 @@ def _lock(directory: str) -> int:
             f"process {pid} already serves {directory}",
             hint="Stop it, or give this one a paths.state_dir and a paths.run_dir of its own",
         ) from None
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    # In place of the last one's, and only for messages: a full disk must not keep the daemon from its start.
+    with contextlib.suppress(OSError):
+        os.pwrite(handle, f"{os.getpid():<10}\n".encode(), 0)
     return handle
 
 

@@ -98,8 +98,8 @@ class Database:
         try:
             return cls(path, _connected(path))
         except OSError as exc:
-            # What others would share of the write-ahead log wants space, if little.  Alone we need none, and can
-            # at least remove things.
+            # What readers share of the write-ahead log wants a little space.  Alone we want none, and can
+            # serve removals, which make some.
             _log.warning("database %s cannot be opened (%s); trying without space for others", path, exc)
             return cls(path, _connected(path, alone=True))
 
