@@ -163,9 +163,10 @@ def test_is_acknowledged(found: ContainerState | None, expected: bool) -> None:
                 "started_at_ns": 1_500_000_000,
                 "finished_at_ns": 2_500_000_000,
                 "exit_code": 3,
-                "reason": "",
+                "reason": "Error",
             },
         ),
+        (state(Status.STOPPED, exit_code=137, oom_killed=True), {"exit_code": 137, "reason": "OOMKilled"}),
         (
             state(Status.STOPPED, Problem.HOST_RESTARTED),
             {"phase": Phase.EXITED, "finished_at_ns": 99, "exit_code": None, "reason": "Unknown"},

@@ -15,18 +15,12 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState, Problem
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandTimeout, CoreError, NotFound
 from pvecri.state.holds import REMOVING
-from pvecri.state.records import ContainerRecord, Phase
+from pvecri.state.records import UNKNOWN, ContainerRecord, Phase, reason_of
 from pvecri.state.registry import Registry
 
 _log = logging.getLogger(__name__)
 
-#: Reasons of an end, one word for machines.
-COMPLETED: t.Final = "Completed"
-ERROR: t.Final = "Error"
-OOM_KILLED: t.Final = "OOMKilled"
-#: Nobody saw the exit code.
-UNKNOWN: t.Final = "Unknown"
-#: Of an end that was made because nobody would have seen another.
+#: Reason of an end that was made because nobody would have seen another.
 MONITOR_LOST: t.Final = "MonitorLost"
 
 #: How long conmon may take to write the exit file of a container that has ended.
@@ -142,13 +136,6 @@ class Exits:
             reason=reason,
             message=message,
         )
-
-
-def reason_of(code: int, *, oom_killed: bool) -> str:
-    """Return the reason of an end whose exit code is known."""
-    if code == 0:
-        return COMPLETED
-    return OOM_KILLED if oom_killed else ERROR
 
 
 def boot_time_ns() -> int:

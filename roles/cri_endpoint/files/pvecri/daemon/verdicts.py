@@ -14,7 +14,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
     Problem,
     Status,
 )
-from pvecri.state.records import ContainerRecord, Phase, SandboxRecord
+from pvecri.state.records import UNKNOWN, ContainerRecord, Phase, SandboxRecord, reason_of
 
 #: Key of ``extra`` under which a record keeps its phase while it is UNKNOWN for want of time.
 PHASE_BEFORE: t.Final = "phase_before"
@@ -136,6 +136,7 @@ def adopted_container(
         if state.status is Status.CREATED:
             return dataclasses.replace(copy, phase=Phase.CREATED)
         return dataclasses.replace(copy, phase=Phase.RUNNING, started_at_ns=started_at_ns)
+    code = state.exit_code
     started = round((state.started_at or 0) * 1e9)
     finished = round((state.finished_at or 0) * 1e9)
     return dataclasses.replace(
@@ -143,6 +144,6 @@ def adopted_container(
         phase=Phase.EXITED,
         started_at_ns=started,
         finished_at_ns=finished or now_ns,
-        exit_code=state.exit_code,
-        reason="" if state.exit_code is not None else "Unknown",
+        exit_code=code,
+        reason=UNKNOWN if code is None else reason_of(code, oom_killed=state.oom_killed),
     )

@@ -17,6 +17,20 @@ import typing as t
 
 _ID = re.compile(r"[0-9a-f]{64}")
 
+#: Reasons of ends, as clients know them from other runtimes.
+COMPLETED: t.Final = "Completed"
+ERROR: t.Final = "Error"
+OOM_KILLED: t.Final = "OOMKilled"
+#: Nobody saw the exit code.
+UNKNOWN: t.Final = "Unknown"
+
+
+def reason_of(code: int, *, oom_killed: bool = False) -> str:
+    """Return the reason of an end whose exit code is known."""
+    if code == 0:
+        return COMPLETED
+    return OOM_KILLED if oom_killed else ERROR
+
 
 def is_id(value: object) -> bool:
     """Say whether a value is an id as this daemon gives to sandboxes and containers."""

@@ -17,7 +17,7 @@ import typing as t
 from google.protobuf.message import DecodeError, Message
 
 from pvecri.api import cri_pb2
-from pvecri.state.records import ContainerRecord, Phase, SandboxRecord
+from pvecri.state.records import ContainerRecord, Phase, SandboxRecord, reason_of
 
 _LENGTH_DELIMITED = 2
 
@@ -202,7 +202,7 @@ def _ending(record: ContainerRecord) -> tuple[int, str]:
     if record.phase is not Phase.EXITED:
         return 0, record.reason
     code = UNKNOWN_EXIT_CODE if record.exit_code is None else record.exit_code
-    return code, record.reason or ("Completed" if code == 0 else "Error")
+    return code, record.reason or reason_of(code)
 
 
 M = t.TypeVar("M", bound=Message)
