@@ -17,6 +17,7 @@ import re
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import open_regular
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Json
 
 CONF_DIR = "/etc/cni/net.d"
@@ -132,9 +133,9 @@ def find_config(name: str | None = None, conf_dir: str = CONF_DIR) -> NetworkCon
     problems: list[str] = []
     for file in config_files(conf_dir):
         try:
-            with open(file, "rb") as stream:
+            with open_regular(file) as stream:
                 config = parse_config(json.load(stream), file, file)
-        except (OSError, ValueError, InvalidSpec) as exc:
+        except (OSError, ValueError, RecursionError, InvalidSpec) as exc:
             problems.append(f"{file}: {exc}")
             continue
         if name is None or config.name == name:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import typing as t
 
@@ -87,7 +88,10 @@ def test_find_takes_the_first_or_the_named(tmp_path: pathlib.Path) -> None:
 
 def test_find_passes_over_what_cannot_be_read(tmp_path: pathlib.Path) -> None:
     (tmp_path / "00-bad.conflist").write_text("{")
-    with pytest.raises(NotFound, match=r"00-bad\.conflist"):
+    (tmp_path / "01-deep.conflist").write_text("[" * 100_000)
+    # Whoever opens it to read waits for a writer that never comes.
+    os.mkfifo(tmp_path / "02-pipe.conflist")
+    with pytest.raises(NotFound, match=r"00-bad\.conflist.*01-deep.*no regular file"):
         cni_config.find_config(None, str(tmp_path))
     (tmp_path / "10-a.conflist").write_text(json.dumps(LIST))
     assert cni_config.find_config(None, str(tmp_path)).name == "net"
