@@ -47,6 +47,9 @@ _log = logging.getLogger(__name__)
 #: How long one object may keep recovery; it is UNKNOWN then, and the others go on.
 OBJECT_LIMIT_S: t.Final = 5.0
 
+#: By how much a file may seem older than the process it tells of: its time goes by the kernel's ticks.
+_CLOCKS_S: t.Final = 0.1
+
 #: Pauses between attempts to mend something.
 _RETRY_S: t.Final = (1.0, 10.0, 60.0)
 
@@ -292,7 +295,7 @@ def _end_command(pid_file: str) -> None:
         with open(pid_file, "rb") as stream:
             pid, written = int(stream.read()), os.fstat(stream.fileno()).st_mtime
         stat = procfs.read_stat(pid)
-        if stat is not None and stat.is_alive and _start_s(stat) <= written:
+        if stat is not None and stat.is_alive and _start_s(stat) <= written + _CLOCKS_S:
             family = [stat, *procfs.descendants(pid)]
             for member in family:
                 procfs.send_signal(member.pid, member.start_time, signal.SIGKILL)
