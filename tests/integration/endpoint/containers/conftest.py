@@ -5,11 +5,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
 import typing as t
 
-import grpc
 import pytest
 
 from ansible_collections.pvecri.runtime.tests.support import cri_client
@@ -20,6 +17,8 @@ from ansible_collections.pvecri.runtime.tests.support.images import (
     busybox_layer,
     tar_layer,
 )
+from ansible_collections.pvecri.runtime.tests.support.refusal import refused
+from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 from pvecri.api import cri_pb2 as pb
 
 #: An image with users, files and a stop signal.
@@ -72,11 +71,8 @@ class Lab:
 
     def ended(self, container_id: str, timeout_s: float = 20.0) -> t.Any:
         """Wait until a container has ended and return its status."""
-        deadline = time.monotonic() + timeout_s
-        while (status := self.status(container_id)).state != pb.CONTAINER_EXITED:
-            assert time.monotonic() < deadline, status
-            time.sleep(0.01)
-        return status
+        eventually(lambda: self.status(container_id).state == pb.CONTAINER_EXITED, timeout_s=timeout_s)
+        return self.status(container_id)
 
     def log(self, container_id: str) -> list[str]:
         """Return the lines of a container's log without times and streams."""
@@ -84,14 +80,7 @@ class Lab:
         with open(path, encoding="utf-8") as stream:
             return [line.rstrip("\n").split(" ", 3)[3] for line in stream]
 
-    @contextlib.contextmanager
-    def refused(self, code: str, *words: str) -> t.Iterator[None]:
-        """Want a call to be answered with a code and an explanation that has these words."""
-        with pytest.raises(grpc.RpcError) as caught:
-            yield
-        assert cri_client.status_of(caught.value) == code, caught.value
-        for word in words:
-            assert word in caught.value.details(), caught.value.details()
+    refused = staticmethod(refused)
 
     def clear(self) -> None:
         """Remove every pod."""

@@ -16,6 +16,7 @@ import pytest
 
 from ansible_collections.pvecri.runtime.tests.support.cri_client import Cri, status_of
 from ansible_collections.pvecri.runtime.tests.support.image_service import spec
+from ansible_collections.pvecri.runtime.tests.support.refusal import refused
 from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 from pvecri.api import cri_pb2 as pb
 from pvecri.config.model import ServerConfig
@@ -54,14 +55,6 @@ def served(images, service):
         service.close()
         over.set()
         thread.join(20)
-
-
-@contextlib.contextmanager
-def refused(code, words=""):
-    with pytest.raises(grpc.RpcError) as caught:
-        yield
-    assert status_of(caught.value) == code, caught.value.details()
-    assert words in caught.value.details()
 
 
 def test_life_of_an_image(images, serve):
