@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Two requests at one pod at once: neither works on what the other is at."""
+"""Two requests or two failures at one pod: neither works on, or hides, what the other is at."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
 from ansible_collections.pvecri.runtime.tests.support.node import Node
 from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
+from pvecri.sandboxes import files
+from pvecri.state.records import Phase
 
 LIMIT_S = 60
 
@@ -45,4 +47,25 @@ def test_pod_removed_while_a_container_is_made(
             node.create(pod)
         removals[0].result(LIMIT_S)
     assert seen == [False]
+    assert node.leftovers() == {}
+
+
+def test_pod_that_cannot_be_undone_is_shown_with_the_first_failure(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: t.Any) -> None:
+        raise CoreError("no files today")
+
+    def crash(*_args: t.Any) -> None:
+        raise KeyError("nobody thought of this")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write", fail)
+        patch.setattr(files, "unmount_shm", crash)
+        with pytest.raises(CoreError, match="no files today"):
+            node.run_pod(host_network=True)
+    (left,) = node.context.registry.sandboxes()
+    assert left.phase is Phase.STOPPED
+    assert "no files today" in left.message
+    node.services.sandboxes.remove(left.id)
     assert node.leftovers() == {}

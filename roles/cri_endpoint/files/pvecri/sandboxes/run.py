@@ -181,9 +181,10 @@ class SandboxRun:
             teardown.teardown(context, record)
             teardown.erase(context, record)
             context.registry.remove_sandbox(record.id)
-        except CoreError as exc:
+        except Exception as exc:  # the client is to hear of the first failure, whatever this one is
             context.log.error(
                 "a sandbox that failed is still there in part",
+                exc_info=None if isinstance(exc, CoreError) else exc,
                 extra={"sandbox": record.id, "error": str(exc)},
             )
             with contextlib.suppress(CoreError, OSError):
