@@ -89,8 +89,13 @@ class Paths:
 
     @property
     def exits(self) -> str:
-        """Directory into which conmon writes one exit file per container."""
-        return os.path.join(self.state_dir, "exits", self.owner.value)
+        """Directory into which conmon writes one exit file per container.
+
+        A play asks for an exit code whenever it next runs, also after a reboot.  The endpoint
+        notes each at once, and must learn it even when the state directory's disk is full.
+        """
+        parent = self.run_dir if self.owner is Owner.CRI else self.state_dir
+        return os.path.join(parent, "exits", self.owner.value)
 
     @property
     def logs(self) -> str:

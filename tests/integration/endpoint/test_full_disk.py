@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.pvecri.runtime.tests.support import cri_client
 from ansible_collections.pvecri.runtime.tests.support.endpoint import Endpoint, missing
 from ansible_collections.pvecri.runtime.tests.support.private_host import PrivateHost
+from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 from pvecri.api import cri_pb2 as pb
 
 
@@ -91,3 +92,22 @@ def test_a_full_disk_keeps_nobody_from_the_start(endpoint: Endpoint) -> None:
     other = endpoint.run_container()[0]
     endpoint.restart()
     assert [each.id for each in endpoint.cri.list_pods()] == [other]
+
+
+def test_on_a_full_disk_exit_codes_are_known(endpoint: Endpoint) -> None:
+    command = ["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"]
+    _pod, container = endpoint.run_container(command)
+    eventually(
+        lambda: (
+            endpoint.cri.exec_sync(container, ["grep", "SigCgt.*[4-7c-f]...$", "/proc/1/status"], 10).stdout
+        )
+    )
+    fill(endpoint)
+    endpoint.cri.stop(container, 20)
+    endpoint.host.run(["rm", f"{endpoint.state_dir}/filler"])
+
+    def ended() -> t.Any:
+        status = endpoint.cri.container_status(container)
+        return status if status.state == pb.CONTAINER_EXITED else None
+
+    assert eventually(ended).exit_code == 7

@@ -58,6 +58,7 @@ def test_paths_keep_the_two_owners_apart() -> None:
         assert getattr(play, name) != getattr(cri, name)
         assert getattr(play, name).startswith(("/var/lib/pvecri/", "/run/pvecri/"))
     assert play.storage == cri.storage == "/var/lib/pvecri/storage"
+    assert (play.exits, cri.exits) == ("/var/lib/pvecri/exits/play", "/run/pvecri/exits/cri")
     assert play.storage_run == "/run/pvecri/storage"
 
 
