@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import abc
 import itertools
 import os
 import typing as t
@@ -129,14 +130,15 @@ def status_of(error: grpc.RpcError) -> str:
     return str(error.code().name)  # type: ignore[attr-defined]
 
 
-class Verbs:
+class Verbs(abc.ABC):
     """Each method of the CRI by a short name; what a call returns, the class below decides.
 
     Every verb takes ``timeout_s``, the client's deadline, as a keyword.
     """
 
+    @abc.abstractmethod
     def _call(self, name: str, request: Message, pick: Pick | None, **options: t.Any) -> t.Any:
-        raise NotImplementedError
+        """Call a method and return what ``pick`` takes from its answer, all of it without one."""
 
     def version(self, **options: t.Any) -> t.Any:
         """Return the VersionResponse."""

@@ -12,6 +12,7 @@ import threading
 import typing as t
 
 import pytest
+from google.protobuf.message import DecodeError
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound
 from ansible_collections.pvecri.runtime.tests.support import records
@@ -92,7 +93,7 @@ def ask(bench: Bench, name: str, **fields: t.Any) -> t.Any:
     data = asyncio.run(bench.call(name, **fields))
     try:
         return getattr(pb, f"{name}Response").FromString(data)
-    except Exception:
+    except DecodeError:
         return data
 
 

@@ -97,12 +97,12 @@ class OrphanSearch:
         except (ValueError, OSError) as exc:
             # It was ready once, so a client may ask for it, and remove it.
             message = f"its record is lost and the copy cannot be read: {exc}"
-            registry.adopt_sandbox(_placeholder(sandbox_id, Phase.UNKNOWN, message))
+            registry.adopt_sandbox(_without_copy(sandbox_id, Phase.UNKNOWN, message))
             self._keep(f"sandbox {sandbox_id}: {message}")
             return
         if record is None:
             # Recovery removes what stays in the making, with all that belongs to it.
-            registry.adopt_sandbox(_placeholder(sandbox_id, Phase.CREATING, "found without a record"))
+            registry.adopt_sandbox(_without_copy(sandbox_id, Phase.CREATING, "found without a record"))
             return
         registry.adopt_sandbox(record)
         self._found.adopted.append(sandbox_id)
@@ -160,7 +160,8 @@ def started_at_ns(layout: Layout, state: ContainerState) -> int:
     return time.time_ns()
 
 
-def _placeholder(sandbox_id: str, phase: Phase, message: str) -> SandboxRecord:
+def _without_copy(sandbox_id: str, phase: Phase, message: str) -> SandboxRecord:
+    """Return a record of a sandbox of which nothing but the id is known."""
     return SandboxRecord(
         id=sandbox_id,
         name=sandbox_id,

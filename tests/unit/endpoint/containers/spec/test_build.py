@@ -31,7 +31,23 @@ from pvecri.state.views import signal_value
 HOST = HostFacts(crun_version=(1, 8, 1))
 FILES = PodFiles(hosts="/f/hosts", hostname="/f/hostname", resolv_conf="/f/resolv.conf", shm="/r/shm")
 ALL = set(security.CAPABILITIES)
-DEFAULT = set(security.DEFAULT_CAPABILITIES)
+# CapEff of a container of any other runtime is 00000000a80425fb: these bits.
+DEFAULT = {
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SYS_CHROOT",
+    "CAP_MKNOD",
+    "CAP_AUDIT_WRITE",
+    "CAP_SETFCAP",
+}
 KINDS = pb.SecurityProfile
 
 

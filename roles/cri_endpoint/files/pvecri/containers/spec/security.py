@@ -13,6 +13,9 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Security
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.capabilities import (
+    DEFAULT_CAPABILITIES as PLAY_CAPABILITIES,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.names import (
     ALL,
@@ -24,22 +27,12 @@ from pvecri.checks import clean_path
 from pvecri.containers.validate_security import LOCALHOST
 
 #: What a container of a pod has that names none: what images and Kubernetes's own
-#: documentation take for granted.
+#: documentation take for granted beyond what a play's container gets.
 DEFAULT_CAPABILITIES: t.Final = (
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_RAW",
-    "CAP_SYS_CHROOT",
-    "CAP_MKNOD",
+    *PLAY_CAPABILITIES,
     "CAP_AUDIT_WRITE",
-    "CAP_SETFCAP",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
 )
 
 _FIELD: t.Final = "config.linux.security_context"
