@@ -4,7 +4,8 @@
 """Serve the methods of the CRI over a unix socket.
 
 A handler is a coroutine that takes the parsed request and returns the answer's bytes; no
-serializer runs after it.  A method without a handler is UNIMPLEMENTED.
+serializer runs after it.  The handler of a method that streams is an asynchronous generator of
+such answers instead.  A method without a handler is UNIMPLEMENTED.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from pvecri.config.model import ServerConfig
 from pvecri.rpc.errors import details_of, is_foreseen, status_of
 from pvecri.rpc.gate import Gate
 
-Handler = t.Callable[[t.Any], t.Awaitable[bytes]]
+Unary = t.Callable[[t.Any], t.Awaitable[bytes]]
+Streaming = t.Callable[[t.Any], t.AsyncIterator[bytes]]
+Handler = Unary | Streaming
 Context = t.Any
 
 
@@ -98,7 +101,13 @@ class Server:
                 else grpc.unary_unary_rpc_method_handler
             )
             handler = handlers.get(method.name)
-            behaviour = _unimplemented(method) if handler is None else self._behaviour(method, handler)
+            behaviour: t.Any
+            if handler is None:
+                behaviour = _unimplemented(method)
+            elif method.is_streaming:
+                behaviour = self._streaming(method, t.cast("Streaming", handler))
+            else:
+                behaviour = self._behaviour(method, t.cast("Unary", handler))
             name = method.path.split("/")[1]
             services.setdefault(name, {})[method.name] = make(behaviour)
         self._server.add_generic_rpc_handlers(
@@ -106,7 +115,7 @@ class Server:
         )
 
     def _behaviour(
-        self, method: Method, handler: Handler
+        self, method: Method, handler: Unary
     ) -> t.Callable[[bytes, Context], t.Awaitable[bytes]]:
         """Return what gRPC calls for a method: parse, check, act, and say errors as statuses."""
         name = method.name
@@ -121,13 +130,8 @@ class Server:
                 return await handler(parse(data))
             except asyncio.CancelledError:
                 raise
-            except DecodeError as exc:
-                await context.abort(
-                    grpc.StatusCode.INVALID_ARGUMENT,
-                    details_of(f"the request is no {method.request.DESCRIPTOR.name}: {exc}"),
-                )
             except Exception as exc:
-                await context.abort(*self._status(name, exc))
+                await context.abort(*self._status(method, exc))
             finally:
                 self._in_flight -= 1
                 if not self._in_flight:
@@ -139,8 +143,31 @@ class Server:
 
         return call
 
-    def _status(self, name: str, error: Exception) -> tuple[grpc.StatusCode, str]:
+    def _streaming(
+        self, method: Method, handler: Streaming
+    ) -> t.Callable[[bytes, Context], t.AsyncIterator[bytes]]:
+        """Return what gRPC calls for a method that streams.
+
+        Streams last as long as their clients please: they count neither as requests in flight nor as slow.
+        """
+        parse = method.request.FromString
+
+        async def stream(data: bytes, context: Context) -> t.AsyncIterator[bytes]:
+            try:
+                self._gate.check(method.name, self._in_flight)
+                async for answer in handler(parse(data)):
+                    yield answer
+            except Exception as exc:
+                await context.abort(*self._status(method, exc))
+
+        return stream
+
+    def _status(self, method: Method, error: Exception) -> tuple[grpc.StatusCode, str]:
         """Return status and details of an error; one that nobody foresaw is logged under an id."""
+        name = method.name
+        if isinstance(error, DecodeError):
+            text = f"the request is no {method.request.DESCRIPTOR.name}: {error}"
+            return grpc.StatusCode.INVALID_ARGUMENT, details_of(text)
         code = status_of(error)
         if is_foreseen(error):
             level = _LEVELS.get(code, logging.INFO)
