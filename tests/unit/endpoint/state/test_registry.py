@@ -191,7 +191,7 @@ def test_update_is_on_disk_before_it_is_told(registry: Registry, path: str) -> N
 def test_update_that_cannot_be_written_changes_nothing(registry: Registry) -> None:
     pod = registry.reserve_sandbox(records.sandbox())
     before = registry.list_sandboxes_bytes()
-    connection = registry._database._connection
+    connection = registry._journal._database._connection
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(OSError, match="full"):
@@ -215,7 +215,7 @@ def test_what_recovery_finds_out_by_itself_is_written_when_there_is_space_again(
     one, two = (registry.reserve_container(records.container(pod.id, name)) for name in ("one", "two"))
     with monkeypatch.context() as patch:
         for verb in ("insert", "update", "delete"):
-            patch.setattr(registry._database, verb, _full)
+            patch.setattr(registry._journal._database, verb, _full)
         registry.started(one.id, 10)
         registry.exited(one.id, exit_code=3, finished_at_ns=5_000)
         registry.remove_container(two.id)
@@ -239,14 +239,14 @@ def test_what_is_late_is_written_at_the_end(
 ) -> None:
     pod = registry.reserve_sandbox(records.sandbox())
     with monkeypatch.context() as patch:
-        patch.setattr(registry._database, "delete", _full)
+        patch.setattr(registry._journal._database, "delete", _full)
         registry.remove_sandbox(pod.id)
     assert reopened(registry, path).sandboxes() == []
 
 
 def test_update_of_nothing_writes_nothing(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     pod = registry.reserve_sandbox(records.sandbox())
-    monkeypatch.setattr(registry._database, "update", None)
+    monkeypatch.setattr(registry._journal._database, "update", None)
     assert registry.update_sandbox(pod.id, phase=Phase.READY) is pod
     assert registry.change_sandbox(pod.id, lambda _record: None) is pod
 
@@ -286,14 +286,14 @@ def test_readers_do_not_wait_for_a_writer(registry: Registry, monkeypatch: pytes
     pod = registry.reserve_sandbox(records.sandbox())
     member = registry.reserve_container(records.container(pod.id))
     entered, leave = threading.Event(), threading.Event()
-    update = registry._database.update
+    update = registry._journal._database.update
 
     def slow(*arguments: t.Any) -> None:
         entered.set()
         assert leave.wait(20)
         update(*arguments)
 
-    monkeypatch.setattr(registry._database, "update", slow)
+    monkeypatch.setattr(registry._journal._database, "update", slow)
     writer = threading.Thread(target=lambda: registry.update_container(member.id, message="new"))
     writer.start()
     assert entered.wait(20)
@@ -483,7 +483,7 @@ def test_boot_id_is_written_before_anything_new_is(
 ) -> None:
     registry.boot_id = "first"
     with monkeypatch.context() as patch:
-        patch.setattr(registry._database, "set_note", _full)
+        patch.setattr(registry._journal._database, "set_note", _full)
         registry.boot_id = "first"
         registry.boot_id = "second"
         assert registry.boot_id == "second"
@@ -584,8 +584,8 @@ def test_keys_of_a_newer_version_are_kept(registry: Registry, path: str) -> None
 def test_a_database_that_breaks_while_we_run_is_written_anew(registry: Registry, path: str) -> None:
     pods = [registry.reserve_sandbox(records.sandbox(message="m" * 300)) for _number in range(100)]
     member = registry.reserve_container(records.container(pods[0].id))
-    registry._database._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    registry._database._connection.execute("PRAGMA cache_size = 0")
+    registry._journal._database._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    registry._journal._database._connection.execute("PRAGMA cache_size = 0")
     with open(path, "r+b") as stream:
         stream.seek(100)
         stream.write(os.urandom(400_000))

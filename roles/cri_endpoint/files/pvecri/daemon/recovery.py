@@ -40,7 +40,7 @@ from pvecri.daemon.operations import Operations, Pool
 from pvecri.daemon.orphans import OrphanSearch, started_at_ns
 from pvecri.daemon.verdicts import Act, SandboxFacts
 from pvecri.state import spare
-from pvecri.state.records import ContainerRecord, Phase, SandboxRecord
+from pvecri.state.records import PHASE_BEFORE, ContainerRecord, Phase, SandboxRecord
 
 _log = logging.getLogger(__name__)
 
@@ -278,7 +278,7 @@ R = t.TypeVar("R", SandboxRecord, ContainerRecord)
 
 
 def _is_damaged(record: SandboxRecord | ContainerRecord) -> bool:
-    return record.phase is Phase.UNKNOWN and verdicts.PHASE_BEFORE not in record.extra
+    return record.phase is Phase.UNKNOWN and PHASE_BEFORE not in record.extra
 
 
 def _fields(record: SandboxRecord | ContainerRecord) -> dict[str, t.Any]:

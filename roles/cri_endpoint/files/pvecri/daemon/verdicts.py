@@ -14,10 +14,14 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
     Problem,
     Status,
 )
-from pvecri.state.records import UNKNOWN, ContainerRecord, Phase, SandboxRecord, reason_of
-
-#: Key of ``extra`` under which a record keeps its phase while it is UNKNOWN for want of time.
-PHASE_BEFORE: t.Final = "phase_before"
+from pvecri.state.records import (
+    PHASE_BEFORE,
+    UNKNOWN,
+    ContainerRecord,
+    Phase,
+    SandboxRecord,
+    reason_of,
+)
 
 
 class Act(enum.StrEnum):

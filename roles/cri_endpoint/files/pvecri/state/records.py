@@ -17,6 +17,9 @@ import typing as t
 
 _ID = re.compile(r"[0-9a-f]{64}")
 
+#: Key of ``extra`` under which a record keeps its phase while it is UNKNOWN for want of time.
+PHASE_BEFORE: t.Final = "phase_before"
+
 #: Reasons of ends, as clients know them from other runtimes.
 COMPLETED: t.Final = "Completed"
 ERROR: t.Final = "Error"

@@ -13,14 +13,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import os
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, NotFound, WrongState
 from pvecri.state import views
-from pvecri.state.database import Database, DatabaseDamagedError, set_aside
+from pvecri.state.database import Database
 from pvecri.state.filters import Filter
 from pvecri.state.holds import Holds
+from pvecri.state.journal import Journal
 from pvecri.state.records import ContainerRecord, Phase, SandboxRecord
 from pvecri.state.table import R, Table, V
 from pvecri.state.views import ContainerView, SandboxView
@@ -28,8 +28,6 @@ from pvecri.state.views import ContainerView, SandboxView
 _log = logging.getLogger(__name__)
 
 Changes = dict[str, t.Any]
-
-_BOOT_ID: t.Final = "boot_id"
 
 #: Fields that recovery finds out by itself: a change of these may be written later when the disk is full,
 #: so that things can be stopped and removed, which is what makes room.
@@ -54,21 +52,15 @@ class Registry(Holds):
 
     def __init__(self, database: Database) -> None:
         super().__init__()
-        self._database = database
         self._sandboxes: Table[SandboxRecord, SandboxView] = Table(
             "sandboxes", SandboxRecord, SandboxView, "sandbox"
         )
         self._containers: Table[ContainerRecord, ContainerView] = Table(
             "containers", ContainerRecord, ContainerView, "container"
         )
+        self._journal = Journal(database, (self._sandboxes, self._containers))
         #: Ids of the containers of each sandbox, in the order they were made.
         self._members: dict[str, tuple[str, ...]] = {}
-        #: Objects whose change or removal is yet to be written.
-        self._late: dict[tuple[str, str], Table[t.Any, t.Any]] = {}
-        self._late_boot_id = False
-        #: The file was damaged, and there was no space for another.
-        self._is_lost = False
-        self._boot_id = str(database.note(_BOOT_ID) or "")
         self._listeners: tuple[Listener, ...] = ()
 
     @classmethod
@@ -79,8 +71,7 @@ class Registry(Holds):
         Unsupported for one that a version too new has written.
         """
         registry = cls(Database.open(path))
-        registry._sandboxes.load(registry._database)
-        registry._containers.load(registry._database)
+        registry._journal.load()
         for record in registry._containers.records():
             registry._join(record)
         return registry
@@ -88,25 +79,17 @@ class Registry(Holds):
     @property
     def was_set_aside(self) -> str | None:
         """Where a damaged database was moved to when this one was opened."""
-        return self._database.was_set_aside
+        return self._journal.was_set_aside
 
     @property
     def boot_id(self) -> str:
         """The boot of the host in which these records were last looked through; empty: never."""
-        return self._boot_id
+        return self._journal.boot_id
 
     @boot_id.setter
     def boot_id(self, value: str) -> None:
         with self._lock:
-            if value == self._boot_id:
-                return
-            self._boot_id = value
-            # On a full disk it is written before anything new is, or nothing new is.
-            self._late_boot_id = True
-            try:
-                self._written(lambda: None)
-            except OSError as exc:
-                _log.error("that records were looked through is written later: %s", exc)
+            self._journal.note_boot_id(value)
 
     def listen(self, listener: Listener) -> None:
         """Have every change told to ``listener``, in order, in the thread that made it; it must be quick."""
@@ -123,9 +106,7 @@ class Registry(Holds):
     def close(self) -> None:
         """Close the database; reading goes on from memory."""
         with self._lock:
-            with contextlib.suppress(OSError):
-                self._written(lambda: None)
-            self._database.close()
+            self._journal.close()
 
     # ---- reading ------------------------------------------------------------------------------------------
 
@@ -189,6 +170,13 @@ class Registry(Holds):
         """Return a `ContainerStatusResponse`; raises NotFound."""
         return views.container_status_answer(self._containers.shown(id_or_prefix), info)
 
+    def pod_views(self, sandbox_id: str) -> tuple[SandboxView | None, list[ContainerView]]:
+        """Return a sandbox (by its whole id) and its containers as clients may see them."""
+        sandbox = None
+        with contextlib.suppress(NotFound):
+            sandbox = self._sandboxes.shown(sandbox_id)
+        return sandbox, self._container_views(sandbox_id)
+
     def _container_views(self, sandbox_id: str) -> list[ContainerView]:
         found = []
         for member in self._members.get(sandbox_id, ()):
@@ -209,7 +197,7 @@ class Registry(Holds):
             return (holder.config, holder.handler) == (record.config, record.handler)
 
         with self._lock:
-            reserved = self._written(lambda: self._sandboxes.reserve(self._database, record, same=same))
+            reserved = self._journal.write(lambda db: self._sandboxes.reserve(db, record, same=same))
             if reserved is record:
                 self._tell(Change(None, record))
             return reserved
@@ -231,7 +219,7 @@ class Registry(Holds):
             if sandbox.phase is not Phase.READY or self.flags(sandbox.id):
                 state = next(iter(sorted(self.flags(sandbox.id))), sandbox.phase)
                 raise WrongState(f"sandbox {sandbox.id} is {state}, not ready")
-            reserved = self._written(lambda: self._containers.reserve(self._database, record, same=same))
+            reserved = self._journal.write(lambda db: self._containers.reserve(db, record, same=same))
             self._join(reserved)
             if reserved is record:
                 self._tell(Change(None, record))
@@ -240,13 +228,13 @@ class Registry(Holds):
     def adopt_sandbox(self, record: SandboxRecord) -> None:
         """Add the record of a sandbox that exists already; raises Conflict."""
         with self._lock:
-            self._written(lambda: self._sandboxes.reserve(self._database, record, same=_never))
+            self._journal.write(lambda db: self._sandboxes.reserve(db, record, same=_never))
             self._tell(Change(None, record))
 
     def adopt_container(self, record: ContainerRecord) -> None:
         """Add the record of a container that exists already, with or without its sandbox; raises Conflict."""
         with self._lock:
-            self._written(lambda: self._containers.reserve(self._database, record, same=_never))
+            self._journal.write(lambda db: self._containers.reserve(db, record, same=_never))
             self._join(record)
             self._tell(Change(None, record))
 
@@ -284,11 +272,11 @@ class Registry(Holds):
             if new == old:
                 return old
             try:
-                self._written(lambda: table.replace(self._database, old, new))
+                self._journal.write(lambda db: table.replace(db, old, new))
             except OSError as exc:
                 if not _FOUND_OUT.issuperset(changes):
                     raise
-                self._put_off(table, new.id, exc)
+                self._journal.put_off(table, new.id, exc)
                 table.show(new)
             self._tell(Change(old, new))
             return new
@@ -355,67 +343,16 @@ class Registry(Holds):
 
     def _removed(self, table: Table[R, V], object_id: str) -> R | None:
         try:
-            self._written(lambda: table.delete(self._database, object_id))
+            self._journal.write(lambda db: table.delete(db, object_id))
         except OSError as exc:
-            self._put_off(table, object_id, exc)
+            self._journal.put_off(table, object_id, exc)
         return table.forget(object_id)
-
-    def _put_off(self, table: Table[t.Any, t.Any], object_id: str, problem: OSError) -> None:
-        _log.error("what became of %s %s is written later: %s", table.what, object_id, problem)
-        self._late[table.name, object_id] = table
-
-    def _catch_up(self) -> None:
-        """Write what could not be written when it was due."""
-        if self._late_boot_id:
-            self._database.set_note(_BOOT_ID, self._boot_id)
-            self._late_boot_id = False
-        for (name, object_id), table in list(self._late.items()):
-            table.write(self._database, object_id)
-            del self._late[name, object_id]
 
     def _join(self, record: ContainerRecord) -> None:
         members = self._members.get(record.sandbox_id, ())
         if record.id not in members:
             self._members[record.sandbox_id] = (*members, record.id)
 
-    def _written(self, act: t.Callable[[], T]) -> T:
-        """Do a write; a file that turns out damaged is moved aside and written anew from memory."""
-        try:
-            if self._is_lost:
-                self._begin_anew()
-            self._catch_up()
-            return act()
-        except DatabaseDamagedError as exc:
-            path = self._database.path
-            with contextlib.suppress(Exception):
-                self._database.close()
-            aside = set_aside(path)
-            _log.error("database %s is damaged (%s); it was moved to %s", path, exc, aside)
-            self._is_lost = True
-            self._begin_anew()
-            return act()
-
-    def _begin_anew(self) -> None:
-        """Write all that is in memory into a new database; raises OSError, and is to be tried again then."""
-        path = self._database.path
-        for name in (f"{path}-wal", f"{path}-shm", path):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
-        database = Database.open(path)
-        try:
-            self._sandboxes.rewrite(database)
-            self._containers.rewrite(database)
-            database.set_note(_BOOT_ID, self._boot_id)
-        except BaseException:
-            database.close()
-            raise
-        self._database = database
-        self._late.clear()
-        self._late_boot_id = self._is_lost = False
-
 
 def _never(_holder: object) -> bool:
     return False
-
-
-T = t.TypeVar("T")

@@ -47,6 +47,11 @@ def element(number: int, data: bytes) -> bytes:
     return varint(number << 3 | _LENGTH_DELIMITED) + varint(len(data)) + data
 
 
+def number(field: int, value: int) -> bytes:
+    """Return a number as the field ``field`` of the message around it; proto3 leaves noughts out."""
+    return varint(field << 3) + varint(value) if value else b""
+
+
 def string_map(number: int, values: t.Mapping[str, str]) -> bytes:
     """Return a field of type ``map<string, string>``."""
     return b"".join(
@@ -227,9 +232,7 @@ def sandbox_status_answer(
     if info:
         answer += string_map(2, info)
     answer += b"".join(element(3, container.status) for container in containers)
-    if timestamp_ns:
-        answer += varint(4 << 3) + varint(timestamp_ns)
-    return answer
+    return answer + number(4, timestamp_ns)
 
 
 def container_status_answer(view: ContainerView, info: t.Mapping[str, str] | None = None) -> bytes:
