@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import time
@@ -13,7 +14,12 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState, Problem
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandTimeout, CoreError, NotFound
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    CommandTimeout,
+    CoreError,
+    NotFound,
+    WrongState,
+)
 from pvecri.state.holds import REMOVING
 from pvecri.state.records import UNKNOWN, ContainerRecord, Phase, reason_of
 from pvecri.state.registry import Registry
@@ -25,6 +31,9 @@ MONITOR_LOST: t.Final = "MonitorLost"
 
 #: How long conmon may take to write the exit file of a container that has ended.
 _MONITOR_S = 10.0
+
+#: How long an end waits for the start that is under way.
+_START_S = 10.0
 
 #: How long the kernel may take to end what was killed.
 _KILL_S = 10.0
@@ -56,7 +65,7 @@ class Exits:
         or take its exit code any more, so it is killed.  Can be called at any time, also twice.
         """
         try:
-            record = self._registry.container(container_id)
+            record = self._started(self._registry.container(container_id))
             if record.phase is Phase.CREATING or (
                 record.phase is Phase.EXITED and record.exit_code is not None
             ):
@@ -70,6 +79,14 @@ class Exits:
             return self._write(record, state)
         except NotFound:
             return None
+
+    def _started(self, record: ContainerRecord) -> ContainerRecord:
+        """Return the record when it knows of a start under way: nobody shall see an end before the start."""
+        if record.phase is Phase.CREATED:
+            with contextlib.suppress(WrongState), self._registry.held(record.id, timeout_s=_START_S):
+                pass
+            return self._registry.container(record.id)
+        return record
 
     def _write(self, record: ContainerRecord, state: ContainerState | None) -> ContainerRecord:
         if state is not None and state.exit_code is None and state.conmon_pid is not None:

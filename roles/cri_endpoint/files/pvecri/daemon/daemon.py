@@ -30,6 +30,7 @@ from pvecri.context import Context
 from pvecri.daemon import logs, notify
 from pvecri.daemon.assembly import build_context
 from pvecri.daemon.changes import log_changes
+from pvecri.daemon.events import Events
 from pvecri.daemon.lock import directories_locked
 from pvecri.daemon.monitor import Monitor, allow_many_files
 from pvecri.daemon.operations import Operations, Pool
@@ -39,6 +40,7 @@ from pvecri.daemon.services import build_services, handlers
 from pvecri.daemon.socket import ListenSocket
 from pvecri.rpc.gate import Gate
 from pvecri.rpc.server import Server
+from pvecri.streaming.service import Streaming
 
 #: Sections and keys that a reload takes over; the rest wants a restart.
 _RELOADED: t.Final = frozenset(
@@ -102,6 +104,8 @@ class Daemon:
         self._log_level = log_level
         self._gate = Gate(loaded.config.server.max_concurrent_rpcs)
         self._operations = Operations(context.registry.held)
+        self._events = Events(context.registry)
+        self._streaming = Streaming(context, self._operations)
         exits = Exits(context.registry, context.crun, reaped=reaper.exit_code)
         self._services = build_services(context, exits)
         self._monitor = Monitor(context.registry, context.crun, exits, self._in_house)
@@ -126,11 +130,14 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._events.start()
         socket = ListenSocket(self._config.server)
         socket.prepare()
         self._server = Server(
             self._config.server,
-            handlers(self._context, self._services, self._operations, self._gate),
+            handlers(
+                self._context, self._services, self._operations, self._gate, self._events, self._streaming
+            ),
             self._gate,
             self._log,
             slow_s=self._config.log.slow_rpc_s,
@@ -143,6 +150,7 @@ class Daemon:
             self._monitor.start()
             self._cleanup.callback(self._monitor.stop)
             self._gate.open()
+            self._events.settle_down()
             self._services.start()
             tasks.append(loop.create_task(self._recovery.mend(self._operations, mends)))
             # What is here now stays: the collector need not look at it.
@@ -175,7 +183,10 @@ class Daemon:
         self._gate.close("the endpoint is stopping")
         # Pulls are not waited for: one that is repeated takes the layers that are there.
         self._services.close()
+        self._events.close()
         socket.remove()
+        # Streams last as long as their clients please.
+        await self._streaming.close(_LAST_S)
         if self._server is not None:
             await self._server.stop(bound)
         left = await self._operations.drain(max(_LAST_S, deadline - time.monotonic()))

@@ -10,15 +10,19 @@ import dataclasses
 from pvecri.containers.exits import Exits
 from pvecri.containers.service import ContainerService
 from pvecri.context import Context
+from pvecri.daemon.events import Events
 from pvecri.daemon.operations import Operations
 from pvecri.images.service import ImageService
 from pvecri.rpc.containers import ContainerRpc
+from pvecri.rpc.events import EventRpc
 from pvecri.rpc.gate import Gate
 from pvecri.rpc.images import ImageRpc
 from pvecri.rpc.runtime import RuntimeRpc
 from pvecri.rpc.sandboxes import SandboxRpc
 from pvecri.rpc.server import Handler
+from pvecri.rpc.streams import StreamRpc
 from pvecri.sandboxes.service import SandboxService
+from pvecri.streaming.service import Streaming
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +55,20 @@ def build_services(context: Context, exits: Exits) -> Services:
     return Services(images=images, sandboxes=sandboxes, containers=containers)
 
 
-def handlers(context: Context, services: Services, operations: Operations, gate: Gate) -> dict[str, Handler]:
+def handlers(
+    context: Context,
+    services: Services,
+    operations: Operations,
+    gate: Gate,
+    events: Events,
+    streaming: Streaming,
+) -> dict[str, Handler]:
     """Return the handler of every method that this version has."""
     return {
         **RuntimeRpc(context, operations, gate, services.sandboxes).handlers(),
         **ImageRpc(services.images, operations).handlers(),
         **SandboxRpc(services.sandboxes, operations, context.registry).handlers(),
         **ContainerRpc(services.containers, operations, context.registry).handlers(),
+        **EventRpc(events).handlers(),
+        **StreamRpc(streaming, context.registry).handlers(),
     }

@@ -64,6 +64,21 @@ class TooBusy(CoreError):
     code = "too_busy"
 
 
+class TooSlow(TooBusy):
+    """End a stream whose client does not read."""
+
+    code = "too_slow"
+
+
+def reason_of_cancel(cancelled: BaseException) -> CoreError | None:
+    """Return why a stream's task was cancelled by the endpoint itself: the message of `Task.cancel`.
+
+    None: the client left.
+    """
+    reason = cancelled.args[0] if cancelled.args else None
+    return reason if isinstance(reason, CoreError) else None
+
+
 def status_of(error: BaseException) -> grpc.StatusCode:
     """Return the status code that stands for an error."""
     if isinstance(error, Unavailable):

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import time
+
 from pvecri.api import cri_pb2 as pb
 from pvecri.daemon.operations import Operations, Pool
 from pvecri.rpc.keys import known, settled
@@ -67,13 +69,17 @@ class SandboxRpc:
         return b""
 
     async def status(self, request: pb.PodSandboxStatusRequest) -> bytes:
-        """Return what is known of a sandbox; verbose adds what a person looks for."""
-        wanted = request.pod_sandbox_id
-        if not request.verbose:
-            return self._registry.sandbox_status_bytes(wanted)
-        identity = self._registry.sandbox(wanted).id
-        info = await self._operations.call(lambda: self._service.status_info(identity), pool=Pool.QUERY)
-        return self._registry.sandbox_status_bytes(identity, info)
+        """Return what is known of a sandbox and its containers; verbose adds what a person looks for.
+
+        A kubelet that follows events takes the containers, and the time to put events and answers in order.
+        """
+        wanted, info = request.pod_sandbox_id, None
+        if request.verbose:
+            wanted = self._registry.sandbox(wanted).id
+            info = await self._operations.call(lambda: self._service.status_info(wanted), pool=Pool.QUERY)
+        # Taken before: what changes while it is looked at is told by an event with a later time.
+        now = time.time_ns()
+        return self._registry.sandbox_status_bytes(wanted, info, with_containers=True, timestamp_ns=now)
 
     async def list(self, request: pb.ListPodSandboxRequest) -> bytes:
         """Return the sandboxes that a filter lets through."""

@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError
 
 from pvecri.api.methods import METHODS, Method
 from pvecri.config.model import ServerConfig
-from pvecri.rpc.errors import details_of, is_foreseen, status_of
+from pvecri.rpc.errors import details_of, is_foreseen, reason_of_cancel, status_of
 from pvecri.rpc.gate import Gate
 
 Unary = t.Callable[[t.Any], t.Awaitable[bytes]]
@@ -157,6 +157,11 @@ class Server:
                 self._gate.check(method.name, self._in_flight)
                 async for answer in handler(parse(data)):
                     yield answer
+            except asyncio.CancelledError as exc:
+                reason = reason_of_cancel(exc)
+                if reason is None:
+                    raise
+                await context.abort(*self._status(method, reason))
             except Exception as exc:
                 await context.abort(*self._status(method, exc))
 
