@@ -138,6 +138,21 @@ BAD = [
     ("[images]\npause_image = 'A:B:C'", "2: images.pause_image: "),
     ("[images]\npinned = ['a', '']", "2: images.pinned: "),
     ("[images]\npinned = ['a/*']", "2: images.pinned: "),
+    ("[streaming]\nport = 65536", "2: streaming.port: 65536 is not between 0 and 65535"),
+    ("[streaming]\naddress = ''", "2: streaming.address: '' is neither an address nor a host name"),
+    ("[streaming]\naddress = '10.0.0'", "2: streaming.address: '10.0.0' is neither"),
+    ("[streaming]\naddress = '127.0.0.1:80'", "2: streaming.address: '127.0.0.1:80' is neither"),
+    ("[streaming]\naddress = '[::1]'", "2: streaming.address: '[::1]' is neither"),
+    ("[streaming]\naddress = 'fe80::1%eth0'", "2: streaming.address: 'fe80::1%eth0' is neither"),
+    ("[streaming]\naddress = 'a..b'", "2: streaming.address: 'a..b' is neither"),
+    (f"[streaming]\nurl_host = '{'a.' * 127}b'", "2: streaming.url_host: 'a.a"),
+    ("[streaming]\nurl_host = 'http://node'", "2: streaming.url_host: 'http://node' is neither"),
+    ("[streaming]\naddress = '0.0.0.0'", "2: streaming.address: '0.0.0.0' can be reached from other hosts"),
+    ("[streaming]\naddress = '::'", "2: streaming.address: '::' can be reached from other hosts"),
+    ("[streaming]\naddress = 'node.example'", "2: streaming.address: 'node.example' can be reached"),
+    ("[streaming]\ntls_cert = '/c'", "2: streaming.tls_cert: tls_key is missing: the files belong together"),
+    ("[streaming]\n\ntls_key = '/k'", "3: streaming.tls_key: tls_cert is missing"),
+    ("[streaming]\ntls_client_ca = '/a'", "2: streaming.tls_client_ca: tls_cert is missing"),
 ]
 
 
@@ -145,6 +160,20 @@ BAD = [
 def test_parse_names_file_line_and_key(text: str, problem: str) -> None:
     (found,) = problems(text)
     assert found.startswith(f"{ORIGIN}:{problem}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"address = '{host}'" for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost", "LOCALHOST")),
+        "address = '0.0.0.0'\ntls_cert = '/c'\ntls_key = '/k'",
+        "address = 'node-1.example'\ntls_cert = '/c'\ntls_key = '/k'\ntls_client_ca = '/a'",
+        "url_host = 'node1'",
+        "url_host = 'fd00::1'",
+    ],
+)
+def test_parse_takes_addresses_that_only_clients_of_this_host_or_of_tls_reach(text: str) -> None:
+    assert parse(f"[streaming]\n{text}".encode(), ORIGIN).config.streaming is not Config().streaming
 
 
 def test_parse_tells_everything_at_once_in_the_file_s_order() -> None:

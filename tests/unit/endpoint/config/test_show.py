@@ -73,7 +73,9 @@ def _values(default: t.Any, name: str) -> st.SearchStrategy[t.Any]:
     paths = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0./"), max_size=20).map(
         "/{}x".format
     )
-    if name in {"level", "format", "cgroup_driver", "pause_image", "socket_group", "socket_mode"}:
+    bound = {"level", "format", "cgroup_driver", "pause_image", "socket_group", "socket_mode", "url_host"}
+    # Files of TLS belong together.
+    if name in bound or name.startswith("tls_"):
         return st.just(default)
     if isinstance(default, bool | int | float):
         return st.just(default)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import typing as t
@@ -22,6 +23,8 @@ _ADDRESS_MAX = 107
 SOCKET_PATH_MAX = _ADDRESS_MAX - len(".new")
 
 _MODE_MAX = 0o777
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+_HOST_MAX = 253
 _GROUP = re.compile(r"[a-z_][a-z0-9_-]{0,31}\$?|[0-9]{1,10}")
 
 
@@ -74,6 +77,37 @@ def file_mode(value: int) -> str | None:
 def group_name(value: str) -> str | None:
     """Want a name that a group can have, or its number."""
     return None if _GROUP.fullmatch(value) else f"'{value}' is no name of a group"
+
+
+def host_or_address(value: str) -> str | None:
+    """Want an IP address or the name of a host."""
+    if is_address(value) or _is_name(value):
+        return None
+    return f"'{value}' is neither an address nor a host name"
+
+
+def optional_host(value: str) -> str | None:
+    """Want an IP address, the name of a host, or nothing."""
+    return host_or_address(value) if value else None
+
+
+def is_address(value: str) -> bool:
+    """Say whether a text is an IP address."""
+    try:
+        return not getattr(ipaddress.ip_address(value), "scope_id", None)
+    except ValueError:
+        return False
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether only this host can reach an address or name."""
+    return ipaddress.ip_address(host).is_loopback if is_address(host) else host.lower() == "localhost"
+
+
+def _is_name(value: str) -> bool:
+    # What looks like an address, and is none, is a slip.
+    labels = value.split(".")
+    return len(value) <= _HOST_MAX and all(map(_LABEL.fullmatch, labels)) and not labels[-1].isdigit()
 
 
 def image_reference(value: str) -> str | None:

@@ -37,6 +37,9 @@ def _problems(loaded: Loaded) -> t.Iterator[tuple[tuple[str, str], str]]:
         ("images", "registries_conf"),
         ("images", "policy_file"),
         ("images", "authfile"),
+        ("streaming", "tls_cert"),
+        ("streaming", "tls_key"),
+        ("streaming", "tls_client_ca"),
     ):
         path = getattr(getattr(config, section), key)
         if path and not os.access(path, os.R_OK):

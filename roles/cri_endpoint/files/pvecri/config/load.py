@@ -14,8 +14,9 @@ import tomllib
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
+from pvecri.config.checks import is_loopback
 from pvecri.config.lines import key_lines
-from pvecri.config.model import CONFIG_FILE, Config
+from pvecri.config.model import CONFIG_FILE, Config, StreamingConfig
 
 MAX_BYTES = 1 << 20
 
@@ -132,7 +133,19 @@ class _Reader:
                 f"{exec_max} bytes of stdout and of stderr (runtime.exec_output_max_bytes) do not fit a "
                 f"message of {message_max} bytes (server.max_message_bytes)",
             )
+        self._check_streaming(config.streaming)
         return config
+
+    def _check_streaming(self, config: StreamingConfig) -> None:
+        for key, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_client_ca", "tls_cert")):
+            if getattr(config, key) and not getattr(config, other):
+                self._problem(("streaming", key), f"{other} is missing: the files belong together")
+        if not config.tls_cert and not is_loopback(config.address):
+            self._problem(
+                ("streaming", "address"),
+                f"'{config.address}' can be reached from other hosts, and what streams carry is not for "
+                "everybody: give tls_cert and tls_key, or listen on 127.0.0.1",
+            )
 
     def _section(self, name: str, kind: type[t.Any], table: t.Mapping[str, t.Any]) -> t.Any:
         fields = {field.name: field for field in dataclasses.fields(kind)}

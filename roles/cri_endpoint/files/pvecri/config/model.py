@@ -23,9 +23,11 @@ from pvecri.config.checks import (
     between,
     file_mode,
     group_name,
+    host_or_address,
     image_reference,
     image_references,
     one_of,
+    optional_host,
     optional_path,
     run_directory,
     socket_path,
@@ -155,6 +157,41 @@ class ImagesConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class StreamingConfig:
+    """How clients reach the streams of exec, attach and port forwarding."""
+
+    address: str = option(
+        "127.0.0.1",
+        "Address or host name to listen on; one that is not of the loopback interface wants tls_cert.",
+        host_or_address,
+    )
+    port: int = option(0, "TCP port to listen on; 0: one that the kernel chooses.", between(0, 65535))
+    url_host: str = option(
+        "",
+        "Host in the URLs that clients are given; empty: the address, or loopback's if that means all.",
+        optional_host,
+    )
+    tls_cert: str = option(
+        "", "File with the certificate (PEM, with its chain); empty: no TLS.", optional_path
+    )
+    tls_key: str = option("", "File with the certificate's key (PEM).", optional_path)
+    tls_client_ca: str = option(
+        "", "File with the authorities (PEM) of which clients need a certificate; empty: none.", optional_path
+    )
+    max_sessions: int = option(
+        1000, "Clients that are served at once; more are answered 503.", between(1, 100_000)
+    )
+    creation_timeout_s: float = option(
+        30.0, "How long the streams of a session are awaited, in seconds.", between(1, 3600)
+    )
+    idle_timeout_s: float = option(
+        4 * 3600.0,
+        "A session in which nothing moves for so long is ended, in seconds; 0 is never.",
+        between(0, 30 * 86400),
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """What the endpoint says of its work."""
 
@@ -172,4 +209,5 @@ class Config:
     runtime: RuntimeConfig = RuntimeConfig()
     network: NetworkConfig = NetworkConfig()
     images: ImagesConfig = ImagesConfig()
+    streaming: StreamingConfig = StreamingConfig()
     log: LogConfig = LogConfig()

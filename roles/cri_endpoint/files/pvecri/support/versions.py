@@ -22,7 +22,14 @@ API_VERSION = "v1"
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)+\S*")
 _TIMEOUT_S = 10.0
-_MODULES = {"grpc": "grpcio", "protobuf": "protobuf", "uvloop": "uvloop", "pyroute2": "pyroute2"}
+_MODULES = {
+    "grpc": "grpcio",
+    "protobuf": "protobuf",
+    "uvloop": "uvloop",
+    "pyroute2": "pyroute2",
+    "h11": "h11",
+    "wsproto": "wsproto",
+}
 
 
 def versions(config: Config, runner: Runner) -> dict[str, str]:

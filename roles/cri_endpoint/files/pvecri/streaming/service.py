@@ -1,0 +1,82 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Give out URLs for streams, and serve the clients that come with them.
+
+The listener, and all that speaks HTTP, SPDY and WebSocket, is loaded and started when the first
+URL is asked for: many a node never needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import typing as t
+
+from pvecri.context import Context
+from pvecri.daemon.operations import Operations, Pool
+from pvecri.rpc.errors import Unavailable
+from pvecri.streaming.requests import Grant, Kind
+from pvecri.streaming.tokens import Tokens
+
+if t.TYPE_CHECKING:
+    from pvecri.streaming.door import Door
+
+_log = logging.getLogger(__name__)
+
+
+class Streaming:
+    """The streams of one daemon; used from the event loop alone."""
+
+    def __init__(self, context: Context, operations: Operations) -> None:
+        self._context = context
+        self._operations = operations
+        self._tokens: Tokens[Grant] = Tokens()
+        self._door: Door | None = None
+        self._starting = asyncio.Lock()
+        self._is_closed = False
+
+    async def url(self, grant: Grant) -> str:
+        """Return the URL at which a client gets its streams, once and within a minute.
+
+        Raises TooBusy when too many are out, WrongState when the address cannot be listened on,
+        InvalidSpec for certificates that are none, and Unavailable when the daemon is stopping.
+        """
+        door = self._door or await self._open()
+        return f"{door.base}/{grant.kind}/{self._tokens.issue(grant.kind, grant)}"
+
+    @property
+    def sessions(self) -> t.Mapping[str, int]:
+        """How many clients are served now, by kind."""
+        return dict.fromkeys(Kind, 0) if self._door is None else self._door.open_by_kind()
+
+    @property
+    def served(self) -> t.Mapping[str, int]:
+        """How many clients were served since the start, by kind."""
+        return dict.fromkeys(Kind, 0) if self._door is None else dict(self._door.served)
+
+    async def close(self, timeout_s: float) -> None:
+        """Listen no more, and end all sessions with word of it to the clients; containers go on."""
+        self._is_closed = True
+        self._tokens.clear()
+        if self._door is not None:
+            await self._door.close(timeout_s)
+
+    async def _open(self) -> Door:
+        async with self._starting:
+            if self._is_closed:
+                raise Unavailable("the endpoint is stopping")
+            if self._door is None:
+                made = await self._operations.call(
+                    functools.partial(_load, self._context, self._operations, self._tokens), pool=Pool.QUERY
+                )
+                await made.open()
+                self._door = made
+        return self._door
+
+
+def _load(context: Context, operations: Operations, tokens: Tokens[Grant]) -> Door:
+    from pvecri.streaming.door import Door  # noqa: PLC0415
+
+    return Door(context, operations, tokens)
