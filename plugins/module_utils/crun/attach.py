@@ -15,6 +15,7 @@ import enum
 import errno
 import select
 import socket
+import struct
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
@@ -22,6 +23,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Comma
 
 #: conmon reads packets into a buffer of 32 KiB and loses what does not fit.
 PACKET_MAX = 8192
+
+_CONNECT_S = 10
 
 
 class Stream(enum.IntEnum):
@@ -34,11 +37,19 @@ class Stream(enum.IntEnum):
 def connect(layout: Layout) -> socket.socket:
     """Return a socket that is attached to the container; the caller closes it.
 
-    Raises WrongState when no conmon listens.
+    Raises WrongState when no conmon listens, CommandTimeout when it accepts nobody.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     try:
+        # A conmon that waits for a slow reader accepts nobody, and its queue is short.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _CONNECT_S, 0))
         connection.connect(layout.attach_socket)
+    except BlockingIOError as exc:
+        connection.close()
+        raise CommandTimeout(
+            f"the conmon of container '{layout.name}' let nobody attach within {_CONNECT_S} s",
+            hint="Somebody attached may not be reading: try again",
+        ) from exc
     except OSError as exc:
         connection.close()
         if exc.errno in {errno.ENOENT, errno.ECONNREFUSED}:

@@ -22,7 +22,11 @@ import termios
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout, sockets
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import (
+    TERMINAL_SUFFIX,
+    Layout,
+    sockets,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandError, CommandTimeout
 from ansible_collections.pvecri.runtime.plugins.module_utils.streams import Collected
 
@@ -62,7 +66,7 @@ class Receiver:
 @contextlib.contextmanager
 def receiver(layout: Layout) -> t.Iterator[Receiver]:
     """Yield a socket for one terminal; its path is gone afterwards."""
-    path = os.path.join(sockets(layout.paths), secrets.token_hex(12) + ".tty")
+    path = os.path.join(sockets(layout.paths), secrets.token_hex(12) + TERMINAL_SUFFIX)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as listener:
         listener.bind(path)
         try:

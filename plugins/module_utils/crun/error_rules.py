@@ -39,6 +39,8 @@ class Rule:
     hint: str
     field: str | None = None
     kind: _Other = WrongState
+    #: What a shell would end with (POSIX, "Exit Status for Commands"), where it is the program's fault.
+    shell_code: int | None = None
 
 
 _EXECUTABLE_HINT = "Give the path of a program that the image has, or correct PATH in the environment"
@@ -50,39 +52,49 @@ RULES: tuple[Rule, ...] = (
         "'{0}' is not in the container",
         _EXECUTABLE_HINT,
         field="process.args",
+        shell_code=127,
     ),
     Rule(
         r"exec container process \(missing dynamic library\?\) `([^`]*)`",
         "'{0}' is there, but its interpreter or a library is not",
         "Use an image of the same C library and architecture, or a static program",
         field="process.args",
+        shell_code=126,
     ),
     Rule(
         r"exec container process `([^`]*)`: Exec format error",
         "'{0}' is no program for this host's architecture, or a script without '#!'",
         "Use an image of this architecture, or name the interpreter first",
         field="process.args",
+        shell_code=126,
     ),
     Rule(
         r"the path `([^`]*)` (?:exists but it is not executable|is not a regular file)",
         "'{0}' cannot be executed",
         "Name a file with permission to execute",
         field="process.args",
+        shell_code=126,
     ),
     Rule(
         r"open executable: (.+)",
         "the program cannot be executed: {0}",
         "Name a file with permission to execute",
         field="process.args",
+        shell_code=126,
     ),
     Rule(
         r"^exec: (.+)",
         "the program cannot be executed: {0}",
         "Name a program for this architecture that the user may read and execute",
         field="process.args",
+        shell_code=126,
     ),
     Rule(
-        r"executable path not specified", "there is no program to run", "Give a command", field="process.args"
+        r"executable path not specified",
+        "there is no program to run",
+        "Give a command",
+        field="process.args",
+        shell_code=127,
     ),
     Rule(
         r"chdir(?: to)? `([^`]*)`",

@@ -50,6 +50,14 @@ def translate(failure: CommandError, *, name: str) -> CoreError:
     )
 
 
+def shell_code(complaint: str) -> int | None:
+    """Return what a shell would end with for a program that crun could not run, 127 or 126; else None."""
+    for pattern, rule in _compiled():
+        if pattern.search(complaint):
+            return rule.shell_code
+    return None
+
+
 def _as_error(rule: Rule, match: re.Match[str], name: str) -> CoreError:
     groups: t.Iterable[str] = (group or "" for group in match.groups())
     problem = rule.problem.format(*groups, name=name)

@@ -11,7 +11,6 @@ import json
 import os
 import secrets
 import select
-import signal
 import subprocess
 import time
 import typing as t
@@ -20,7 +19,12 @@ from ansible_collections.pvecri.runtime.plugins.module_utils import streams, sys
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import argv as argvs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import console, errors, procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.host import CrunHost
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout, prepare, sockets
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import (
+    PID_SUFFIX,
+    Layout,
+    prepare,
+    sockets,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.processes import ExecRequest, exec_process
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
     ContainerState,
@@ -30,6 +34,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandError,
     CommandTimeout,
+    CoreError,
     NotFound,
     WrongState,
 )
@@ -38,9 +43,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.users impo
     ResolvedUser,
     resolve_user,
 )
-
-#: Rounds in which the processes of a command that ran out of time are looked up and killed.
-_KILL_ROUNDS = 5
 
 #: How long crun may take to tell the process id of a command that is to be killed, and between two looks.
 _PID_WAIT_S = 2.0
@@ -59,8 +61,19 @@ class ExecResult(streams.Output):
 class ExecSession:
     """A command that runs in a container; `open_session` makes it, `close` must be called."""
 
-    def __init__(self, child: subprocess.Popen[bytes], pid_file: str, log: int, terminal: int | None) -> None:
+    def __init__(
+        self,
+        child: subprocess.Popen[bytes],
+        pid_file: str,
+        log: int,
+        terminal: int | None,
+        *,
+        name: str,
+        argv: t.Sequence[str],
+    ) -> None:
         self.child = child
+        self._name = name
+        self._argv = list(argv)
         #: Controlling side of the terminal, or None without one.
         self.terminal = terminal
         self._pid_file = pid_file
@@ -76,6 +89,20 @@ class ExecSession:
         """Return what crun itself complained of, as opposed to the command."""
         return os.pread(self._log, 65536, 0).decode("utf-8", "replace").strip()
 
+    def failure(self, rc: int) -> CoreError | None:
+        """Return why crun could not run the command; None when ``rc`` is the command's own.  Before `close`."""
+        complaint = self.runtime_error()
+        if not complaint or rc == 0:
+            return None
+        failed = CommandError("crun exec failed", argv=self._argv, rc=rc, stderr=complaint)
+        return errors.translate(failed, name=self._name)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command, if it still runs."""
+        # While crun has not ended the id is the command's: nobody else waits for that.
+        if self.child.poll() is None and (pid := self.inner_pid()) is not None:
+            procfs.send_signal(pid, 0, number)
+
     def kill(self) -> None:
         """Kill the command with everything it started, in the container and without."""
         deadline = time.monotonic() + _PID_WAIT_S
@@ -85,7 +112,7 @@ class ExecSession:
                 return
             time.sleep(_PID_POLL_S)
         if pid is not None:
-            _kill_family(pid)
+            procfs.kill_family(pid)
 
     def close(self) -> int:
         """End crun if it still runs, reap it, drop what the session held, and return the exit code."""
@@ -121,7 +148,7 @@ def open_session(
     spec = _memory_file("process", json.dumps(process).encode())
     log = _memory_file("log", b"")
     # Not in the monitor directory: a container made by somebody else has none.
-    pid_file = os.path.join(sockets(layout.paths), secrets.token_hex(8) + ".pid")
+    pid_file = os.path.join(sockets(layout.paths), secrets.token_hex(8) + PID_SUFFIX)
     try:
         with console.receiver(layout) if request.terminal else contextlib.nullcontext() as receiver:
             child = streams.spawn(
@@ -149,7 +176,7 @@ def open_session(
         raise
     finally:
         os.close(spec)
-    return ExecSession(child, pid_file, log, terminal)
+    return ExecSession(child, pid_file, log, terminal, name=layout.name, argv=request.args)
 
 
 def run(
@@ -168,8 +195,8 @@ def run(
     rc: int | None = None
     try:
         collected = _collect(session, stdin, timeout_s, limit_bytes, stop)
-        complaint = session.runtime_error()
         rc = collected.rc
+        failure = None if rc is None else session.failure(rc)
         if rc is None:
             session.kill()
     finally:
@@ -185,9 +212,8 @@ def run(
             stderr=collected.stderr.decode("utf-8", "replace"),
             hint="Raise the time-out, or look at what it waits for",
         )
-    if complaint and ended != 0:
-        failure = CommandError("crun exec failed", argv=argv, rc=ended, stderr=complaint)
-        raise errors.translate(failure, name=layout.name)
+    if failure is not None:
+        raise failure
     return ExecResult(
         argv=argv,
         rc=ended,
@@ -253,21 +279,3 @@ def _memory_file(name: str, content: bytes) -> int:
     handle = os.memfd_create(f"pvecri-{name}")
     os.write(handle, content)
     return handle
-
-
-def _kill_family(pid: int) -> None:
-    """Kill a process and all that descend from it or share its session.
-
-    Looked up anew until nobody is found, since they go on forking meanwhile.
-    """
-    first = procfs.read_stat(pid)
-    family = {pid: first.start_time if first else 0}
-    for _round in range(_KILL_ROUNDS):
-        # Looked up before anyone is killed: children of the dead are handed to another parent.
-        for stat in procfs.descendants(pid):
-            family[stat.pid] = stat.start_time
-        alive = [p for p, start in family.items() if procfs.is_same_process(p, start)]
-        if not alive:
-            return
-        for member in alive:
-            procfs.send_signal(member, family[member], signal.SIGKILL)

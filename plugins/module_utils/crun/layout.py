@@ -19,6 +19,11 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths,
 #: Size of ``sun_path`` in unix(7), with its closing NUL.
 _SUN_PATH = 108
 
+#: Ends of the names beside the links to attach sockets: where crun tells the process id of a command that
+#: is run in a container, and the sockets by which it hands over terminals.
+PID_SUFFIX = ".pid"
+TERMINAL_SUFFIX = ".tty"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Layout:

@@ -24,6 +24,10 @@ class ExecRequest:
     #: ``user[:group]``, names or numbers, looked up in the container.
     user: str | None = None
     terminal: bool = False
+    #: Columns and lines that the terminal has before the command starts.
+    terminal_size: tuple[int, int] | None = None
+    #: Variables for a container that does not have them itself.
+    env_defaults: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def exec_process(
@@ -41,21 +45,26 @@ def exec_process(
     process.pop("consoleSize", None)
     process["args"] = list(request.args)
     process["terminal"] = request.terminal
+    if request.terminal and request.terminal_size is not None:
+        width, height = request.terminal_size
+        process["consoleSize"] = {"height": height, "width": width}
     process["cwd"] = request.cwd or process.get("cwd") or "/"
     env = dict(request.env)
     if user is not None:
         env.setdefault("HOME", user.home)
         _become(process, user)
     process.setdefault("user", {"uid": 0, "gid": 0})
-    process["env"] = _environment(process.get("env") or [], env)
+    process["env"] = _environment(process.get("env") or [], env, request.env_defaults)
     return process
 
 
-def _environment(base: t.Sequence[str], added: t.Mapping[str, str]) -> list[str]:
-    for name, value in added.items():
+def _environment(
+    base: t.Sequence[str], added: t.Mapping[str, str], defaults: t.Mapping[str, str]
+) -> list[str]:
+    for name, value in (*defaults.items(), *added.items()):
         if not name or "=" in name or "\0" in name + value:
             raise InvalidSpec("env", f"'{name}' and its value are no variable")
-    values = dict(entry.partition("=")[::2] for entry in base)
+    values = {**defaults, **dict(entry.partition("=")[::2] for entry in base)}
     values.update(added)
     return [f"{name}={value}" for name, value in values.items()]
 

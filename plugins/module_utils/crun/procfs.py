@@ -17,6 +17,9 @@ import typing as t
 #: Fields of /proc/PID/stat after the command name, see proc_pid_stat(5).
 _STATE, _PPID, _SESSION, _START_TIME = 0, 1, 3, 19
 
+#: Rounds in which the members of a family are looked up and killed.
+_KILL_ROUNDS = 5
+
 #: Why pidfd_open(2) fails for a process that may well be there.
 _NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENODEV})
 
@@ -66,6 +69,12 @@ def is_same_process(pid: int, start_time: int) -> bool:
     return stat is not None and stat.is_alive and start_time in {0, stat.start_time}
 
 
+def started_s(stat: ProcessStat) -> float:
+    """Return when a process began, in seconds of the epoch."""
+    boot_s = (time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)) / 1e9
+    return boot_s + stat.start_time / os.sysconf("SC_CLK_TCK")
+
+
 def boot_id() -> str:
     """Return the kernel's identifier of this boot."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as stream:
@@ -111,19 +120,40 @@ def send_signal(pid: int, start_time: int, number: int) -> bool:
         return True
 
 
-def descendants(pid: int) -> list[ProcessStat]:
-    """Return all processes below ``pid``, and those that share its session.
+def descendants(pid: int, session: int | None = None) -> list[ProcessStat]:
+    """Return all processes below ``pid``, and those of the session that it leads, or of ``session``.
 
     Read from a scan of /proc, since not every kernel has /proc/PID/task/TID/children.
     """
+    leader = pid if session is None else session
     everyone = [stat for entry in os.listdir("/proc") if entry.isdigit() and (stat := read_stat(int(entry)))]
     family = {pid}
     grew = True
     while grew:
-        related = {s.pid for s in everyone if s.parent in family or s.session == pid}
+        related = {s.pid for s in everyone if s.parent in family or s.session == leader}
         grew = not related <= family
         family |= related
     return [stat for stat in everyone if stat.pid in family and stat.pid != pid]
+
+
+def kill_family(pid: int) -> None:
+    """Kill a process, all that descend from it and all of its session.
+
+    Looked up anew until nobody is found, since they go on forking meanwhile.
+    """
+    first = read_stat(pid)
+    family = {pid: first.start_time if first else 0}
+    # A command without a terminal is in a session whose leader, a process of crun's, is long gone.
+    session = first.session if first else pid
+    for _round in range(_KILL_ROUNDS):
+        # Looked up before anyone is killed: children of the dead are handed to another parent.
+        for stat in descendants(pid, session):
+            family[stat.pid] = stat.start_time
+        alive = [member for member, start in family.items() if is_same_process(member, start)]
+        if not alive:
+            return
+        for member in alive:
+            send_signal(member, family[member], signal.SIGKILL)
 
 
 def belonging_to(directory: str, *words: str) -> list[ProcessStat]:

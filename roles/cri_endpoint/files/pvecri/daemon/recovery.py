@@ -22,17 +22,16 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import os
 import signal
 import time
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout, sockets
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import leftovers, procfs
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, NotFound
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
-from pvecri.containers.exits import Exits, boot_time_ns
+from pvecri.containers.exits import Exits
 from pvecri.context import Context
 from pvecri.daemon import verdicts
 from pvecri.daemon.crowd import each
@@ -46,9 +45,6 @@ _log = logging.getLogger(__name__)
 
 #: How long one object may keep recovery; it is UNKNOWN then, and the others go on.
 OBJECT_LIMIT_S: t.Final = 5.0
-
-#: By how much a file may seem older than the process it tells of: its time goes by the kernel's ticks.
-_CLOCKS_S: t.Final = 0.1
 
 #: Pauses between attempts to mend something.
 _RETRY_S: t.Final = (1.0, 10.0, 60.0)
@@ -117,7 +113,7 @@ class Recovery:
         # Looked for now: later there are those of this daemon's clients, too.
         commands = self._commands()
         self._mends.append(
-            Mend("commands", "commands of the last daemon", lambda: list(map(_end_command, commands)))
+            Mend("commands", "commands of the last daemon", lambda: leftovers.end_commands(commands))
         )
         # Last: a survey that is cut short begins anew.
         self._registry.boot_id = boot
@@ -243,11 +239,8 @@ class Recovery:
         self._mends.append(Mend(object_id, what, act))
 
     def _commands(self) -> list[str]:
-        """Return the pid files of commands in containers whose client went with the last daemon."""
-        directory = sockets(self._context.paths)
-        with contextlib.suppress(FileNotFoundError):
-            return [os.path.join(directory, name) for name in os.listdir(directory) if name.endswith(".pid")]
-        return []
+        """Return the files of commands in containers whose client went with the last daemon."""
+        return leftovers.left_commands(self._context.paths)
 
     async def mend(self, operations: Operations, mends: t.Iterable[Mend]) -> None:
         """Finish and undo what the survey found, each under its object's lock, all at once."""
@@ -287,22 +280,3 @@ def _fields(record: SandboxRecord | ContainerRecord) -> dict[str, t.Any]:
         for field in dataclasses.fields(record)
         if field.name not in {"id", "name", "phase"}
     }
-
-
-def _end_command(pid_file: str) -> None:
-    """Kill the process of a pid file that the last daemon left, unless the id is another's by now."""
-    with contextlib.suppress(OSError, ValueError):
-        with open(pid_file, "rb") as stream:
-            pid, written = int(stream.read()), os.fstat(stream.fileno()).st_mtime
-        stat = procfs.read_stat(pid)
-        if stat is not None and stat.is_alive and _start_s(stat) <= written + _CLOCKS_S:
-            family = [stat, *procfs.descendants(pid)]
-            for member in family:
-                procfs.send_signal(member.pid, member.start_time, signal.SIGKILL)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(pid_file)
-
-
-def _start_s(stat: procfs.ProcessStat) -> float:
-    """Return when a process began, in seconds of the epoch."""
-    return boot_time_ns() / 1e9 + stat.start_time / os.sysconf("SC_CLK_TCK")
