@@ -107,7 +107,7 @@ def test_a_whole_life_is_told_in_order(registry: Registry) -> None:
                 (app, "deleted"),
                 (pod, "deleted"),
             ]
-            # Each with the state of its moment, whenever it was taken; the last one, too, says which pod it was.
+            # Each with the state of its moment, whenever it is taken; the last says which pod it was.
             assert [event.pod_sandbox_status.state for event in found] == [pb.SANDBOX_READY] * 5 + [
                 pb.SANDBOX_NOTREADY
             ] * 3
@@ -231,7 +231,8 @@ def test_who_does_not_read_is_ended_and_nobody_else(registry: Registry) -> None:
                 live(registry, pod, f"a{number}")
                 assert len(await take(stream, 3)) == 3
             await asyncio.wait_for(task, 30)
-            assert isinstance(ends[0], TooSlow) and "8 events behind" in str(ends[0])
+            assert isinstance(ends[0], TooSlow)
+            assert "8 events behind" in str(ends[0])
             app = live(registry, pod, "last")
             assert told(await take(stream, 3))[0] == (app, "created")
             # Its end gives its place in the log back, too.

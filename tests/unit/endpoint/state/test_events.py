@@ -87,4 +87,5 @@ def test_event_carries_what_clients_see_of_the_pod() -> None:
 
 def test_event_without_its_pod_has_no_status() -> None:
     message = pb.ContainerEventResponse.FromString(Event(CREATED, APP.id, 1, None, []).answer)
-    assert not message.HasField("pod_sandbox_status") and message.container_id == APP.id
+    assert not message.HasField("pod_sandbox_status")
+    assert message.container_id == APP.id

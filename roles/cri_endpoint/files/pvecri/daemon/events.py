@@ -167,7 +167,7 @@ class Events:
             sandbox = SandboxView(record)
         with self._guard:
             for kind in found:
-                # kubelet takes nothing that seems older than what it has: not even when the clock was set back.
+                # Even when the clock was set back: kubelet takes nothing that is older than what it has.
                 self._last_ns = max(time.time_ns(), self._last_ns + 1)
                 self._log.append(Event(kind, record.id, self._last_ns, sandbox, containers))
             self._next += len(found)
