@@ -16,6 +16,8 @@ class Programs:
 
     crun: str = "/usr/bin/crun"
     conmon: str = "/usr/bin/conmon"
+    #: crun starts it for checkpoints and restores; it is looked for where this one is first.
+    criu: str = "/usr/sbin/criu"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +47,18 @@ class CreateOptions:
         return self.log_size_max is not None and self.log_max_files > 1
 
 
+#: Locks of files are the container's own business as long as nothing outside holds them.
+_CRIU_OPTIONS = ("--file-locks",)
+
+
 def _crun_argv(programs: Programs, root: str, command: str, *rest: str) -> list[str]:
     return [programs.crun, "--root", root, command, *rest]
 
 
-def create_argv(programs: Programs, layout: Layout, bundle: str, options: CreateOptions) -> list[str]:
-    """Return the command that creates a container under conmon.
+def create_argv(
+    programs: Programs, layout: Layout, bundle: str, options: CreateOptions, images: str | None = None
+) -> list[str]:
+    """Return the command that creates a container under conmon, or restores it from CRIU's ``images``.
 
     conmon's own bundle directory is the volatile monitor directory, where its
     fifos and socket go; crun is told the real one by a second ``--bundle``, of
@@ -88,9 +96,11 @@ def create_argv(programs: Programs, layout: Layout, bundle: str, options: Create
         )
         if is_set
     ]
+    if images is not None:
+        argv.append("--restore=" + images)
     for argument in ("--root", layout.paths.runtime_root):
         argv.append("--runtime-arg=" + argument)
-    for argument in ("--bundle", bundle):
+    for argument in ("--bundle", bundle, *(_CRIU_OPTIONS if images is not None else ())):
         argv.append("--runtime-opt=" + argument)
     return argv
 
@@ -120,6 +130,16 @@ def pause_argv(programs: Programs, root: str, name: str) -> list[str]:
 def resume_argv(programs: Programs, root: str, name: str) -> list[str]:
     """Return the command that thaws a container."""
     return _crun_argv(programs, root, "resume", name)
+
+
+def checkpoint_argv(
+    programs: Programs, root: str, name: str, *, images: str, work: str, leave_running: bool
+) -> list[str]:
+    """Return the command that dumps a container into ``images``, its log and figures into ``work``."""
+    options = ["--image-path", images, "--work-path", work, *_CRIU_OPTIONS]
+    if leave_running:
+        options.append("--leave-running")
+    return _crun_argv(programs, root, "checkpoint", *options, name)
 
 
 def update_argv(programs: Programs, root: str, name: str, resources_path: str) -> list[str]:

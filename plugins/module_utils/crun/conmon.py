@@ -53,9 +53,17 @@ def check_log_path(path: str) -> None:
         raise InvalidSpec("log_path", f"'{path}' has a colon, which conmon cannot take")
 
 
-def launch(runner: Runner, argv: t.Sequence[str], *, cwd: str, timeout_s: float) -> Answer:
+def launch(
+    runner: Runner,
+    argv: t.Sequence[str],
+    *,
+    cwd: str,
+    timeout_s: float,
+    env: t.Mapping[str, str] | None = None,
+) -> Answer:
     """Start conmon and return its answer once crun has created the container or failed.
 
+    ``env`` is added to its environment.
     Raises CommandError when conmon itself refuses to start, CommandTimeout when
     there is no answer within ``timeout_s`` seconds; conmon may then still be there.
     """
@@ -66,7 +74,7 @@ def launch(runner: Runner, argv: t.Sequence[str], *, cwd: str, timeout_s: float)
             runner.run(
                 argv,
                 timeout_s=timeout_s,
-                env={"_OCI_SYNCPIPE": str(writer)},
+                env={**(env or {}), "_OCI_SYNCPIPE": str(writer)},
                 # conmon makes its OOM mark in its working directory.
                 cwd=cwd,
                 pass_fds=(writer,),

@@ -30,12 +30,34 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import c
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandError,
     Conflict,
+    CoreError,
     InvalidSpec,
     NotFound,
 )
 
 
-def create(host: CrunHost, layout: Layout, bundle_path: str, options: CreateOptions, timeout_s: float) -> int:
+class Restoring(t.Protocol):
+    """What is different when a container is not begun, but restored from a dump."""
+
+    #: Directory of the dump.
+    images: str
+
+    def environment(self) -> dict[str, str]:
+        """Return what conmon's environment must have."""
+
+    def failure(self, message: str, argv: list[str]) -> CoreError:
+        """Return the error for what crun said."""
+
+
+def create(
+    host: CrunHost,
+    layout: Layout,
+    bundle_path: str,
+    options: CreateOptions,
+    timeout_s: float,
+    *,
+    restoring: Restoring | None = None,
+) -> int:
     """Create the container and return its process id; see `CrunRuntime.create`."""
     bundle = os.path.abspath(bundle_path)
     _check(options)
@@ -46,7 +68,7 @@ def create(host: CrunHost, layout: Layout, bundle_path: str, options: CreateOpti
     _prepare(layout, bundle, options)
     try:
         with keeper.ensured(host, layout) if options.has_rotation else contextlib.nullcontext():
-            pid = _launch(host, layout, bundle, options, timeout_s)
+            pid = _launch(host, layout, bundle, options, timeout_s, restoring=restoring)
     except BaseException:
         removal.clear_away(host, layout)
         raise
@@ -93,10 +115,22 @@ def _prepare(layout: Layout, bundle: str, options: CreateOptions) -> None:
         rotation.begin(options.log_path, options.log_max_files)
 
 
-def _launch(host: CrunHost, layout: Layout, bundle: str, options: CreateOptions, timeout_s: float) -> int:
-    argv = argvs.create_argv(host.programs, layout, bundle, options)
+def _launch(
+    host: CrunHost,
+    layout: Layout,
+    bundle: str,
+    options: CreateOptions,
+    timeout_s: float,
+    *,
+    restoring: Restoring | None,
+) -> int:
+    images = None if restoring is None else restoring.images
+    argv = argvs.create_argv(host.programs, layout, bundle, options, images)
+    env = {} if restoring is None else restoring.environment()
     with host.place():
-        answer = conmon.launch(host.runner, argv, cwd=layout.monitor_dir, timeout_s=timeout_s)
+        answer = conmon.launch(host.runner, argv, cwd=layout.monitor_dir, timeout_s=timeout_s, env=env)
+    if answer.pid is None and restoring is not None:
+        raise restoring.failure(answer.message, argv)
     if answer.pid is None:
         failure = CommandError("crun create failed", argv=argv, rc=1, stderr=answer.message)
         raise errors.translate(failure, name=layout.name)

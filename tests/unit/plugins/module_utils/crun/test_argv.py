@@ -45,6 +45,11 @@ def test_create_argv(options: dict[str, t.Any], middle: list[str]) -> None:
     assert built == [*CREATE, *middle, *TAIL]
 
 
+def test_create_argv_of_a_restore() -> None:
+    built = argv.create_argv(P, LAYOUT, "/b/web", CreateOptions(log_path="/log/web.log"), "/images")
+    assert built == [*CREATE, "--restore=/images", *TAIL, "--runtime-opt=--file-locks"]
+
+
 def test_create_argv_without_a_log() -> None:
     built = argv.create_argv(P, LAYOUT, "/b/web", CreateOptions(log_path=""))
     assert [word for word in built if word.startswith("--log-path")] == ["--log-path=none"]
@@ -61,6 +66,14 @@ def test_create_argv_without_a_log() -> None:
         (argv.pause_argv(P, ROOT, "web"), "pause web"),
         (argv.resume_argv(P, ROOT, "web"), "resume web"),
         (argv.update_argv(P, ROOT, "web", "/dev/stdin"), "update --resources /dev/stdin web"),
+        (
+            argv.checkpoint_argv(P, ROOT, "web", images="/i", work="/w", leave_running=True),
+            "checkpoint --image-path /i --work-path /w --file-locks --leave-running web",
+        ),
+        (
+            argv.checkpoint_argv(P, ROOT, "web", images="/i", work="/w", leave_running=False),
+            "checkpoint --image-path /i --work-path /w --file-locks web",
+        ),
     ],
 )
 def test_verbs(built: list[str], expected: str) -> None:

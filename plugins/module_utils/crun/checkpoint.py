@@ -1,0 +1,130 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Dump a running container by CRIU, and restore one from such a dump."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import argv as argvs
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import creation, criu
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.argv import CreateOptions
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.host import CrunHost
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import Status, read_state
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    CommandError,
+    CommandTimeout,
+    MissingDependency,
+    NotFound,
+    WrongState,
+)
+
+#: CRIU's log of a dump, in the work directory.
+DUMP_LOG = "dump.log"
+_RESTORE_LOG = "restore.log"
+
+
+class Checkpoints:
+    """Checkpoints of one owner's containers; calls for the same one are serialised by the caller."""
+
+    def __init__(self, host: CrunHost) -> None:
+        self._host = host
+        self._is_host_known = False
+
+    def check_host(self) -> None:
+        """Raise MissingDependency unless this host can checkpoint; what was found good is not asked again."""
+        if not self._is_host_known:
+            criu.check_host(self._host)
+            self._is_host_known = True
+
+    def dump(
+        self, name: str, images: str, work: str, *, leave_running: bool = True, timeout_s: float | None = None
+    ) -> None:
+        """Dump a running or paused container into the directory ``images``; CRIU's log goes to ``work``.
+
+        Raises CommandTimeout after ``timeout_s`` seconds, CommandError with the end of CRIU's log; then the
+        container is as it was.  A paused one stays paused.
+        """
+        self.check_host()
+        host, layout = self._host, Layout(self._host.paths, name)
+        state = read_state(layout, host.cgroups)
+        if state is None:
+            raise NotFound(f"there is no container '{name}'")
+        if state.status not in {Status.RUNNING, Status.PAUSED}:
+            raise WrongState(f"container '{name}' is {state.status}, not running")
+        argv = argvs.checkpoint_argv(
+            host.programs, host.root, name, images=images, work=work, leave_running=leave_running
+        )
+        try:
+            with host.place():
+                host.runner.run(
+                    argv,
+                    timeout_s=timeout_s or host.command_timeout_s,
+                    env=criu.environment(host, work),
+                )
+        except CommandTimeout:
+            raise
+        except CommandError as exc:
+            if missing := _missing_library(exc.stderr):
+                raise missing from exc
+            message = f"container '{name}' cannot be checkpointed"
+            raise criu.failure(message, exc.stderr, os.path.join(work, DUMP_LOG), argv) from exc
+
+    def restore(
+        self,
+        bundle_path: str,
+        name: str,
+        images: str,
+        options: CreateOptions,
+        *,
+        timeout_s: float | None = None,
+    ) -> int:
+        """Create a container whose processes go on where the dump ``images`` left off, and return its pid.
+
+        It runs at once.  The mount points of its bundle have to be in the root file system.  Raises what
+        `CrunRuntime.create` raises, and CommandError with the end of CRIU's log; nothing is left behind then.
+        """
+        self.check_host()
+        layout = Layout(self._host.paths, name)
+        pid = creation.create(
+            self._host,
+            layout,
+            bundle_path,
+            options,
+            timeout_s or self._host.command_timeout_s,
+            restoring=_Restoring(self._host, layout, images),
+        )
+        creation.amend(layout, started_at=time.time())
+        return pid
+
+
+class _Restoring(creation.Restoring):
+    """What `creation.create` does differently for a restore."""
+
+    def __init__(self, host: CrunHost, layout: Layout, images: str) -> None:
+        self._host = host
+        self._layout = layout
+        self.images = os.path.abspath(images)
+
+    def environment(self) -> dict[str, str]:
+        """Return what is to be in the environment; conmon's directory exists then."""
+        return criu.environment(self._host, self._layout.monitor_dir)
+
+    def failure(self, message: str, argv: list[str]) -> CommandError | MissingDependency:
+        """Return the error for what crun said through conmon, which had it log into its own directory."""
+        log = os.path.join(self._layout.monitor_dir, _RESTORE_LOG)
+        return _missing_library(message) or criu.failure(
+            f"container '{self._layout.name}' cannot be restored", message, log, argv
+        )
+
+
+def _missing_library(message: str) -> MissingDependency | None:
+    """Return the error for a crun that has not found CRIU's library, which it loads when it needs it."""
+    if "libcriu" not in message:
+        return None
+    return MissingDependency(
+        "crun cannot load the library libcriu", hint="Install the Debian package 'libcriu2'"
+    )
