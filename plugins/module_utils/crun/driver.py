@@ -39,6 +39,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun import record 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.argv import CreateOptions, Programs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.attached import RunResult
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.cgroups import CgroupTree
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.checkpoint import Checkpoints
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.execution import ExecResult, ExecSession
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.exits import ExitWatcher
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.host import CrunHost
@@ -83,6 +84,8 @@ class CrunRuntime:
             threading.BoundedSemaphore(concurrency),
             command_timeout_s,
         )
+        #: Dumps of containers and restores from them.
+        self.checkpoints = Checkpoints(self._host)
 
     # ---- looking --------------------------------------------------------------------------------------
 
