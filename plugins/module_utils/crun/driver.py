@@ -36,6 +36,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun import (
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import layout as layouts
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import record as records
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.anticipation import WINDOW_S, Anticipation
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.argv import CreateOptions, Programs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.attached import RunResult
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.cgroups import CgroupTree
@@ -74,8 +75,13 @@ class CrunRuntime:
         cgroups: CgroupTree | None = None,
         concurrency: int = 16,
         command_timeout_s: float = 60.0,
+        anticipation: Anticipation | None = None,
     ) -> None:
-        """Set up; ``concurrency`` bounds the children that all threads together have at once."""
+        """Set up; ``concurrency`` bounds the children that all threads together have at once.
+
+        ``anticipation`` is for processes that live long, and gives `anticipate` its effect.
+        """
+        self._anticipation = anticipation
         self._host = CrunHost(
             paths,
             runner,
@@ -113,6 +119,11 @@ class CrunRuntime:
         return ExitWatcher(self._host.paths.exits)
 
     # ---- life -----------------------------------------------------------------------------------------
+
+    def anticipate(self, for_s: float = WINDOW_S) -> None:
+        """Say that a process will be created or executed within ``for_s`` seconds: it then is sooner."""
+        if self._anticipation is not None:
+            self._anticipation.expect(for_s)
 
     def create(
         self,

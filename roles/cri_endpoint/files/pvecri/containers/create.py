@@ -60,6 +60,7 @@ class Creator:
         (the sandbox is not ready), Unsupported and CommandError; nothing is left behind then.
         """
         stages = Stages()
+        self._context.crun.anticipate()
         request = Request.checked(self._context.registry.sandbox(sandbox_id), config)
         stages.done("validate")
         with self._making(request.name), fields.named(lambda field: fields.request_field(field, config)):

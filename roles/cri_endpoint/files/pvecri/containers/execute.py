@@ -52,6 +52,7 @@ def exec_sync(
     InvalidSpec, NotFound, WrongState, and CommandTimeout after the command was killed with
     everything it started.  ``stop`` is closed at the end.
     """
+    context.crun.anticipate()
     try:
         return _exec_sync(context, container_id, command, timeout_s, stop)
     finally:

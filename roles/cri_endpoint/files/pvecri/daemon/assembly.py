@@ -12,6 +12,7 @@ import os
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.locks import ThreadLocks
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.manager import BundleManager
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import SubprocessRunner
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.anticipation import Anticipation
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.argv import Programs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
@@ -63,6 +64,7 @@ def build_context(loaded: Loaded, log: logging.Logger) -> Context:
             programs=Programs(crun=config.runtime.crun, conmon=config.runtime.conmon),
             concurrency=config.runtime.concurrency,
             command_timeout_s=config.runtime.command_timeout_s,
+            anticipation=Anticipation(),
         ),
         cni=Cni(
             paths,
