@@ -89,7 +89,7 @@ class Events:
         """How many follow the events."""
         return len(self._followers)
 
-    async def follow(self) -> t.AsyncIterator[bytes]:
+    async def follow(self) -> t.AsyncGenerator[bytes, None]:
         """Yield answers from now on; from the daemon's start on while that is not long ago.
 
         Raises TooBusy when there are too many subscribers, TooSlow in the calling task when

@@ -22,7 +22,6 @@ class EventRpc:
         """Return the handlers by the names of their methods."""
         return {"GetContainerEvents": self.follow}
 
-    async def follow(self, _request: pb.GetEventsRequest) -> t.AsyncIterator[bytes]:
+    def follow(self, _request: pb.GetEventsRequest) -> t.AsyncGenerator[bytes, None]:
         """Tell each event once, until the client leaves."""
-        async for answer in self._events.follow():
-            yield answer
+        return self._events.follow()
