@@ -118,6 +118,8 @@ class HeadReader(asyncio.Protocol):
             event = self._parser.next_event()
             if isinstance(event, h11.Request):
                 self._request = event
+                if not event.http_version.startswith(b"1."):
+                    self.answer(505, "only HTTP/1.1 is spoken here")
             elif isinstance(event, h11.EndOfMessage):
                 self._hand_over()
             elif isinstance(event, h11.Data):
