@@ -93,7 +93,7 @@ class MemoryLink:
         self.channels.append(ours)
         return ours, theirs
 
-    async def close(self, timeout_s: float = 5) -> None:
+    async def close(self, timeout_s: float = 5, *, is_stopping: bool = False) -> None:
         """Half-close what is still open, so that the client reads to the end."""
         for channel in self.channels:
             if not channel._closed:

@@ -52,8 +52,11 @@ class Link(t.Protocol):
 
     closed: asyncio.Event
 
-    async def close(self, timeout_s: float = 5) -> None:
-        """Send what was written, tell the peer that this is all, and close; after the time, abort."""
+    async def close(self, timeout_s: float = 5, *, is_stopping: bool = False) -> None:
+        """Send what was written, tell the peer that this is all, and close; after the time, abort.
+
+        ``is_stopping`` tells a WebSocket client that the endpoint goes away (1001), not that all is done.
+        """
         ...
 
 
@@ -67,7 +70,9 @@ class Limits:
     """After how long without a byte in either direction the connection ends; 0 is never."""
     ping_interval_s: float = 30
     """How often a silent peer is asked whether it is still there; 0 is never."""
-    max_streams: int = 256
+    linger_s: float = 5
+    """How long a connection that is closed may take to send what waits."""
+    max_streams: int = 2048
     """Open streams of one connection (two for each forwarded connection)."""
     receive_buffer_bytes: int = 512 * 1024
     """Unread bytes, over all streams, at which no more is taken from the connection."""
@@ -104,9 +109,9 @@ class RemoteChannels:
         """Set when the connection is lost or closed."""
         return self.link.closed
 
-    async def close(self, timeout_s: float = 5) -> None:
+    async def close(self, timeout_s: float = 5, *, is_stopping: bool = False) -> None:
         """End the session when everything that was written has been sent."""
-        await self.link.close(timeout_s)
+        await self.link.close(timeout_s, is_stopping=is_stopping)
 
 
 class ForwardPair(t.NamedTuple):
@@ -153,6 +158,6 @@ class ForwardSession:
             await self._changed.wait()
         return self._pairs.popleft()
 
-    async def close(self, timeout_s: float = 5) -> None:
+    async def close(self, timeout_s: float = 5, *, is_stopping: bool = False) -> None:
         """End the session when everything that was written has been sent."""
-        await self._link.close(timeout_s)
+        await self._link.close(timeout_s, is_stopping=is_stopping)

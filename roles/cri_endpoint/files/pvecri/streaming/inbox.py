@@ -77,8 +77,11 @@ class Inbox:
 
     def discard(self, reason: str) -> None:
         """Throw away what was not read; readers get `ChannelReset`."""
+        thrown = -self._offset
         while self._chunks:
-            self._drop_first()
+            thrown += len(self._drop_first())
+        if thrown and self._on_read is not None:
+            self._on_read(thrown)
         self._has_ended = False
         self._failure = self._failure or reason
         self._wake()
