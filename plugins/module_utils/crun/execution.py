@@ -90,7 +90,7 @@ class ExecSession:
         return os.pread(self._log, 65536, 0).decode("utf-8", "replace").strip()
 
     def failure(self, rc: int) -> CoreError | None:
-        """Return why crun could not run the command; None when ``rc`` is the command's own.  Before `close`."""
+        """Return why crun could not run it; None when ``rc`` is the command's own.  Before `close`."""
         complaint = self.runtime_error()
         if not complaint or rc == 0:
             return None
@@ -102,6 +102,16 @@ class ExecSession:
         # While crun has not ended the id is the command's: nobody else waits for that.
         if self.child.poll() is None and (pid := self.inner_pid()) is not None:
             procfs.send_signal(pid, 0, number)
+
+    def hang_up(self) -> None:
+        """Close the command's input, output and terminal, as when its user went away."""
+        for stream in (self.child.stdin, self.child.stdout, self.child.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        if self.terminal is not None:
+            os.close(self.terminal)
+            self.terminal = None
 
     def kill(self) -> None:
         """Kill the command with everything it started, in the container and without."""
