@@ -1,25 +1,15 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read what a cgroup uses, from cgroup v1 or v2 alike; no process is started.
-
-Sources: the kernel's "Control Group v2" (cpu.stat, memory.stat, *.pressure) and its
-"Memory Resource Controller" and "CPU Accounting Controller" for v1.
-"""
+"""Say what a cgroup uses, as plain data; `usage_reader` reads it."""
 
 from __future__ import annotations
 
-import dataclasses
+import types
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun.cgroups import CgroupTree
 
-#: From here on a limit of cgroup v1 is none: the kernel shows the largest number of whole pages.
-_NO_LIMIT = 1 << 60
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Pressure:
+class Pressure(t.NamedTuple):
     """One line of a pressure file: shares of time in per cent, and the stalled microseconds in all."""
 
     total_us: int
@@ -28,16 +18,17 @@ class Pressure:
     avg300: float
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class PressureStall:
+class PressureStall(t.NamedTuple):
     """How long processes waited for a resource: some of them, and all of them at once."""
 
     some: Pressure | None
     full: Pressure | None
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class CgroupUsage:
+_NO_PRESSURE: t.Mapping[str, PressureStall] = types.MappingProxyType({})
+
+
+class CgroupUsage(t.NamedTuple):
     """What the processes of one cgroup use; None where the host does not count it."""
 
     cpu_ns: int | None = None
@@ -51,97 +42,68 @@ class CgroupUsage:
     memory_limit_bytes: int | None = None
     swap_bytes: int | None = None
     swap_limit_bytes: int | None = None
+    #: Processes and threads.
     pids: int | None = None
-    #: By resource: cpu, memory, io.  Only cgroup v2 knows it, and not every kernel.
-    pressure: t.Mapping[str, PressureStall] = dataclasses.field(default_factory=dict)
+    #: By resource: cpu, memory, io.  Not every kernel counts it.
+    pressure: t.Mapping[str, PressureStall] = _NO_PRESSURE
 
 
-def read_usage(tree: CgroupTree, group: str) -> CgroupUsage:
-    """Return the use of ``group``, a path below the root of its hierarchies."""
-    return _read_v2(tree, group) if tree.is_v2 else _read_v1(tree, group)
+class DeviceUsage(t.NamedTuple):
+    """What went from or to one block device: bytes and requests."""
+
+    major: int
+    minor: int
+    read_bytes: int = 0
+    write_bytes: int = 0
+    reads: int = 0
+    writes: int = 0
 
 
-def _read_v2(tree: CgroupTree, group: str) -> CgroupUsage:
-    def path(name: str) -> str:
-        return tree.path(group, "", name)
+class HugePages(t.NamedTuple):
+    """Huge pages of one size (2MB, 1GB, as the kernel names its files), in bytes."""
 
-    used_us = _keyed(path("cpu.stat")).get("usage_usec")
-    memory = _keyed(path("memory.stat"))
-    used = _number(path("memory.current"))
-    stalls = {name: _pressure(path(f"{name}.pressure")) for name in ("cpu", "memory", "io")}
-    return CgroupUsage(
-        cpu_ns=None if used_us is None else used_us * 1000,
-        memory_bytes=used,
-        working_set_bytes=_working_set(used, memory.get("inactive_file")),
-        rss_bytes=memory.get("anon"),
-        page_faults=memory.get("pgfault"),
-        major_page_faults=memory.get("pgmajfault"),
-        memory_limit_bytes=_number(path("memory.max")),
-        swap_bytes=_number(path("memory.swap.current")),
-        swap_limit_bytes=_number(path("memory.swap.max")),
-        pids=_number(path("pids.current")),
-        pressure={name: stall for name, stall in stalls.items() if stall is not None},
-    )
+    size: str
+    used_bytes: int
+    #: The most at any time; None where the kernel does not keep it.
+    max_bytes: int | None
 
 
-def _read_v1(tree: CgroupTree, group: str) -> CgroupUsage:
-    memory = _keyed(tree.path(group, "memory", "memory.stat"))
-    used = _number(tree.path(group, "memory", "memory.usage_in_bytes"))
-    limit = _limit(tree.path(group, "memory", "memory.limit_in_bytes"))
-    # These two count memory and swap together, on hosts that count swap.
-    both = _number(tree.path(group, "memory", "memory.memsw.usage_in_bytes"))
-    both_limit = _limit(tree.path(group, "memory", "memory.memsw.limit_in_bytes"))
-    return CgroupUsage(
-        cpu_ns=_number(tree.path(group, "cpuacct", "cpuacct.usage")),
-        memory_bytes=used,
-        working_set_bytes=_working_set(used, memory.get("total_inactive_file")),
-        rss_bytes=memory.get("total_rss"),
-        page_faults=memory.get("total_pgfault"),
-        major_page_faults=memory.get("total_pgmajfault"),
-        memory_limit_bytes=limit,
-        swap_bytes=None if both is None or used is None else max(0, both - used),
-        swap_limit_bytes=None if both_limit is None or limit is None else max(0, both_limit - limit),
-        pids=_number(tree.path(group, "pids", "pids.current")),
-    )
+class CgroupDetails(t.NamedTuple):
+    """What only those who watch a group over time ask for; None where the host does not count it."""
+
+    cpu_user_ns: int | None = None
+    cpu_system_ns: int | None = None
+    #: Periods with a CPU quota in force, those in which it was used up, and the time lost.
+    periods: int | None = None
+    throttled_periods: int | None = None
+    throttled_ns: int | None = None
+    cache_bytes: int | None = None
+    mapped_file_bytes: int | None = None
+    kernel_bytes: int | None = None
+    max_usage_bytes: int | None = None
+    #: How often the group ran into its memory limit.
+    limit_hits: int | None = None
+    active_file_bytes: int | None = None
+    inactive_file_bytes: int | None = None
+    active_anon_bytes: int | None = None
+    inactive_anon_bytes: int | None = None
+    #: Faults of the group without the groups below it; None where only the sum is counted.
+    own_page_faults: int | None = None
+    own_major_page_faults: int | None = None
+    oom_kills: int | None = None
+    #: 0: no limit.
+    pids_limit: int | None = None
+    #: Ids of the processes, as the reader sees them.
+    processes: tuple[int, ...] = ()
+    devices: tuple[DeviceUsage, ...] = ()
+    huge_pages: tuple[HugePages, ...] = ()
 
 
-def _working_set(used: int | None, inactive_file: int | None) -> int | None:
-    return None if used is None else max(0, used - (inactive_file or 0))
+class Group(t.Protocol):
+    """One cgroup as it is being read."""
 
+    def usage(self) -> CgroupUsage:
+        """Return what the group uses."""
 
-def _limit(path: str) -> int | None:
-    limit = _number(path)
-    return None if limit is None or limit >= _NO_LIMIT else limit
-
-
-def _number(path: str) -> int | None:
-    """Return the number in a file; None for "max" and for a file that is not there."""
-    text = _read(path).strip()
-    return int(text) if text.isdigit() else None
-
-
-def _keyed(path: str) -> dict[str, int]:
-    pairs = (line.split() for line in _read(path).splitlines())
-    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
-
-
-def _pressure(path: str) -> PressureStall | None:
-    lines: dict[str, Pressure] = {}
-    for line in _read(path).splitlines():
-        kind, *fields = line.split()
-        values = dict(field.split("=", 1) for field in fields)
-        try:
-            averages = (float(values[name]) for name in ("avg10", "avg60", "avg300"))
-            lines[kind] = Pressure(int(values["total"]), *averages)
-        except (KeyError, ValueError):
-            continue
-    return PressureStall(lines.get("some"), lines.get("full")) if lines else None
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="ascii") as stream:
-            return stream.read()
-    except OSError:
-        # Gone with its group, or nothing that this host counts.
-        return ""
+    def details(self) -> CgroupDetails:
+        """Return what else the kernel counts."""

@@ -79,7 +79,7 @@ def pin_all(paths: t.Mapping[str, str], *, hostname: str | None = None) -> None:
             syscalls.mount(f"/proc/thread-self/ns/{kind}", path, flags=syscalls.MS_BIND)
 
     with _places(paths):
-        _in_thread(make)
+        in_thread(make)
 
 
 def pin_of(pid: int, paths: t.Mapping[str, str]) -> None:
@@ -166,7 +166,7 @@ def run_inside_all(paths: t.Mapping[str, str], action: t.Callable[[], T]) -> T:
                 os.close(handle)
         return action()
 
-    return _in_thread(enter)
+    return in_thread(enter)
 
 
 def set_sysctls(path: str, values: t.Mapping[str, str]) -> None:
@@ -212,7 +212,7 @@ def _bring_up(interface: str) -> None:
         fcntl.ioctl(control, _SIOCSIFFLAGS, _IFREQ.pack(name, flags | _IFF_UP))
 
 
-def _in_thread(action: t.Callable[[], T]) -> T:
+def in_thread(action: t.Callable[[], T]) -> T:
     """Call ``action`` in a thread of its own, and return or raise what it does."""
     values: list[T] = []
     failures: list[BaseException] = []

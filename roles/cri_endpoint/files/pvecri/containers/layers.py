@@ -4,28 +4,22 @@
 """Know what each container has written to its root file system, without counting when somebody asks.
 
 All layers are counted in one go beside, when somebody asks for one and the last count is
-old; the first question for a container waits a moment for its first count.
+old; a new container's alone, when it is asked for the first time.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
 import time
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
 from pvecri.images.disk_usage import Usage, count
+from pvecri.images.pacing import Paced
 
 #: The directory of a bundle that takes what its container writes.
 _UPPER = "upper"
-#: Layers are counted again after so many seconds at the earliest.
-_INTERVAL_S = 10.0
-#: Of the time that passes, counting takes at most one part in so many.
-_SHARE = 20
-_FIRST_WAIT_S = 2.0
 
 
 class Figure(t.NamedTuple):
@@ -39,47 +33,52 @@ class WritableLayers:
     """The running figures of all containers."""
 
     def __init__(self, bundles: str, runner: Runner, log: logging.Logger) -> None:
-        self._bundles = bundles
+        self.directory = bundles
         self._runner = runner
-        self._log = log
-        self._figures: dict[str, Figure] = {}
-        self._guard = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._next_at = 0.0
+        #: None: has no layer, or none yet.
+        self._figures: dict[str, Figure | None] = {}
+        self._total = Figure(Usage(), 0)
+        self.paced = Paced("writable layers", self._count, log)
 
-    def figures(self, wanted: t.Collection[str]) -> dict[str, Figure]:
-        """Return what is known of the containers with these ids; what has no layer is left out."""
-        is_missing = any(identity not in self._figures for identity in wanted)
-        if is_missing or time.monotonic() >= self._next_at:
-            thread = self._begin()
-            if is_missing:
-                thread.join(_FIRST_WAIT_S)
+    def figures(self, wanted: t.Collection[str], *, wait_s: float = 0.0) -> dict[str, Figure]:
+        """Return what is known of the containers with these ids; what has no layer is left out.
+
+        For one that nobody has asked for yet it is waited ``wait_s`` seconds at most.
+        """
+        if self.paced.is_due:
+            self.paced.begin()
+        elif any(identity not in self._figures for identity in wanted):
+            self.paced.begin(is_whole=False)
+        if wait_s and any(identity not in self._figures for identity in wanted):
+            self.paced.wait(wait_s)
         known = self._figures
-        return {identity: known[identity] for identity in wanted if identity in known}
+        return {identity: figure for identity in wanted if (figure := known.get(identity)) is not None}
 
-    def count(self) -> None:
-        """Count now, and wait for it."""
-        begin = time.monotonic()
-        layers = {os.path.join(self._bundles, name, _UPPER): name for name in _names(self._bundles)}
-        counted = count(self._runner, [path for path in layers if os.path.isdir(path)])
+    def total(self) -> Figure:
+        """Return what all bundles take, as it was counted last; at the time 0 it was not yet."""
+        return self._total
+
+    def _count(self, is_whole: bool) -> None:
+        names = _names(self.directory)
+        if not is_whole:
+            names = [name for name in names if name not in self._figures]
+        uppers = {name: os.path.join(self.directory, name, _UPPER) for name in names}
+        paths = [path for path in uppers.values() if os.path.isdir(path)]
+        # What du has counted it does not count again: of the whole directory there is left what is beside.
+        whole = [self.directory] if is_whole and os.path.isdir(self.directory) else []
+        counted = count(self._runner, [*paths, *whole])
         now = time.time_ns()
-        self._figures = {layers[path]: Figure(usage, now) for path, usage in counted.items()}
-        end = time.monotonic()
-        self._next_at = end + max(_INTERVAL_S, _SHARE * (end - begin))
-
-    def _begin(self) -> threading.Thread:
-        with self._guard:
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._work, name="layer-usage", daemon=True)
-                self._thread.start()
-            return self._thread
-
-    def _work(self) -> None:
-        try:
-            self.count()
-        except (CoreError, OSError) as exc:
-            self._log.warning("writable layers not counted", extra={"error": str(exc)})
-            self._next_at = time.monotonic() + _INTERVAL_S
+        figures = {
+            name: Figure(counted[path], now) if path in counted else None for name, path in uppers.items()
+        }
+        if is_whole:
+            self._figures = figures
+            total = Usage()
+            for usage in counted.values():
+                total = total.plus(usage)
+            self._total = Figure(total, now)
+        else:
+            self._figures = {**self._figures, **figures}
 
 
 def _names(directory: str) -> list[str]:

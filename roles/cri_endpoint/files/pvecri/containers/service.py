@@ -12,7 +12,6 @@ from pvecri.containers import execute, log, remove, start, status, stop, update
 from pvecri.containers.create import Creator
 from pvecri.containers.exits import Exits
 from pvecri.containers.notes import Notes
-from pvecri.containers.stats import ContainerStats
 from pvecri.context import Context
 from pvecri.images.service import ImageService
 
@@ -21,8 +20,8 @@ class ContainerService:
     """The containers of all pods; one for the daemon.
 
     Calls that change the same container are serialised by the caller, but for `stop`,
-    `reopen_log`, `exec_sync`, `status_info` and the statistics, which may come at any time: a
-    second stop with a shorter time-out hastens the first.
+    `reopen_log`, `exec_sync` and `status_info`, which may come at any time: a second stop with a
+    shorter time-out hastens the first.
     """
 
     def __init__(self, context: Context, images: ImageService, exits: Exits) -> None:
@@ -30,7 +29,6 @@ class ContainerService:
         self._exits = exits
         self.notes = Notes(context.log)
         self._creator = Creator(context, images, self.notes)
-        self._stats = ContainerStats(context)
 
     def create(self, sandbox_id: str, config: cri_pb2.ContainerConfig) -> str:
         """Return the id of a new container; see `Creator.create`."""
@@ -69,11 +67,3 @@ class ContainerService:
     def status_info(self, container_id: str) -> dict[str, str]:
         """Return what the verbose status says beyond the usual one: JSON by name."""
         return status.info(self._context, container_id)
-
-    def stats(self, container_id: str) -> cri_pb2.ContainerStats:
-        """Return what a container uses; raises NotFound."""
-        return self._stats.one(container_id)
-
-    def list_stats(self, wanted: cri_pb2.ContainerStatsFilter) -> list[cri_pb2.ContainerStats]:
-        """Return what the containers use that a filter lets through."""
-        return self._stats.all(wanted)

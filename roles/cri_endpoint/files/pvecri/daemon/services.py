@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from pvecri.containers.exits import Exits
+from pvecri.containers.layers import WritableLayers
 from pvecri.containers.service import ContainerService
 from pvecri.context import Context
 from pvecri.daemon.events import Events
@@ -20,8 +21,10 @@ from pvecri.rpc.images import ImageRpc
 from pvecri.rpc.runtime import RuntimeRpc
 from pvecri.rpc.sandboxes import SandboxRpc
 from pvecri.rpc.server import Handler
+from pvecri.rpc.stats import StatsRpc
 from pvecri.rpc.streams import StreamRpc
 from pvecri.sandboxes.service import SandboxService
+from pvecri.stats.service import StatsService
 from pvecri.streaming.service import Streaming
 
 
@@ -32,6 +35,7 @@ class Services:
     images: ImageService
     sandboxes: SandboxService
     containers: ContainerService
+    stats: StatsService
 
     def start(self) -> None:
         """Begin what services do of their own accord."""
@@ -44,7 +48,8 @@ class Services:
 
 def build_services(context: Context, exits: Exits) -> Services:
     """Return the services of a context."""
-    images = ImageService(context)
+    layers = WritableLayers(context.paths.bundles, context.runner, context.log)
+    images = ImageService(context, layers)
     containers = ContainerService(context, images, exits)
 
     def remove(container_id: str) -> None:
@@ -52,7 +57,8 @@ def build_services(context: Context, exits: Exits) -> Services:
             containers.remove(container_id)
 
     sandboxes = SandboxService(context, end_container=containers.stop, remove_container=remove)
-    return Services(images=images, sandboxes=sandboxes, containers=containers)
+    stats = StatsService(context, layers)
+    return Services(images=images, sandboxes=sandboxes, containers=containers, stats=stats)
 
 
 def handlers(
@@ -69,6 +75,7 @@ def handlers(
         **ImageRpc(services.images, operations).handlers(),
         **SandboxRpc(services.sandboxes, operations, context.registry).handlers(),
         **ContainerRpc(services.containers, operations, context.registry).handlers(),
+        **StatsRpc(services.stats, operations).handlers(),
         **EventRpc(events).handlers(),
         **StreamRpc(streaming, context.registry).handlers(),
     }

@@ -4,33 +4,28 @@
 """Know how much images and containers take on disk, without counting when somebody asks.
 
 A layer never changes once it is whole, so each is counted once; what is known outlives
-the daemon in a file.  What containers write is counted again after a while, the less
-often the longer it takes.  The counting is done by du(1) at the lowest priority, so
+the daemon in a file.  What containers write is counted again after a while (`WritableLayers`),
+the less often the longer it takes.  The counting is done by du(1) at the lowest priority, so
 that it costs the daemon nothing.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import os
-import threading
 import time
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_atomic
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 from pvecri.api import cri_pb2
+from pvecri.containers.layers import Figure, WritableLayers
 from pvecri.images.disk_usage import Usage, count
+from pvecri.images.pacing import Paced
 
-#: Containers are counted again after so many seconds at the earliest.
-_INTERVAL_S = 10.0
-#: Of the time that passes, counting takes at most one part in so many.
-_SHARE = 20
 #: Layers that one call of du counts.
 _BATCH = 100
 #: How long the very first question waits for the first count.
@@ -41,74 +36,52 @@ _CACHE_FILE = "image-usage.json"
 _NOTHING = Usage()
 
 
-@dataclasses.dataclass(slots=True)
-class _Figure:
-    usage: Usage = _NOTHING
-    time_ns: int = 0
-
-
 class FsUsage:
     """The running figures; `encoded` answers at once and has them renewed beside."""
 
-    def __init__(self, paths: Paths, store: ImageStore, runner: Runner, log: logging.Logger) -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        store: ImageStore,
+        runner: Runner,
+        log: logging.Logger,
+        containers: WritableLayers,
+    ) -> None:
         self.paths = paths
         self.store = store
         self.runner = runner
-        self.log = log
         self._cache_file = os.path.join(paths.state_dir, _CACHE_FILE)
         self._layers: dict[str, Usage] | None = None
-        self._images = _Figure()
-        self._containers = _Figure()
-        self._guard = threading.Lock()
-        self._is_counting = False
-        self._counted = threading.Event()
+        self._images = Figure(_NOTHING, 0)
+        self._containers = containers
         self._stamp: t.Any = None
-        self._next_at = 0.0
+        self._paced = Paced("image usage", self._count, log)
 
     def encoded(self) -> bytes:
         """Return an ImageFsInfoResponse with the newest figures."""
         self.refresh()
-        if not self._counted.is_set():
-            self._counted.wait(_FIRST_WAIT_S)
+        if not self._images.time_ns:
+            self._paced.wait(_FIRST_WAIT_S)
+        if not self._containers.total().time_ns:
+            self._containers.paced.wait(_FIRST_WAIT_S)
         return self._message().SerializeToString()
 
     def refresh(self) -> None:
         """Begin to count what has changed, if anything has and nobody is counting."""
-        if time.monotonic() < self._next_at and self._stamp == self.store.stamp():
-            return
-        with self._guard:
-            if self._is_counting:
-                return
-            self._is_counting = True
-        try:
-            threading.Thread(target=self._work, name="image-usage", daemon=True).start()
-        except RuntimeError as exc:
-            self.log.warning("disk usage not counted", extra={"error": str(exc)})
-            self._is_counting = False
+        if self._paced.is_due or self._stamp != self.store.stamp():
+            self._paced.begin()
+        if self._containers.paced.is_due:
+            self._containers.paced.begin()
 
     def count(self) -> None:
         """Count now, and wait for it."""
-        begin = time.monotonic()
-        stamp = self.store.stamp()
-        self._images = _Figure(self._count_images(), time.time_ns())
-        folder = os.path.join(self.paths.state_dir, "bundles")
-        counted = count(self.runner, [folder]) if os.path.isdir(folder) else {}
-        self._containers = _Figure(counted.get(folder, _NOTHING), time.time_ns())
-        self._stamp = stamp
-        end = time.monotonic()
-        self._next_at = end + max(_INTERVAL_S, _SHARE * (end - begin))
-        self._counted.set()
+        self._paced.count()
+        self._containers.paced.count()
 
-    def _work(self) -> None:
-        try:
-            self.count()
-        except (CoreError, OSError) as exc:
-            self.log.warning("disk usage not counted", extra={"error": str(exc)})
-            self._next_at = time.monotonic() + _INTERVAL_S
-            self._counted.set()
-        finally:
-            with self._guard:
-                self._is_counting = False
+    def _count(self, _is_whole: bool) -> None:
+        stamp = self.store.stamp()
+        self._images = Figure(self._count_images(), time.time_ns())
+        self._stamp = stamp
 
     # ---- counting -----------------------------------------------------------------------------------------
 
@@ -152,17 +125,17 @@ class FsUsage:
 
     def _message(self) -> cri_pb2.ImageFsInfoResponse:
         images = self.paths.storage
-        containers = os.path.join(self.paths.state_dir, "bundles")
+        containers = self._containers.directory
         # kubelet takes two names for two file systems: one file system has one.
         if _device(containers) == _device(images):
             containers = images
         message = cri_pb2.ImageFsInfoResponse()
         _fill(message.image_filesystems.add(), images, self._images)
-        _fill(message.container_filesystems.add(), containers, self._containers)
+        _fill(message.container_filesystems.add(), containers, self._containers.total())
         return message
 
 
-def _fill(message: cri_pb2.FilesystemUsage, path: str, figure: _Figure) -> None:
+def _fill(message: cri_pb2.FilesystemUsage, path: str, figure: Figure) -> None:
     message.timestamp = figure.time_ns or time.time_ns()
     message.fs_id.mountpoint = path
     message.used_bytes.value = figure.usage.size_bytes

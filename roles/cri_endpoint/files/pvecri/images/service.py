@@ -18,6 +18,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
 from pvecri.api import cri_pb2
+from pvecri.containers.layers import WritableLayers
 from pvecri.context import Context
 from pvecri.images.catalogue import Catalogue, Entry, Snapshot
 from pvecri.images.credentials import credentials_of
@@ -40,7 +41,8 @@ from pvecri.images.queue import PullQueue, QueueState
 class ImageService:
     """The images of this host as clients of the CRI see and change them; one for the daemon."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, layers: WritableLayers | None = None) -> None:
+        """Set up; ``layers`` knows what containers write."""
         config = context.config.images
         pinned = [*config.pinned, *([config.pause_image] if config.pause_image else [])]
         self._log = context.log
@@ -49,7 +51,8 @@ class ImageService:
         self._queue = PullQueue(config.max_parallel_pulls)
         self._puller = Puller(context.store, context.runner, config, context.log, self._stop)
         self.catalogue = Catalogue(context.store, pinned, context.log)
-        self.usage = FsUsage(context.paths, context.store, context.runner, context.log)
+        layers = layers or WritableLayers(context.paths.bundles, context.runner, context.log)
+        self.usage = FsUsage(context.paths, context.store, context.runner, context.log, layers)
 
     def start(self) -> None:
         """Begin, in a thread, to clear away what a killed daemon left, and to know what there is."""

@@ -36,8 +36,6 @@ class ContainerRpc:
             "UpdateContainerResources": self.update_resources,
             "ReopenContainerLog": self.reopen_log,
             "ExecSync": self.exec_sync,
-            "ContainerStats": self.stats,
-            "ListContainerStats": self.list_stats,
         }
 
     async def create(self, request: pb.CreateContainerRequest) -> bytes:
@@ -141,14 +139,3 @@ class ContainerRpc:
             stop.set()
             raise
         return pb.ExecSyncResponse(stdout=out, stderr=err, exit_code=code).SerializeToString()
-
-    async def stats(self, request: pb.ContainerStatsRequest) -> bytes:
-        """Return what a container uses."""
-        identity = self._registry.container(request.container_id).id
-        stats = await self._operations.call(lambda: self._service.stats(identity), pool=Pool.QUERY)
-        return pb.ContainerStatsResponse(stats=stats).SerializeToString()
-
-    async def list_stats(self, request: pb.ListContainerStatsRequest) -> bytes:
-        """Return what the containers use that a filter lets through."""
-        found = await self._operations.call(lambda: self._service.list_stats(request.filter), pool=Pool.QUERY)
-        return pb.ListContainerStatsResponse(stats=found).SerializeToString()

@@ -77,7 +77,7 @@ class SandboxView:
     def __init__(self, record: SandboxRecord) -> None:
         self.record = record
         self.id = self.sandbox_id = record.id
-        self._config = _parsed(cri_pb2.PodSandboxConfig, record.config)
+        self._config = parsed(cri_pb2.PodSandboxConfig, record.config)
         self.labels: t.Mapping[str, str] = types.MappingProxyType(dict(self._config.labels))
         self.state = cri_pb2.SANDBOX_READY if record.phase is Phase.READY else cri_pb2.SANDBOX_NOTREADY
         self._item: bytes | None = None
@@ -132,7 +132,7 @@ class ContainerView:
         self.record = record
         self.id = record.id
         self.sandbox_id = record.sandbox_id
-        self._config = _parsed(cri_pb2.ContainerConfig, record.config)
+        self._config = parsed(cri_pb2.ContainerConfig, record.config)
         self.labels: t.Mapping[str, str] = types.MappingProxyType(dict(self._config.labels))
         self.state = _CONTAINER_STATES.get(record.phase, cri_pb2.CONTAINER_UNKNOWN)
         self._item: bytes | None = None
@@ -178,13 +178,13 @@ class ContainerView:
                 message=record.message,
                 labels=config.labels,
                 annotations=config.annotations,
-                mounts=[_parsed(cri_pb2.Mount, mount) for mount in record.mounts],
+                mounts=[parsed(cri_pb2.Mount, mount) for mount in record.mounts],
                 log_path=record.log_path,
                 image_id=record.image_id,
                 stop_signal=signal_value(record.stop_signal),
             )
             if record.resources:
-                message.resources.linux.CopyFrom(_parsed(cri_pb2.LinuxContainerResources, record.resources))
+                message.resources.linux.CopyFrom(parsed(cri_pb2.LinuxContainerResources, record.resources))
             user = message.user.linux
             user.uid, user.gid = record.uid, record.gid
             user.supplemental_groups.extend(record.groups)
@@ -213,7 +213,7 @@ def _ending(record: ContainerRecord) -> tuple[int, str]:
 M = t.TypeVar("M", bound=Message)
 
 
-def _parsed(kind: type[M], data: bytes) -> M:
+def parsed(kind: type[M], data: bytes) -> M:
     """Return a message; an empty one for bytes that a damaged record holds."""
     try:
         return kind.FromString(data)
