@@ -22,6 +22,7 @@ from pvecri.daemon.operations import Operations
 from pvecri.rpc.lists import PART_BYTES, ListRpc, parts
 from pvecri.state.records import Phase
 from pvecri.state.registry import Registry
+from pvecri.state.views import element
 
 
 @hypothesis.given(st.lists(st.binary(min_size=1, max_size=40)), st.integers(1, 60))
@@ -47,13 +48,13 @@ class Statistics:
         self.made = 0
         self.asked: list[t.Any] = []
 
-    def _each(self, kind: t.Any, wanted: t.Any) -> t.Iterator[t.Any]:
+    def _each(self, kind: t.Any, wanted: t.Any) -> t.Iterator[bytes]:
         self.asked.append(wanted)
         for number in range(self.count):
             self.made += 1
-            yield kind(number)
+            yield element(1, kind(number).SerializeToString())
 
-    def each_container(self, wanted: pb.ContainerStatsFilter) -> t.Iterator[t.Any]:
+    def container_items(self, wanted: pb.ContainerStatsFilter) -> t.Iterator[bytes]:
         def one(number: int) -> pb.ContainerStats:
             return pb.ContainerStats(
                 attributes=pb.ContainerAttributes(id=f"{number}", labels={"x": "y" * 900})
@@ -61,12 +62,12 @@ class Statistics:
 
         return self._each(one, wanted)
 
-    def each_pod(self, wanted: pb.PodSandboxStatsFilter) -> t.Iterator[t.Any]:
+    def pod_items(self, wanted: pb.PodSandboxStatsFilter) -> t.Iterator[bytes]:
         return self._each(
             lambda number: pb.PodSandboxStats(attributes=pb.PodSandboxAttributes(id=f"{number}")), wanted
         )
 
-    def each_metrics(self) -> t.Iterator[t.Any]:
+    def metric_items(self) -> t.Iterator[bytes]:
         return self._each(lambda number: pb.PodSandboxMetrics(pod_sandbox_id=f"{number}"), None)
 
 
@@ -93,8 +94,9 @@ def listing(path: pathlib.Path, count: int = 3) -> t.Iterator[tuple[ListRpc, Reg
         operations = Operations()
         statistics = Statistics(count)
         images: t.Any = Images(count)
+        service: t.Any = statistics
         try:
-            yield ListRpc(registry, images, statistics, operations), registry, statistics
+            yield ListRpc(registry, images, service, operations), registry, statistics
         finally:
             operations.close()
 

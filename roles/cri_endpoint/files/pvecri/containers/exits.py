@@ -21,13 +21,10 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     WrongState,
 )
 from pvecri.state.holds import REMOVING
-from pvecri.state.records import UNKNOWN, ContainerRecord, Phase, reason_of
+from pvecri.state.records import MONITOR_LOST, UNKNOWN, ContainerRecord, Phase, reason_of
 from pvecri.state.registry import Registry
 
 _log = logging.getLogger(__name__)
-
-#: Reason of an end that was made because nobody would have seen another.
-MONITOR_LOST: t.Final = "MonitorLost"
 
 #: How long conmon may take to write the exit file of a container that has ended.
 _MONITOR_S = 10.0
@@ -71,6 +68,8 @@ class Exits:
             ):
                 return record
             state = self._crun.state(container_id)
+            if state is None and record.awaits_restore:
+                return record
             if state is not None and state.is_alive:
                 # A removal ends conmon before the container.
                 if state.conmon_pid is not None or REMOVING in self._registry.flags(record.id):

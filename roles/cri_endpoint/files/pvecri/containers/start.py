@@ -11,13 +11,13 @@ import time
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, WrongState
+from pvecri.checkpoints import restoring
 from pvecri.context import Context
 from pvecri.stages import Stages
-from pvecri.state.records import Phase
+from pvecri.state.records import START_ERROR, Phase
 
 #: What clients know from other runtimes for a container whose process never ran.
 START_ERROR_CODE: t.Final = 128
-START_ERROR: t.Final = "StartError"
 
 
 def start(context: Context, container_id: str) -> None:
@@ -36,7 +36,10 @@ def start(context: Context, container_id: str) -> None:
     # Taken before: whoever looks at both must not find an end before the start.
     when_ns = time.time_ns()
     try:
-        context.crun.start(record.id)
+        if record.awaits_restore:
+            restoring.restore(context, record)
+        else:
+            context.crun.start(record.id)
     except CoreError as exc:
         context.registry.exited(
             record.id,
@@ -53,5 +56,7 @@ def start(context: Context, container_id: str) -> None:
     stages.done("start")
     context.registry.started(record.id, when_ns)
     stages.done("record")
+    if record.awaits_restore:
+        restoring.discard(context, record.id)
     context.log.info("container started", extra={"container": record.id})
     context.log.debug("container runs", extra={"container": record.id, **stages.times})

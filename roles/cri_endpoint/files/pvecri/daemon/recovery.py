@@ -38,6 +38,7 @@ from pvecri.daemon.crowd import each
 from pvecri.daemon.operations import Operations, Pool
 from pvecri.daemon.orphans import OrphanSearch, started_at_ns
 from pvecri.daemon.verdicts import Act, SandboxFacts
+from pvecri.metrics.counts import Recovered
 from pvecri.state import spare
 from pvecri.state.records import PHASE_BEFORE, ContainerRecord, Phase, SandboxRecord
 
@@ -74,6 +75,8 @@ class Mend:
     object_id: str
     what: str
     act: t.Callable[[], object]
+    #: Done at every start, whatever there is.
+    is_upkeep: bool = False
 
 
 class Recovery:
@@ -96,6 +99,8 @@ class Recovery:
         self._limit_s = limit_s
         self._mends: list[Mend] = []
         self._is_same_boot = True
+        #: What the survey found, by the names of metrics; none before it is done.
+        self.found: Recovered | None = None
 
     # ---- reading ------------------------------------------------------------------------------------------
 
@@ -109,26 +114,35 @@ class Recovery:
         attached = self._context.cni.attached()
         self._each(self._registry.sandboxes(), lambda record: self._sandbox(record, record.id in attached))
         self._each(self._registry.containers(), self._container)
-        self._mends.append(Mend("bundles", "bundles in the making", self._context.bundles.sweep))
+        to_mend = len(self._mends)
+        self._mends.append(
+            Mend("bundles", "bundles in the making", self._context.bundles.sweep, is_upkeep=True)
+        )
         # Looked for now: later there are those of this daemon's clients, too.
         commands = self._commands()
         self._mends.append(
-            Mend("commands", "commands of the last daemon", lambda: leftovers.end_commands(commands))
+            Mend(
+                "commands",
+                "commands of the last daemon",
+                lambda: leftovers.end_commands(commands),
+                is_upkeep=True,
+            )
         )
         # Last: a survey that is cut short begins anew.
         self._registry.boot_id = boot
-        _log.info(
-            "recovered",
-            extra={
+        found = Recovered(
+            seconds=round(time.monotonic() - begun, 3),
+            objects={
                 "sandboxes": len(self._registry.sandboxes()),
                 "containers": len(self._registry.containers()),
                 "adopted": len(orphans.adopted),
-                "to_mend": len(self._mends) - 2,
                 "kept": len(orphans.kept),
-                "after_reboot": not self._is_same_boot,
-                "seconds": round(time.monotonic() - begun, 3),
             },
+            mends={"waiting": to_mend, "done": 0, "failed": 0},
         )
+        self.found = found
+        facts = {"to_mend": to_mend, "after_reboot": not self._is_same_boot, "seconds": found.seconds}
+        _log.info("recovered", extra={**found.objects, **facts})
         return self._mends
 
     def _each(self, records: list[R], act: t.Callable[[R], None]) -> None:
@@ -206,6 +220,10 @@ class Recovery:
         self._update(record, verdict.changes)
         if verdict.act is Act.UNDO:
             self._mend(record.id, "container in the making", lambda: self._containers.remove(record.id))
+        elif verdict.act is Act.RESET:
+            self._mend(
+                record.id, "restore of container", lambda: self._context.crun.delete(record.id, force=True)
+            )
         elif verdict.act is Act.SETTLE:
             is_quick = state is None or (not state.is_alive and state.conmon_pid is None)
             if is_quick or (state is not None and state.exit_code is not None):
@@ -247,6 +265,12 @@ class Recovery:
         await asyncio.gather(*(self._mend_one(operations, mend) for mend in mends))
 
     async def _mend_one(self, operations: Operations, mend: Mend) -> None:
+        is_done = await self._is_mended(operations, mend)
+        if self.found is not None and not mend.is_upkeep:
+            self.found.mends["waiting"] -= 1
+            self.found.mends["done" if is_done else "failed"] += 1
+
+    async def _is_mended(self, operations: Operations, mend: Mend) -> bool:
         for pause in (*_RETRY_S, None):
             try:
                 await operations.run(
@@ -254,17 +278,18 @@ class Recovery:
                 )
             except NotFound:
                 # A client has removed it meanwhile.
-                return
+                return True
             except (CoreError, OSError) as exc:
                 _log.warning("%s %s cannot be mended: %s", mend.what, mend.object_id, exc)
             except Exception:  # one bad object never keeps the others from being mended
                 _log.exception("%s %s cannot be mended", mend.what, mend.object_id)
-                return
+                return False
             else:
-                return
+                return True
             if pause is not None:
                 await asyncio.sleep(pause)
         _log.error("%s %s stays as it is until the next start", mend.what, mend.object_id)
+        return False
 
 
 R = t.TypeVar("R", SandboxRecord, ContainerRecord)

@@ -18,6 +18,7 @@ from pvecri.rpc.containers import ContainerRpc
 from pvecri.rpc.events import EventRpc
 from pvecri.rpc.gate import Gate
 from pvecri.rpc.images import ImageRpc
+from pvecri.rpc.lists import ListRpc
 from pvecri.rpc.runtime import RuntimeRpc
 from pvecri.rpc.sandboxes import SandboxRpc
 from pvecri.rpc.server import Handler
@@ -76,6 +77,7 @@ def handlers(
         **SandboxRpc(services.sandboxes, operations, context.registry).handlers(),
         **ContainerRpc(services.containers, operations, context.registry).handlers(),
         **StatsRpc(services.stats, operations).handlers(),
+        **ListRpc(context.registry, services.images, services.stats, operations).handlers(),
         **EventRpc(events).handlers(),
         **StreamRpc(streaming, context.registry).handlers(),
     }

@@ -22,6 +22,7 @@ from pvecri.config.model import ImagesConfig
 from pvecri.images.credentials import Credentials, authfile
 from pvecri.images.errors import RegistryUnavailable, classify
 from pvecri.images.progress import PullRunner
+from pvecri.metrics.counts import PullCounts
 
 #: skopeo's words for a full disk, as Go and the C library have them.
 _NO_SPACE = "no space left on device"
@@ -46,6 +47,7 @@ class Puller:
         self.config = config
         self.log = log
         self.stop = stop
+        self.counts = PullCounts()
 
     def pull(
         self,
@@ -87,8 +89,10 @@ class Puller:
                 image, is_new = self.store.with_runner(runner).ensure(source)
         except CoreError as exc:
             error = self._explain(exc, reference, runner)
-            took = round(time.monotonic() - begin, 3)
-            self.log.warning("pull failed", extra={"image": what, "error": str(error), "seconds": took})
+            took = time.monotonic() - begin
+            self.counts.ended(took, has_failed=True)
+            facts = {"image": what, "error": str(error), "seconds": round(took, 3)}
+            self.log.warning("pull failed", extra=facts)
             if _NO_SPACE in str(error):
                 # The edge knows it by its number.
                 raise error from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -110,7 +114,10 @@ class Puller:
             layers = self.store.files_of(image).layers_of(image)
         except CoreError:
             layers = []
-        for layer in layers if is_new else ():
+        fetched = layers if is_new else []
+        size = sum(layer.compressed_bytes or layer.size_bytes for layer in fetched)
+        self.counts.ended(elapsed_s, fetched_bytes=size)
+        for layer in fetched:
             self.log.info(
                 "pulled blob",
                 extra={

@@ -36,6 +36,7 @@ from pvecri.images.names import (
 )
 from pvecri.images.pull import Puller
 from pvecri.images.queue import PullQueue, QueueState
+from pvecri.metrics.counts import PullCounts
 
 
 class ImageService:
@@ -100,6 +101,11 @@ class ImageService:
         """Return how many pulls wait, run and hang."""
         return self._queue.state()
 
+    @property
+    def counts(self) -> PullCounts:
+        """What has become of pulls so far."""
+        return self._puller.counts
+
     def _pulled(self, image: Image) -> str:
         self.usage.refresh()
         return public_id(image)
@@ -160,6 +166,11 @@ class ImageService:
         entry = self.catalogue.snapshot().by_id.get(image.id)
         digests = entry.message.repo_digests if entry is not None else ()
         return digests[0] if digests else public_id(image)
+
+    def annotations(self, image: Image) -> dict[str, str]:
+        """Return the annotations of an image's manifest, as clients are shown them."""
+        entry = self.catalogue.snapshot().by_id.get(image.id)
+        return dict(entry.message.spec.annotations) if entry is not None else {}
 
     # ---- removing -----------------------------------------------------------------------------------------
 

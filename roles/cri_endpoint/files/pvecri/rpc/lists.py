@@ -12,38 +12,23 @@ from __future__ import annotations
 
 import typing as t
 
-from google.protobuf.message import Message
-
 from pvecri.api import cri_pb2 as pb
 from pvecri.daemon.operations import Operations, Pool
 from pvecri.images.service import ImageService
 from pvecri.rpc.server import Handler
 from pvecri.state.registry import Registry
-from pvecri.state.views import element
+from pvecri.stats.service import StatsService
 
 #: Far below the 4 MiB that a gRPC client takes when nobody told it otherwise, and enough for a
 #: hundred pods at once.
 PART_BYTES: t.Final = 256 * 1024
 
 
-class Statistics(t.Protocol):
-    """Who knows what pods and containers use: one at a time, since each costs a reading of its cgroup."""
-
-    def each_container(self, wanted: pb.ContainerStatsFilter) -> t.Iterator[Message]:
-        """Yield the `ContainerStats` of the containers that a filter lets through."""
-
-    def each_pod(self, wanted: pb.PodSandboxStatsFilter) -> t.Iterator[Message]:
-        """Yield the `PodSandboxStats` of the pods that a filter lets through."""
-
-    def each_metrics(self) -> t.Iterator[Message]:
-        """Yield the `PodSandboxMetrics` of all pods."""
-
-
 class ListRpc:
     """Handlers of the methods that list in parts."""
 
     def __init__(
-        self, registry: Registry, images: ImageService, statistics: Statistics, operations: Operations
+        self, registry: Registry, images: ImageService, statistics: StatsService, operations: Operations
     ) -> None:
         self._registry = registry
         self._images = images
@@ -85,24 +70,24 @@ class ListRpc:
 
     def container_stats(self, request: pb.StreamContainerStatsRequest) -> t.AsyncGenerator[bytes, None]:
         """List what the containers use that a filter lets through."""
-        return self._measured(lambda: self._statistics.each_container(request.filter))
+        return self._measured(lambda: self._statistics.container_items(request.filter))
 
     def sandbox_stats(self, request: pb.StreamPodSandboxStatsRequest) -> t.AsyncGenerator[bytes, None]:
         """List what the pods use that a filter lets through."""
-        return self._measured(lambda: self._statistics.each_pod(request.filter))
+        return self._measured(lambda: self._statistics.pod_items(request.filter))
 
     def sandbox_metrics(self, _request: pb.StreamPodSandboxMetricsRequest) -> t.AsyncGenerator[bytes, None]:
         """List the metrics of all pods."""
-        return self._measured(self._statistics.each_metrics)
+        return self._measured(self._statistics.metric_items)
 
-    async def _measured(self, begin: t.Callable[[], t.Iterator[Message]]) -> t.AsyncGenerator[bytes, None]:
+    async def _measured(self, begin: t.Callable[[], t.Iterator[bytes]]) -> t.AsyncGenerator[bytes, None]:
         """Yield parts; each is measured in a thread when the client has taken the one before."""
         made: t.Iterator[bytes] | None = None
 
         def more() -> bytes:
             nonlocal made
             if made is None:
-                made = parts(element(1, message.SerializeToString()) for message in begin())
+                made = parts(begin())
             return next(made, b"")
 
         while part := await self._operations.call(more, pool=Pool.QUERY):

@@ -20,10 +20,17 @@ _ID = re.compile(r"[0-9a-f]{64}")
 #: Key of ``extra`` under which a record keeps its phase while it is UNKNOWN for want of time.
 PHASE_BEFORE: t.Final = "phase_before"
 
+#: Key of ``extra`` under which a container's record says which checkpoint it was made of.
+RESTORED: t.Final = "restored"
+
 #: Reasons of ends, as clients know them from other runtimes.
 COMPLETED: t.Final = "Completed"
 ERROR: t.Final = "Error"
 OOM_KILLED: t.Final = "OOMKilled"
+#: An end that was made because nobody would have seen another.
+MONITOR_LOST: t.Final = "MonitorLost"
+#: The process never ran.
+START_ERROR: t.Final = "StartError"
 #: Nobody saw the exit code.
 UNKNOWN: t.Final = "Unknown"
 
@@ -127,3 +134,8 @@ class ContainerRecord:
     #: Mounts of the config as they were made, as serialized Mount messages.
     mounts: tuple[bytes, ...] = ()
     extra: dict[str, t.Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def awaits_restore(self) -> bool:
+        """Whether its start is to restore it: until then it has no process, and crun knows nothing of it."""
+        return self.phase is Phase.CREATED and RESTORED in self.extra
