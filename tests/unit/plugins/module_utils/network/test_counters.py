@@ -14,10 +14,10 @@ import pytest
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import counters, netns
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.counters import Direction, Interface
 
-TEXT = b"""Inter-|   Receive                                                |  Transmit
- face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
-    lo: 2504760267 1640570    0    0    0     0          0         0 2504760267 1640570    0    0    0     0       0          0
-  eth0: 4597803071  146934    1    2    3     4          5         6 11174029   97819    7    8    9    10      11         12
+TEXT = b"""Inter-| Receive                          | Transmit
+ face |bytes packets errs drop fifo frame compressed multicast|bytes packets errs drop fifo colls
+    lo: 2504760267 1640570 0 0 0 0 0 0 2504760267 1640570 0 0 0 0 0 0
+  eth0: 4597803071  146934 1 2 3 4 5 6   11174029   97819 7 8 9 10 11 12
  tun.1:1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16
 broken: 1 2 3
 """
