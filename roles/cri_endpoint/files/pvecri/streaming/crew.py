@@ -30,7 +30,8 @@ class Crew:
         """Wait until one of these is done; raises ClientGone, and what any task of the session raises."""
         while True:
             for task in self._tasks:
-                if task.done():
+                # A session that cancels a task of its own is through with it.
+                if task.done() and not task.cancelled():
                     task.result()
             if self._gone.done():
                 raise ClientGone

@@ -16,7 +16,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreE
 from pvecri.context import Context
 from pvecri.daemon.operations import Operations, Pool
 from pvecri.streaming import admission, forward
-from pvecri.streaming.channel import Limits, StreamOptions
+from pvecri.streaming.channel import ChannelReset, Limits, StreamOptions
 from pvecri.streaming.http import HeadReader
 from pvecri.streaming.listener import Listener, url_base
 from pvecri.streaming.remote import Remote, attach_work, exec_work
@@ -118,6 +118,8 @@ class Door:
         except CoreError as exc:
             _log.info("stream refused", extra={**about, "error": str(exc)})
             reader.answer(404 if isinstance(exc, NotFound) else 409, str(exc))
+        except ChannelReset as exc:
+            _log.debug("the client left before it had its streams", extra={**about, "error": str(exc)})
         except asyncio.CancelledError:
             request.transport.close()
         except Exception as exc:

@@ -19,7 +19,7 @@ CONNECT_TIMEOUT_S: t.Final = 30.0
 #: Where a program of a pod may listen that is not on the pod's address alone.
 _LOOPBACK: t.Final = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 _CHUNK: t.Final = 128 * 1024
-#: How long a client has to end a connection that failed.
+#: How long a client has to end its side of a connection that is over.
 _LEAVE_S: t.Final = 5.0
 
 #: Makes an unconnected socket of each family, those of the pod's network.
@@ -66,24 +66,31 @@ async def forward(session: ForwardSession, make: MakeSockets) -> None:
 
 
 async def _serve(pair: ForwardPair, make: MakeSockets) -> None:
-    is_whole = False
     try:
         try:
             connection = await _connected(pair.port, make)
-        except ChannelReset:
-            raise
         except (OSError, CoreError) as exc:
-            is_whole = await _refuse(pair, _reason(pair.port, exc))
-            return
-        with connection:
-            is_whole = await _carry(pair.data, connection)
-        await pair.error.close_write()
+            await pair.error.write(_reason(pair.port, exc).encode())
+            await pair.data.close_write()
+        else:
+            with connection:
+                await _carry(pair.data, connection)
     except ChannelReset:
-        is_whole = False
-    finally:
-        if not is_whole:
-            pair.data.reset()
-            pair.error.reset()
+        pass
+    # Never reset before it has ended by itself: clients take that for a failure of the whole session.
+    with contextlib.suppress(ChannelReset, TimeoutError):
+        await pair.error.close_write()
+        async with asyncio.timeout(_LEAVE_S):
+            await asyncio.gather(_drained(pair.data), _drained(pair.error))
+    pair.data.reset()
+    pair.error.reset()
+
+
+async def _drained(channel: Channel) -> None:
+    """Wait for the client's end of a channel."""
+    with contextlib.suppress(ChannelReset):
+        while await channel.read():
+            pass
 
 
 async def _connected(port: int, make: MakeSockets) -> socket.socket:
@@ -110,19 +117,6 @@ async def _connected(port: int, make: MakeSockets) -> socket.socket:
     raise failure or OSError(errno.EAFNOSUPPORT, "the pod's network has neither IPv4 nor IPv6")
 
 
-async def _refuse(pair: ForwardPair, text: str) -> bool:
-    """Say on a connection's error stream why there is none; return whether the client ended it then."""
-    await pair.error.write(text.encode())
-    await pair.error.close_write()
-    await pair.data.close_write()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_LEAVE_S):
-            while await pair.data.read():
-                pass
-            return True
-    return False
-
-
 def _reason(port: int, error: Exception) -> str:
     if isinstance(error, NotFound):
         return f"port {port} cannot be reached: the pod has no network any more"
@@ -133,10 +127,10 @@ def _reason(port: int, error: Exception) -> str:
     return f"port {port} cannot be reached: {error}"
 
 
-async def _carry(channel: Channel, connection: socket.socket) -> bool:
+async def _carry(channel: Channel, connection: socket.socket) -> None:
     """Copy both ways; the end of one direction is passed on, and the other goes on until its own.
 
-    Returns whether both ended so, rather than by a connection that was broken off.
+    What is broken off on one side is broken off on the other.
     """
     loop = asyncio.get_running_loop()
 
@@ -157,8 +151,8 @@ async def _carry(channel: Channel, connection: socket.socket) -> bool:
         for way in ways:
             way.cancel()
         await asyncio.wait(ways)
-    failures = [way.exception() for way in done]
-    for failure in failures:
-        if failure is not None and not isinstance(failure, OSError):
-            raise failure
-    return not any(failures)
+    try:
+        for way in done:
+            way.result()
+    except OSError:
+        channel.reset()
