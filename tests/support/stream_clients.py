@@ -11,7 +11,7 @@ import contextlib
 import typing as t
 
 import uvloop
-from wsproto.connection import Connection, ConnectionType
+from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Message, TextMessage
 
 from pvecri.streaming import spdy_frames as frames
@@ -247,8 +247,9 @@ class WebSocketClient(Client):
         """Wait for the close frame, answer it, and wait for the end of the connection."""
         while not isinstance(event := await self.event(), CloseConnection):
             pass
-        if event.code < 1002:
-            await self.send(self.framing.send(event.response()))
+        if self.framing.state is ConnectionState.REMOTE_CLOSING:
+            with contextlib.suppress(ConnectionError):
+                await self.send(self.framing.send(event.response()))
         with contextlib.suppress(ConnectionError):
             assert await self.receive() == b""
         return event
