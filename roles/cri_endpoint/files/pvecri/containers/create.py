@@ -28,6 +28,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.linux import is_systemd_path
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy import Selection
 from pvecri.api import cri_pb2
+from pvecri.checkpoints.restoring import Checkpoint, Origin, Restorer
 from pvecri.containers import apparmor, fields, selection, surroundings, teardown
 from pvecri.containers.notes import Notes
 from pvecri.containers.relabel import relabel
@@ -39,7 +40,7 @@ from pvecri.images.names import public_id, public_names
 from pvecri.images.service import ImageService
 from pvecri.stages import Stages
 from pvecri.state import spare
-from pvecri.state.records import ContainerRecord, Phase
+from pvecri.state.records import RESTORED, ContainerRecord, Phase
 
 
 class Creator:
@@ -47,14 +48,17 @@ class Creator:
 
     def __init__(self, context: Context, images: ImageService, notes: Notes) -> None:
         self._context = context
+        self._restorer = Restorer(context, images)
         self._images = images
         self._notes = notes
         self._lock = threading.Lock()
         self._names: set[str] = set()
         self._devices = cdi.Catalogue(context.config.runtime.cdi_dirs)
 
-    def create(self, sandbox_id: str, config: cri_pb2.ContainerConfig) -> str:
+    def create(self, sandbox_id: str, config: cri_pb2.ContainerConfig, origin: Origin | None = None) -> str:
         """Return the id of a new container, or of the one that was made of the same request before.
+
+        With an ``origin`` it is restored from there, as with an image that is a checkpoint.
 
         Raises InvalidSpec, NotFound, Conflict (the name is another's), WrongState
         (the sandbox is not ready), Unsupported and CommandError; nothing is left behind then.
@@ -64,7 +68,7 @@ class Creator:
         request = Request.checked(self._context.registry.sandbox(sandbox_id), config)
         stages.done("validate")
         with self._making(request.name), fields.named(lambda field: fields.request_field(field, config)):
-            return self._create(request, stages)
+            return self._create(request, stages, origin)
 
     @contextlib.contextmanager
     def _making(self, name: str) -> t.Iterator[None]:
@@ -79,8 +83,8 @@ class Creator:
             with self._lock:
                 self._names.discard(name)
 
-    def _create(self, request: Request, stages: Stages) -> str:
-        context, config, sandbox = self._context, request.config, request.sandbox
+    def _create(self, request: Request, stages: Stages, origin: Origin | None) -> str:
+        context, sandbox = self._context, request.sandbox
         holder = context.registry.container_named(request.name)
         if holder is not None and holder.config == request.encoded:
             if holder.phase is not Phase.CREATING:
@@ -89,11 +93,15 @@ class Creator:
             with context.registry.held(holder.id):
                 teardown.undo(context, holder.id)
                 context.registry.remove_container(holder.id)
+        checkpoint = self._restorer.find(request, origin)
+        if checkpoint is not None:
+            request = checkpoint.request(request)
+        config = request.config
         image = self._images.resolve(config.image.image, field="config.image.image")
         chosen = selection.select(context.policy, config, request.pod, sandbox.handler, image)
         selection.refuse_unavailable(chosen)
         stages.done("select")
-        record = self._record(request, image, chosen)
+        record = self._record(request, image, chosen, checkpoint)
         # Whoever removes the pod meanwhile finds the record, and waits until it is whole or gone.
         with context.registry.held(record.id):
             reserved = context.registry.reserve_container(record)
@@ -101,7 +109,7 @@ class Creator:
                 return reserved.id
             try:
                 stages.done("reserve")
-                self._make(request, record, image, stages)
+                self._make(request, record, image, stages, checkpoint=checkpoint)
             except BaseException:
                 self._undo(record.id)
                 raise
@@ -120,8 +128,13 @@ class Creator:
         context.log.debug("container made", extra={"container": record.id, **stages.times})
         return record.id
 
-    def _record(self, request: Request, image: Image, chosen: Selection) -> ContainerRecord:
+    def _record(
+        self, request: Request, image: Image, chosen: Selection, checkpoint: Checkpoint | None
+    ) -> ContainerRecord:
         names = public_names(image)
+        extra: dict[str, t.Any] = {"image_name": names[0]} if names else {}
+        if checkpoint is not None:
+            extra[RESTORED] = checkpoint.noted()
         linux = request.config.linux
         return ContainerRecord(
             id=os.urandom(32).hex(),
@@ -134,10 +147,18 @@ class Creator:
             selection=chosen.as_dict(),
             resources=_bytes(linux.resources) if linux.HasField("resources") else b"",
             mounts=tuple(_bytes(mount) for mount in request.config.mounts),
-            extra={"image_name": names[0]} if names else {},
+            extra=extra,
         )
 
-    def _make(self, request: Request, record: ContainerRecord, image: Image, stages: Stages) -> None:
+    def _make(
+        self,
+        request: Request,
+        record: ContainerRecord,
+        image: Image,
+        stages: Stages,
+        *,
+        checkpoint: Checkpoint | None,
+    ) -> None:
         context, config = self._context, request.config
         log_path = surroundings.find_log(config, request.pod)
         around = surroundings.look(context, record.id, request, image, self._images.resolve)
@@ -159,15 +180,19 @@ class Creator:
         )
         stages.done("bundle")
         self._notes.tell(record.id, [*notes, *bundle.warnings])
-        context.crun.create(
-            bundle.path,
-            record.id,
-            log_path=log_path,
-            terminal=config.tty,
-            stdin=config.stdin,
-            stdin_once=config.stdin_once,
-            systemd_cgroup=is_systemd_path(spec.cgroups_path or ""),
-        )
+        if checkpoint is not None:
+            # Its start restores it: before that there is no process.
+            self._restorer.prepare(checkpoint, bundle, record)
+        else:
+            context.crun.create(
+                bundle.path,
+                record.id,
+                log_path=log_path,
+                terminal=config.tty,
+                stdin=config.stdin,
+                stdin_once=config.stdin_once,
+                systemd_cgroup=is_systemd_path(spec.cgroups_path or ""),
+            )
         stages.done("create")
         context.registry.update_container(record.id, phase=Phase.CREATED, **known, **_user(bundle))
         stages.done("record")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import typing as t
 
 from pvecri.api import cri_pb2
+from pvecri.checkpoints.restoring import Origin
 from pvecri.containers import execute, log, remove, start, status, stop, update
 from pvecri.containers.create import Creator
 from pvecri.containers.exits import Exits
@@ -30,9 +31,9 @@ class ContainerService:
         self.notes = Notes(context.log)
         self._creator = Creator(context, images, self.notes)
 
-    def create(self, sandbox_id: str, config: cri_pb2.ContainerConfig) -> str:
+    def create(self, sandbox_id: str, config: cri_pb2.ContainerConfig, origin: Origin | None = None) -> str:
         """Return the id of a new container; see `Creator.create`."""
-        return self._creator.create(sandbox_id, config)
+        return self._creator.create(sandbox_id, config, origin)
 
     def start(self, container_id: str) -> None:
         """Let a created container run; raises NotFound, WrongState, and why it cannot be started."""

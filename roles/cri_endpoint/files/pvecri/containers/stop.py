@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import time
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound
 from pvecri.containers.exits import Exits
 from pvecri.containers.spec.build import DEFAULT_STOP_SIGNAL
 from pvecri.context import Context
-from pvecri.state.records import Phase
+from pvecri.state.records import ERROR, Phase
 
 #: Longer than any pod has to end; the kernel counts a wait in milliseconds of 32 bits.
 LONGEST_S: t.Final = 1_000_000.0
@@ -29,6 +31,12 @@ def stop(context: Context, container_id: str, timeout_s: float, exits: Exits) ->
     except NotFound:
         return
     if record.phase is Phase.EXITED:
+        return
+    if record.awaits_restore:
+        # Nothing of it runs yet.
+        context.registry.exited(
+            record.id, exit_code=128 + signal.SIGKILL, finished_at_ns=time.time_ns(), reason=ERROR
+        )
         return
     # Without anything left of it but the record, its end is noted all the same.
     with contextlib.suppress(NotFound):

@@ -233,7 +233,7 @@ class Monitor:
 def _is_watched(record: SandboxRecord | ContainerRecord | None) -> bool:
     if isinstance(record, SandboxRecord):
         return record.phase is Phase.READY and record.has_pause
-    return record is not None and record.phase in _ALIVE
+    return record is not None and record.phase in _ALIVE and not record.awaits_restore
 
 
 def _pidfd(pid: int | None, start_time: int) -> int | None:

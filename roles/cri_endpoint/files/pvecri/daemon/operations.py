@@ -41,6 +41,8 @@ class Pool(enum.StrEnum):
     EXEC = "exec"
     #: Pull and remove images.
     IMAGE = "image"
+    #: Dump containers and restore pods: minutes, for much memory.
+    CHECKPOINT = "checkpoint"
     #: Reading: verbose status, image lists.
     QUERY = "query"
     #: Finish and undo what the last daemon left: CNI plugins, too.
@@ -56,6 +58,7 @@ SIZES: t.Final[t.Mapping[Pool, int]] = {
     Pool.STOP: 512,
     Pool.EXEC: 512,
     Pool.IMAGE: 64,
+    Pool.CHECKPOINT: 8,
     Pool.QUERY: 32,
     Pool.MEND: 32,
     Pool.HOUSE: 64,

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from pvecri.checkpoints.pods import PodRestorer
+from pvecri.checkpoints.restoring import Restorer
+from pvecri.checkpoints.service import CheckpointService
 from pvecri.containers.exits import Exits
 from pvecri.containers.layers import WritableLayers
 from pvecri.containers.service import ContainerService
@@ -14,6 +17,7 @@ from pvecri.context import Context
 from pvecri.daemon.events import Events
 from pvecri.daemon.operations import Operations
 from pvecri.images.service import ImageService
+from pvecri.rpc.checkpoints import CheckpointRpc
 from pvecri.rpc.containers import ContainerRpc
 from pvecri.rpc.events import EventRpc
 from pvecri.rpc.gate import Gate
@@ -36,11 +40,14 @@ class Services:
     images: ImageService
     sandboxes: SandboxService
     containers: ContainerService
+    checkpoints: CheckpointService
+    pods: PodRestorer
     stats: StatsService
 
     def start(self) -> None:
         """Begin what services do of their own accord."""
         self.images.start()
+        self.checkpoints.start()
 
     def close(self) -> None:
         """End what services do of their own accord."""
@@ -59,7 +66,14 @@ def build_services(context: Context, exits: Exits) -> Services:
 
     sandboxes = SandboxService(context, end_container=containers.stop, remove_container=remove)
     stats = StatsService(context, layers)
-    return Services(images=images, sandboxes=sandboxes, containers=containers, stats=stats)
+    return Services(
+        images=images,
+        sandboxes=sandboxes,
+        containers=containers,
+        checkpoints=CheckpointService(context),
+        pods=PodRestorer(context, sandboxes, containers, Restorer(context, images)),
+        stats=stats,
+    )
 
 
 def handlers(
@@ -76,6 +90,7 @@ def handlers(
         **ImageRpc(services.images, operations).handlers(),
         **SandboxRpc(services.sandboxes, operations, context.registry).handlers(),
         **ContainerRpc(services.containers, operations, context.registry).handlers(),
+        **CheckpointRpc(services.checkpoints, services.pods, operations, context.registry).handlers(),
         **StatsRpc(services.stats, operations).handlers(),
         **ListRpc(context.registry, services.images, services.stats, operations).handlers(),
         **EventRpc(events).handlers(),

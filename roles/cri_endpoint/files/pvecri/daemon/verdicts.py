@@ -16,6 +16,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
 )
 from pvecri.state.records import (
     PHASE_BEFORE,
+    RESTORED,
     UNKNOWN,
     ContainerRecord,
     Phase,
@@ -34,6 +35,8 @@ class Act(enum.StrEnum):
     STOP = "stop"
     #: Write its end down, killing it first when nobody watches it.
     SETTLE = "settle"
+    #: Undo a restore that was cut short: it can be started again.
+    RESET = "reset"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,6 +98,11 @@ def judge_container(record: ContainerRecord, state: ContainerState | None, start
     if before is Phase.CREATING:
         return Verdict(Act.UNDO, changes)
     is_alive = state is not None and state.is_alive
+    if before is Phase.CREATED and RESTORED in record.extra and not is_alive:
+        # Its start makes it; one whose end was seen has come through its restore.
+        is_untouched = state is None or Problem.HALF_CREATED in state.problems
+        if is_untouched:
+            return Verdict(Act.NOTHING if state is None else Act.RESET, changes)
     if before is Phase.EXITED:
         # A client was told that it has ended.
         return Verdict(Act.SETTLE if is_alive and not changes else Act.NOTHING, changes)
