@@ -82,6 +82,7 @@ class RuntimeConfig:
 
     crun: str = option("/usr/bin/crun", "The program crun.", absolute_path)
     conmon: str = option("/usr/bin/conmon", "The program conmon.", absolute_path)
+    criu: str = option("/usr/sbin/criu", "The program criu, which checkpoints need.", absolute_path)
     cgroup_driver: str = option(
         "auto",
         "Who makes cgroups: systemd, cgroupfs, or auto (systemd where it is the init). kubelet follows it.",
@@ -192,6 +193,23 @@ class StreamingConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointsConfig:
+    """How containers are checkpointed and restored."""
+
+    timeout_s: float = option(
+        600.0, "Time that a dump or a restore has, in seconds; a request may set its own.", between(1, 86400)
+    )
+    max_size_mib: int = option(
+        64 * 1024, "Size, unpacked, of a checkpoint that is refused when exceeded, in MiB.", at_least(1)
+    )
+    trusted_images: tuple[str, ...] = option(
+        (),
+        "Images (globs) from which containers may be restored. Whoever makes them can be root on this host.",
+        image_references,
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """What the endpoint says of its work."""
 
@@ -210,4 +228,5 @@ class Config:
     network: NetworkConfig = NetworkConfig()
     images: ImagesConfig = ImagesConfig()
     streaming: StreamingConfig = StreamingConfig()
+    checkpoints: CheckpointsConfig = CheckpointsConfig()
     log: LogConfig = LogConfig()

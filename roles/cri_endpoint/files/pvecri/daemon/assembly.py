@@ -61,7 +61,9 @@ def build_context(loaded: Loaded, log: logging.Logger) -> Context:
         crun=CrunRuntime(
             paths,
             runner,
-            programs=Programs(crun=config.runtime.crun, conmon=config.runtime.conmon),
+            programs=Programs(
+                crun=config.runtime.crun, conmon=config.runtime.conmon, criu=config.runtime.criu
+            ),
             concurrency=config.runtime.concurrency,
             command_timeout_s=config.runtime.command_timeout_s,
             anticipation=Anticipation(),
