@@ -46,6 +46,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.exits import E
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.host import CrunHost
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.processes import ExecRequest
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.sealed import SealedProgram
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.signals import signal_number
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
     ContainerState,
@@ -76,10 +77,12 @@ class CrunRuntime:
         concurrency: int = 16,
         command_timeout_s: float = 60.0,
         anticipation: Anticipation | None = None,
+        sealed: SealedProgram | None = None,
     ) -> None:
         """Set up; ``concurrency`` bounds the children that all threads together have at once.
 
-        ``anticipation`` is for processes that live long, and gives `anticipate` its effect.
+        For processes that live long: ``anticipation`` gives `anticipate` its effect, and ``sealed``
+        is crun held in memory.
         """
         self._anticipation = anticipation
         self._host = CrunHost(
@@ -89,6 +92,7 @@ class CrunRuntime:
             cgroups or CgroupTree(),
             threading.BoundedSemaphore(concurrency),
             command_timeout_s,
+            sealed,
         )
         #: Dumps of containers and restores from them.
         self.checkpoints = Checkpoints(self._host)

@@ -14,6 +14,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.command import Comp
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import errors
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.argv import Programs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.cgroups import CgroupTree
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.sealed import SealedProgram
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandError
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 
@@ -24,11 +25,20 @@ class CrunHost:
 
     paths: Paths
     runner: Runner
-    programs: Programs
+    given: Programs
     cgroups: CgroupTree
     #: As many children may run at once, over all threads.
     places: threading.BoundedSemaphore
     command_timeout_s: float
+    #: crun in memory, for processes that live long.
+    sealed: SealedProgram | None = None
+
+    @property
+    def programs(self) -> Programs:
+        """The programs as they are to be started now."""
+        if self.sealed is None:
+            return self.given
+        return dataclasses.replace(self.given, crun=self.sealed.path())
 
     @property
     def root(self) -> str:

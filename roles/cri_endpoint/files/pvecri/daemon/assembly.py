@@ -15,6 +15,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.command import Subp
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.anticipation import Anticipation
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.argv import Programs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.sealed import SealedProgram
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Owner, Paths
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni import Cni
@@ -67,6 +68,7 @@ def build_context(loaded: Loaded, log: logging.Logger) -> Context:
             concurrency=config.runtime.concurrency,
             command_timeout_s=config.runtime.command_timeout_s,
             anticipation=Anticipation(),
+            sealed=SealedProgram(config.runtime.crun, os.path.join(paths.run_dir, "programs", "crun")),
         ),
         cni=Cni(
             paths,
