@@ -98,10 +98,10 @@ class ExecSession:
         return errors.translate(failed, name=self._name)
 
     def signal(self, number: int) -> None:
-        """Send a signal to the command, if it still runs."""
+        """Send a signal to the command, if it still runs, and all that it started."""
         # While crun has not ended the id is the command's: nobody else waits for that.
         if self.child.poll() is None and (pid := self.inner_pid()) is not None:
-            procfs.send_signal(pid, 0, number)
+            procfs.signal_family(pid, number)
 
     def hang_up(self) -> None:
         """Close the command's input, output and terminal, as when its user went away."""

@@ -136,6 +136,14 @@ def descendants(pid: int, session: int | None = None) -> list[ProcessStat]:
     return [stat for stat in everyone if stat.pid in family and stat.pid != pid]
 
 
+def signal_family(pid: int, number: int) -> None:
+    """Send a signal to a process, all that descend from it and all of its session."""
+    first = read_stat(pid)
+    if first is not None:
+        for stat in [first, *descendants(pid, first.session)]:
+            send_signal(stat.pid, stat.start_time, number)
+
+
 def kill_family(pid: int) -> None:
     """Kill a process, all that descend from it and all of its session.
 

@@ -8,8 +8,8 @@ it left behind with its output still open get a moment, no more (`Times.drain_s`
 hang for as long as they please.
 
 When the client is gone, input, output and terminal are closed, which ends most commands.  One that still
-runs after half of `Times.gone_s` gets SIGTERM, and at the end of it SIGKILL with all that it started.  A
-command that has ended by then leaves its background processes alone.
+runs after half of `Times.gone_s` gets SIGHUP with all that it started, as from a terminal, and at the end
+of it SIGKILL.  What a command that has ended by then left in the background with ``nohup`` goes on.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Command:
         session.hang_up()
         if await self._has_ended_within(grace_s / 2):
             return
-        session.signal(signal.SIGTERM)
+        await self._operations.call(lambda: session.signal(signal.SIGHUP), pool=Pool.EXEC)
         if await self._has_ended_within(grace_s / 2):
             return
         _log.info("a command whose client is gone is killed", extra={"pid": session.inner_pid()})

@@ -40,6 +40,10 @@ T = t.TypeVar("T")
 class Runtime(t.Protocol):
     """What sessions ask of the core's driver, `CrunRuntime`."""
 
+    def anticipate(self) -> None:
+        """Learn that a command will be run in a moment."""
+        ...
+
     def exec_session(self, name: str, request: ExecRequest, **streams: int) -> ExecSession:
         """Start a command in a container."""
         ...
@@ -173,6 +177,7 @@ class Remote:
 
     async def _begin(self, channels: RemoteChannels, work: ExecWork, sizes: Sizes | None) -> ExecSession:
         size = None if sizes is None else await sizes.first(self._times.size_s)
+        self._runtime.anticipate()
         request = ExecRequest(
             args=work.command,
             terminal=work.tty,
