@@ -24,6 +24,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandError,
     CommandTimeout,
+    Conflict,
     CoreError,
     InvalidSpec,
     MissingDependency,
@@ -277,15 +278,27 @@ class Cni:
             previous = answer
         return previous or {}
 
-    def _alone(self, plugin: Json) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def _alone(self, plugin: Json) -> t.Iterator[None]:
         """Let plugins that make chains for all containers do so one at a time.
 
         They look whether a chain is there and make it if not: two at once, on a host that has
-        none yet, and one of them fails.
+        none yet, and one of them fails.  Raises CommandTimeout when others take too long.
         """
-        if plugin["type"] not in _CHAIN_MAKERS:
-            return contextlib.nullcontext()
-        return locked(f"{self._lock}-chains", what="packet filter chains", timeout_s=self._timeout_s)
+        kind = str(plugin["type"])
+        with contextlib.ExitStack() as stack:
+            if kind in _CHAIN_MAKERS:
+                lock = locked(f"{self._lock}-chains", what="packet filter chains", timeout_s=self._timeout_s)
+                try:
+                    stack.enter_context(lock)
+                except Conflict as exc:
+                    raise CommandTimeout(
+                        f"CNI plugin '{kind}' had to wait for others of its kind for {self._timeout_s:g} s, "
+                        "and was not run",
+                        argv=[kind],
+                        hint="Look at what they wait for: a lock of the packet filter, or many pods at once",
+                    ) from exc
+            yield
 
     def _run(self, verb: str, attachment: Attachment, plugin: Json, previous: Json | None) -> Completed:
         kind = str(plugin["type"])

@@ -30,6 +30,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     Unsupported,
     WrongState,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Owner, Paths
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni import Cni, parse_result
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_config import (
@@ -460,3 +461,20 @@ def test_plugins_that_share_chains_run_one_at_a_time(
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda name: cni.add(name, "/ns", chain), ["one", "two"]))
     assert most["firewall"] == 1
+
+
+@pytest.mark.usefixtures("cni")
+def test_plugin_whose_turn_does_not_come_is_a_timeout(
+    paths: Paths, plugins: Plugins, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "bin" / "firewall").write_text("")
+    (tmp_path / "bin" / "firewall").chmod(0o755)
+    hasty = Cni(paths, plugins, plugin_dirs=[str(tmp_path / "bin")], timeout_s=0.05)
+    chain = network(plugins=[{"type": "first"}, {"type": "firewall"}])
+    with (
+        locked(os.path.join(paths.run_dir, "locks", "cni-ports-chains")),
+        pytest.raises(CommandTimeout, match="'firewall' had to wait") as caught,
+    ):
+        hasty.add("one", "/ns", chain)
+    assert caught.value.argv == ["firewall"]
+    assert "ADD firewall" not in plugins.calls
