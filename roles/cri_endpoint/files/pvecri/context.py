@@ -38,6 +38,9 @@ class Context:
     policy: Policy
     host: HostFacts
     log: logging.Logger
+    #: Soft and hard limit of open files that the daemon was started with, before it raised its own;
+    #: containers get these.  None: it raised nothing.
+    open_files: tuple[int, int] | None = None
 
     @property
     def uses_systemd(self) -> bool:

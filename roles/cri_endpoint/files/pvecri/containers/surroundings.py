@@ -53,6 +53,7 @@ def look(
             if mount.image.image
         },
         pids_limit=context.config.runtime.pids_limit,
+        open_files=context.open_files,
     )
 
 

@@ -19,6 +19,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
     MountKind,
     Namespaces,
     Resources,
+    Rlimit,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from pvecri.api import cri_pb2 as pb
@@ -98,6 +99,7 @@ def test_defaults():
     assert spec.pod_groups
     assert spec.merge_image_groups
     assert spec.oom_score_adj == 0
+    assert spec.rlimits == ()
     assert spec.cgroups_path == f"/pods/p/{'c' * 64}"
     assert spec.stop_signal == "SIGTERM"
     assert spec.namespaces == Namespaces(
@@ -113,6 +115,10 @@ def test_defaults():
         ("/dev/shm", "/r/shm"),
     ]
     assert dict(spec.annotations)["io.kubernetes.cri.sandbox-id"] == "s" * 64
+
+
+def test_open_files_are_limited_as_the_daemon_was_when_it_was_started():
+    assert built(open_files=(1024, -1)).rlimits == (Rlimit(kind="RLIMIT_NOFILE", soft=1024, hard=-1),)
 
 
 def test_process():

@@ -23,6 +23,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
     ContainerSpec,
     Device,
     ImageConfig,
+    Rlimit,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from pvecri.api import cri_pb2
@@ -55,6 +56,8 @@ class Surroundings:
     images: t.Mapping[int, str] = dataclasses.field(default_factory=dict)
     #: For containers that set no limit; 0 is none.
     pids_limit: int = 0
+    #: Soft and hard limit of open files; None: what the daemon has.
+    open_files: tuple[int, int] | None = None
 
 
 def container_spec(
@@ -99,6 +102,8 @@ def container_spec(
         security=security.security(context, host, told),
         # Always said: else the container would have the daemon's own score, which spares it.
         oom_score_adj=config.linux.resources.oom_score_adj,
+        # The daemon has raised its own for what it watches; programs take a high one for leave to use it.
+        rlimits=_open_files(around.open_files),
         cgroups_path=container_cgroup(around.sandbox.cgroup_parent, around.id)
         if around.sandbox.cgroup_parent
         else None,
@@ -128,6 +133,13 @@ def _env(config: cri_pb2.ContainerConfig, around: Surroundings) -> tuple[tuple[s
     if around.hostname and "HOSTNAME" not in {name for name, _value in around.image.env}:
         asked = {"HOSTNAME": around.hostname, **asked}
     return tuple(asked.items())
+
+
+def _open_files(limits: tuple[int, int] | None) -> tuple[Rlimit, ...]:
+    if limits is None:
+        return ()
+    soft, hard = limits
+    return (Rlimit(kind="RLIMIT_NOFILE", soft=soft, hard=hard),)
 
 
 def _user(context: cri_pb2.LinuxContainerSecurityContext) -> str | None:
