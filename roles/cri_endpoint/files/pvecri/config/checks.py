@@ -91,6 +91,11 @@ def optional_host(value: str) -> str | None:
     return host_or_address(value) if value else None
 
 
+def ip_address(value: str) -> str | None:
+    """Want an IP address."""
+    return None if is_address(value) else f"'{value}' is no IP address"
+
+
 def is_address(value: str) -> bool:
     """Say whether a text is an IP address."""
     try:

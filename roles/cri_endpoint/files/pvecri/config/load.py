@@ -134,6 +134,13 @@ class _Reader:
                 f"message of {message_max} bytes (server.max_message_bytes)",
             )
         self._check_streaming(config.streaming)
+        metrics = config.metrics
+        if metrics.port and not metrics.allow_remote and not is_loopback(metrics.address):
+            self._problem(
+                ("metrics", "address"),
+                f"'{metrics.address}' can be reached from other hosts: set allow_remote = true if that is "
+                "wanted, or listen on 127.0.0.1",
+            )
         return config
 
     def _check_streaming(self, config: StreamingConfig) -> None:

@@ -26,6 +26,7 @@ from pvecri.config.checks import (
     host_or_address,
     image_reference,
     image_references,
+    ip_address,
     one_of,
     optional_host,
     optional_path,
@@ -210,6 +211,22 @@ class CheckpointsConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsConfig:
+    """Where /healthz, /readyz and /metrics are answered over HTTP."""
+
+    address: str = option(
+        "127.0.0.1",
+        "Address to listen on; one that is not of the loopback interface wants allow_remote.",
+        ip_address,
+    )
+    port: int = option(0, "TCP port to listen on; 0: none of this is served.", between(0, 65535))
+    allow_remote: bool = option(
+        False,
+        "Let other hosts ask, without login and encryption; told are counts, no names of pods or images.",
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     """What the endpoint says of its work."""
 
@@ -229,4 +246,5 @@ class Config:
     images: ImagesConfig = ImagesConfig()
     streaming: StreamingConfig = StreamingConfig()
     checkpoints: CheckpointsConfig = CheckpointsConfig()
+    metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import gc
 import logging
 import os
@@ -31,13 +32,16 @@ from pvecri.daemon import logs, notify
 from pvecri.daemon.assembly import build_context
 from pvecri.daemon.changes import log_changes
 from pvecri.daemon.events import Events
+from pvecri.daemon.health import Health, Readiness
 from pvecri.daemon.lock import directories_locked
 from pvecri.daemon.monitor import Monitor, allow_many_files
+from pvecri.daemon.monitoring import Monitoring
 from pvecri.daemon.operations import Operations, Pool
 from pvecri.daemon.reaper import Reaper
 from pvecri.daemon.recovery import Recovery
 from pvecri.daemon.services import build_services, handlers
 from pvecri.daemon.socket import ListenSocket
+from pvecri.metrics.collect import Metrics, Now
 from pvecri.rpc.gate import Gate
 from pvecri.rpc.server import Server
 from pvecri.streaming.service import Streaming
@@ -62,11 +66,12 @@ def run(loaded: Loaded, *, log_level: str | None = None) -> int:
     """Serve until a signal says stop; return the exit code."""
     log = logs.set_up(loaded.config.log, level=log_level)
     with directories_locked(loaded.config.paths.state_dir, loaded.config.paths.run_dir):
-        allow_many_files()
+        open_files = allow_many_files()
         reaper = Reaper()
         signal.signal(signal.SIGCHLD, lambda *_unused: reaper.wake())
         reaper.start()
         context = build_context(loaded, log)
+        context.open_files = open_files
         context.registry.listen(log_changes(log))
         with (
             contextlib.closing(context.registry),
@@ -108,6 +113,12 @@ class Daemon:
         self._streaming = Streaming(context, self._operations)
         exits = Exits(context.registry, context.crun, reaped=reaper.exit_code)
         self._services = build_services(context, exits)
+        self._metrics = Metrics(context, self._services.images)
+        context.registry.listen(self._metrics.exits.heard)
+        self._health = Health(loaded.config)
+        self._monitoring = Monitoring(
+            loaded.config.metrics, self._operations, readiness=self._readiness, metrics=self._page
+        )
         self._monitor = Monitor(context.registry, context.crun, exits, self._in_house)
         self._recovery = Recovery(context, self._services.sandboxes, self._services.containers, exits)
         self._stop = asyncio.Event()
@@ -141,10 +152,13 @@ class Daemon:
             self._gate,
             self._log,
             slow_s=self._config.log.slow_rpc_s,
+            observe=self._metrics.rpcs.observe,
         )
         await self._server.start(socket.temporary)
         socket.publish()
         tasks = [loop.create_task(notify.keep_watchdog())]
+        if self._config.metrics.port:
+            tasks.append(loop.create_task(self._monitoring.serve()))
         try:
             mends = await self._in_house(self._recovery.survey)
             self._monitor.start()
@@ -190,8 +204,24 @@ class Daemon:
         if self._server is not None:
             await self._server.stop(bound)
         left = await self._operations.drain(max(_LAST_S, deadline - time.monotonic()))
+        # Last: whoever asks meanwhile hears that the endpoint is stopping.
+        self._monitoring.close()
         self._cleanup.close()
         return left
+
+    def _readiness(self) -> t.Callable[[], Readiness]:
+        return functools.partial(self._health.readiness, self._gate.reason)
+
+    def _page(self) -> t.Callable[[], str]:
+        """Return what writes the metrics, with what only the event loop knows."""
+        now = Now(
+            is_ready=self._gate.is_open,
+            in_flight=self._server.in_flight if self._server is not None else 0,
+            streams_open={"events": self._events.subscribers, **self._streaming.sessions},
+            streams_served=self._streaming.served,
+            recovered=self._recovery.found,
+        )
+        return functools.partial(self._metrics.page, now)
 
     def _reload(self) -> None:
         """Take over what can change while the daemon runs."""

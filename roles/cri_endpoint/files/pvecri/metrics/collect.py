@@ -8,8 +8,8 @@ from __future__ import annotations
 import collections
 import dataclasses
 import os
-import platform
 import resource
+import sys
 import time
 import typing as t
 
@@ -51,7 +51,7 @@ class Metrics:
         host = context.host
         self._build = (
             pvecri.__version__,
-            platform.python_version(),
+            "{}.{}.{}".format(*sys.version_info),
             ".".join(map(str, host.crun_version)),
             str(host.cgroup_version),
         )

@@ -14,30 +14,52 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import time
 import typing as t
 
-import grpc
-import grpc.aio
 from google.protobuf.message import DecodeError
 
 from pvecri.api.methods import METHODS, Method
 from pvecri.config.model import ServerConfig
+from pvecri.rpc.calls import Call, Refusal
 from pvecri.rpc.errors import details_of, is_foreseen, reason_of_cancel, status_of
 from pvecri.rpc.gate import Gate
+from pvecri.rpc.http2 import Connection, Routes
+from pvecri.rpc.running import Running, Streaming, Unary, resumed
+from pvecri.rpc.status import Code
 
-Unary = t.Callable[[t.Any], t.Awaitable[bytes]]
-Streaming = t.Callable[[t.Any], t.AsyncIterator[bytes]]
 Handler = Unary | Streaming
-Context = t.Any
+#: Told of each call that is over: its method, the name of its status, and its seconds.
+Observe = t.Callable[[str, str, float], None]
 
+#: Connections at once; a client needs one.
+_MAX_CONNECTIONS: t.Final = 4096
+_BACKLOG: t.Final = 512
+#: Seconds for last words to reach their clients.
+_LAST_WORDS_S: t.Final = 1.0
+
+#: Methods whose handlers mostly have their answer at once.  They are stepped once without a task around them,
+#: so that they must not begin with what wants one, such as `asyncio.timeout`.
+_AT_ONCE: t.Final = frozenset(
+    {
+        "Version",
+        "RuntimeConfig",
+        "ListPodSandbox",
+        "PodSandboxStatus",
+        "ListContainers",
+        "ContainerStatus",
+        "ListImages",
+        "ImageStatus",
+    }
+)
 
 #: How severe the failures are that say more or less of the endpoint than of the request.
 _LEVELS: t.Final = {
-    grpc.StatusCode.INTERNAL: logging.WARNING,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: logging.WARNING,
-    grpc.StatusCode.NOT_FOUND: logging.DEBUG,
-    grpc.StatusCode.UNAVAILABLE: logging.DEBUG,
+    Code.INTERNAL: logging.WARNING,
+    Code.RESOURCE_EXHAUSTED: logging.WARNING,
+    Code.NOT_FOUND: logging.DEBUG,
+    Code.UNAVAILABLE: logging.DEBUG,
 }
 
 
@@ -52,127 +74,191 @@ class Server:
         log: logging.Logger,
         *,
         slow_s: float = 2.0,
+        observe: Observe | None = None,
     ) -> None:
-        """Set up; must be called where the event loop runs."""
-        self._config = config
+        """Set up; must be called where the event loop runs.
+
+        ``observe`` is told the method, the name of the status code and the seconds of every call.
+        """
+        unknown = set(handlers) - set(METHODS)
+        if unknown:
+            raise ValueError(f"the CRI has no methods {sorted(unknown)}")
         self._gate = gate
         self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._observe = observe
         self._in_flight = 0
         self._is_idle = asyncio.Event()
+        self._is_empty = asyncio.Event()
         #: Seconds from which on a request is logged.
         self.slow_s = slow_s
-        self._server = grpc.aio.server(
-            # Not maximum_concurrent_rpcs: what is above it would wait, and Version with it.
-            options=(
-                ("grpc.max_concurrent_streams", 2 * config.max_concurrent_rpcs),
-                ("grpc.max_receive_message_length", config.max_message_bytes),
-                ("grpc.max_send_message_length", config.max_message_bytes),
-                ("grpc.so_reuseport", 0),
-            ),
-        )
-        self._register(handlers)
+        # Not max_concurrent_rpcs itself: what is above it would wait, and Version with it.
+        self.max_streams = 2 * config.max_concurrent_rpcs
+        self.max_message = config.max_message_bytes
+        self.routes: Routes = {
+            method.path.encode(): (method, handlers.get(method.name)) for method in METHODS.values()
+        }
+        self._connections: set[Connection] = set()
+        self._running: set[Running] = set()
+        self._listener: asyncio.Server | None = None
 
-    async def start(self, socket: str) -> None:
+    @property
+    def in_flight(self) -> int:
+        """Requests that are worked on."""
+        return self._in_flight
+
+    async def start(self, path: str) -> None:
         """Listen on a path, which must not exist, and begin to answer."""
-        self._server.add_insecure_port(f"unix:{socket}")
-        await self._server.start()
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            listening.bind(path)
+            self._listener = await self._loop.create_unix_server(
+                lambda: Connection(self, self._loop), sock=listening, backlog=_BACKLOG
+            )
+        except BaseException:
+            listening.close()
+            raise
 
     async def stop(self, timeout_s: float) -> None:
         """Wait for the requests in flight, ``timeout_s`` seconds at most, and end.
 
-        The gate keeps new ones out.  gRPC's own grace would also wait for clients that hold
-        a connection and ask for nothing.
+        Clients are told at once to take new ones elsewhere.  Streams, and clients that hold a connection and
+        ask for nothing, are not waited for.
         """
+        if self._listener is not None:
+            self._listener.close()
+        for connection in list(self._connections):
+            connection.go_away()
         self._is_idle.clear()
         if self._in_flight:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._is_idle.wait(), timeout_s)
-        await self._server.stop(None)
+        for running in list(self._running):
+            running.end(Code.UNAVAILABLE, "the endpoint is stopping")
+        for connection in list(self._connections):
+            connection.close()
+        self._is_empty.clear()
+        if self._connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_empty.wait(), _LAST_WORDS_S)
+        for connection in list(self._connections):
+            connection.abort()
 
-    def _register(self, handlers: t.Mapping[str, Handler]) -> None:
-        unknown = set(handlers) - set(METHODS)
-        if unknown:
-            raise ValueError(f"the CRI has no methods {sorted(unknown)}")
-        services: dict[str, dict[str, t.Any]] = {}
-        for method in METHODS.values():
-            make = (
-                grpc.unary_stream_rpc_method_handler
-                if method.is_streaming
-                else grpc.unary_unary_rpc_method_handler
-            )
-            handler = handlers.get(method.name)
-            behaviour: t.Any
-            if handler is None:
-                behaviour = _unimplemented(method)
-            elif method.is_streaming:
-                behaviour = self._streaming(method, t.cast("Streaming", handler))
-            else:
-                behaviour = self._behaviour(method, t.cast("Unary", handler))
-            name = method.path.split("/")[1]
-            services.setdefault(name, {})[method.name] = make(behaviour)
-        self._server.add_generic_rpc_handlers(
-            [grpc.method_handlers_generic_handler(name, found) for name, found in services.items()]
-        )
+    # ---------------------------------------------------- what connections tell
 
-    def _behaviour(
-        self, method: Method, handler: Unary
-    ) -> t.Callable[[bytes, Context], t.Awaitable[bytes]]:
-        """Return what gRPC calls for a method: parse, check, act, and say errors as statuses."""
-        name = method.name
-        parse = method.request.FromString
-        gate, clock = self._gate, time.monotonic
+    def joined(self, connection: Connection) -> bool:
+        """Take note of a connection; False refuses it."""
+        self._connections.add(connection)
+        return len(self._connections) <= _MAX_CONNECTIONS
 
-        async def call(data: bytes, context: Context) -> bytes:
-            started = clock()
-            self._in_flight += 1
-            try:
-                gate.check(name, self._in_flight)
-                return await handler(parse(data))
-            except asyncio.CancelledError:
+    def left(self, connection: Connection) -> None:
+        """Forget a connection."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._is_empty.set()
+
+    def call_refused(self, call: Call, refusal: Refusal) -> None:
+        """Answer a call whose request cannot be read."""
+        name = call.route[0].name if call.route is not None else call.path[:100].decode(errors="replace")
+        self._log.debug("request refused", extra={"rpc": name, "error": refusal.text})
+        call.end(refusal.code, details_of(refusal.text))
+        if self._observe is not None and call.route is not None:
+            self._observe(name, refusal.code.name, 0.0)
+
+    def call_begins(self, call: Call, message: bytes) -> None:
+        """Begin a call whose request is there: parse, check, act, and say errors as statuses."""
+        method, handler = t.cast("tuple[Method, Handler | None]", call.route)
+        started = time.monotonic()
+        if handler is None:
+            text = f"{method.name} is not implemented by this version"
+            self._over(call, method, started, Code.UNIMPLEMENTED, text)
+            return
+        is_stream = method.is_streaming
+        self._in_flight += not is_stream
+        try:
+            self._gate.check(method.name, self._in_flight)
+            work: t.Any = handler(method.request.FromString(message))
+            if is_stream:
+                work = self._stream(call, work)
+            elif method.name in _AT_ONCE:
+                work = resumed(work, work.send(None))
+        except StopIteration as done:
+            self._answer(call, method, started, done.value)
+        except (Exception, asyncio.CancelledError) as exc:
+            self._fail(call, method, started, exc)
+        else:
+            running = Running(call, method, started, self._loop.create_task(work), self._ended)
+            self._running.add(running)
+            running.follow(self._loop)
+
+    # -------------------------------------------------------------- ends of calls
+
+    @staticmethod
+    async def _stream(call: Call, answers: t.AsyncGenerator[bytes, None]) -> None:
+        try:
+            async with contextlib.aclosing(answers):
+                async for answer in answers:
+                    await call.send(answer)
+        except asyncio.CancelledError as exc:
+            reason = reason_of_cancel(exc)
+            if reason is None:
                 raise
-            except Exception as exc:
-                await context.abort(*self._status(method, exc))
-            finally:
-                self._in_flight -= 1
-                if not self._in_flight:
-                    self._is_idle.set()
-                took = clock() - started
-                if took >= self.slow_s:
-                    self._log.info("slow request", extra={"rpc": name, "seconds": round(took, 3)})
-            raise AssertionError("abort always raises")
+            raise reason from exc
 
-        return call
+    def _ended(self, running: Running) -> None:
+        """Answer what a task has come to."""
+        self._running.discard(running)
+        call, method, started, task = running.call, running.method, running.started, running.task
+        if task.cancelled():
+            error: BaseException | None = asyncio.CancelledError()
+        else:
+            error = task.exception()
+        if error is not None:
+            self._fail(call, method, started, error)
+        elif method.is_streaming:
+            self._over(call, method, started, Code.OK)
+        else:
+            self._answer(call, method, started, task.result())
 
-    def _streaming(
-        self, method: Method, handler: Streaming
-    ) -> t.Callable[[bytes, Context], t.AsyncIterator[bytes]]:
-        """Return what gRPC calls for a method that streams.
+    def _answer(self, call: Call, method: Method, started: float, answer: bytes) -> None:
+        if len(answer) > self.max_message:
+            text = f"the answer is larger than {self.max_message} bytes (server.max_message_bytes)"
+            self._over(call, method, started, Code.RESOURCE_EXHAUSTED, text)
+            return
+        if not (call.is_over or call.is_answered):
+            call.answer(answer)
+        self._over(call, method, started, Code.OK)
 
-        Streams last as long as their clients please: they count neither as requests in flight nor as slow.
-        """
-        parse = method.request.FromString
+    def _fail(self, call: Call, method: Method, started: float, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            # Of the client, or of the daemon that ends: the first hears nothing of it.
+            self._over(call, method, started, Code.UNAVAILABLE, "the endpoint is stopping")
+        else:
+            self._over(call, method, started, *self._status(method, error))
 
-        async def stream(data: bytes, context: Context) -> t.AsyncIterator[bytes]:
-            try:
-                self._gate.check(method.name, self._in_flight)
-                async for answer in handler(parse(data)):
-                    yield answer
-            except asyncio.CancelledError as exc:
-                reason = reason_of_cancel(exc)
-                if reason is None:
-                    raise
-                await context.abort(*self._status(method, reason))
-            except Exception as exc:
-                await context.abort(*self._status(method, exc))
+    def _over(self, call: Call, method: Method, started: float, code: Code, text: str = "") -> None:
+        """Say how a call ended, unless somebody else did, and take note of it."""
+        name = method.name
+        if code is not Code.OK or method.is_streaming:
+            if call.is_over and not call.is_answered:
+                code = Code.CANCELLED
+            call.end(code, text)
+        took = time.monotonic() - started
+        if not method.is_streaming:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._is_idle.set()
+            if took >= self.slow_s:
+                self._log.info("slow request", extra={"rpc": name, "seconds": round(took, 3)})
+        if self._observe is not None:
+            self._observe(name, (call.code or code).name, took)
 
-        return stream
-
-    def _status(self, method: Method, error: Exception) -> tuple[grpc.StatusCode, str]:
+    def _status(self, method: Method, error: BaseException) -> tuple[Code, str]:
         """Return status and details of an error; one that nobody foresaw is logged under an id."""
         name = method.name
         if isinstance(error, DecodeError):
             text = f"the request is no {method.request.DESCRIPTOR.name}: {error}"
-            return grpc.StatusCode.INVALID_ARGUMENT, details_of(text)
+            return Code.INVALID_ARGUMENT, details_of(text)
         code = status_of(error)
         if is_foreseen(error):
             level = _LEVELS.get(code, logging.INFO)
@@ -184,17 +270,3 @@ class Server:
         self._log.error("request crashed", exc_info=error, extra={"rpc": name, "incident": incident})
         text = f"internal error {incident} in {name}: {type(error).__name__}: {error}"
         return code, details_of(f"{text} (the endpoint's log has more)")
-
-
-def _unimplemented(method: Method) -> t.Callable[[bytes, Context], t.Any]:
-    text = f"{method.name} is not implemented by this version"
-
-    async def refuse(_request: bytes, context: Context) -> bytes:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, text)
-        raise AssertionError("abort always raises")
-
-    async def refuse_stream(_request: bytes, context: Context) -> t.AsyncIterator[bytes]:
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, text)
-        yield b""
-
-    return refuse_stream if method.is_streaming else refuse
