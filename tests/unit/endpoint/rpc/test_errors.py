@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import errno
 
-import grpc
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import errors
 from pvecri.rpc.errors import DETAILS_MAX, TooBusy, Unavailable, details_of, is_foreseen, status_of
 from pvecri.rpc.gate import Gate
+from pvecri.rpc.status import Code
 from pvecri.state.table import AmbiguousError
-
-Code = grpc.StatusCode
 
 
 def caused(error: BaseException, cause: BaseException) -> BaseException:
@@ -24,7 +22,7 @@ def caused(error: BaseException, cause: BaseException) -> BaseException:
 
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
-TABLE: list[tuple[BaseException, grpc.StatusCode, bool]] = [
+TABLE: list[tuple[BaseException, Code, bool]] = [
     (errors.InvalidSpec("field", "problem"), Code.INVALID_ARGUMENT, True),
     (errors.NotFound("x"), Code.NOT_FOUND, True),
     (AmbiguousError("x"), Code.NOT_FOUND, True),
@@ -47,7 +45,7 @@ TABLE: list[tuple[BaseException, grpc.StatusCode, bool]] = [
 
 
 @pytest.mark.parametrize(("error", "code", "foreseen"), TABLE, ids=lambda value: repr(value)[:30])
-def test_status_of_every_kind(error: BaseException, code: grpc.StatusCode, foreseen: bool) -> None:
+def test_status_of_every_kind(error: BaseException, code: Code, foreseen: bool) -> None:
     assert status_of(error) is code
     assert is_foreseen(error) is foreseen
 

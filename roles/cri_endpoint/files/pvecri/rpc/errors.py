@@ -19,8 +19,6 @@ from __future__ import annotations
 
 import errno
 
-import grpc
-
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandTimeout,
     Conflict,
@@ -32,21 +30,22 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     WrongState,
 )
 from pvecri.images.errors import PullError
+from pvecri.rpc.status import Code
 
 #: A status travels in a header, for which clients have 8 KiB; a byte that is not ASCII becomes three there.
 DETAILS_MAX = 4000
 
-_CODES: tuple[tuple[type[BaseException], grpc.StatusCode], ...] = (
-    (InvalidSpec, grpc.StatusCode.INVALID_ARGUMENT),
-    (NotFound, grpc.StatusCode.NOT_FOUND),
-    (Conflict, grpc.StatusCode.ALREADY_EXISTS),
-    (WrongState, grpc.StatusCode.FAILED_PRECONDITION),
-    (Unsupported, grpc.StatusCode.FAILED_PRECONDITION),
-    (MissingDependency, grpc.StatusCode.FAILED_PRECONDITION),
-    (PullError, grpc.StatusCode.UNKNOWN),
-    (CommandTimeout, grpc.StatusCode.DEADLINE_EXCEEDED),
-    (TimeoutError, grpc.StatusCode.DEADLINE_EXCEEDED),
-    (NotImplementedError, grpc.StatusCode.UNIMPLEMENTED),
+_CODES: tuple[tuple[type[BaseException], Code], ...] = (
+    (InvalidSpec, Code.INVALID_ARGUMENT),
+    (NotFound, Code.NOT_FOUND),
+    (Conflict, Code.ALREADY_EXISTS),
+    (WrongState, Code.FAILED_PRECONDITION),
+    (Unsupported, Code.FAILED_PRECONDITION),
+    (MissingDependency, Code.FAILED_PRECONDITION),
+    (PullError, Code.UNKNOWN),
+    (CommandTimeout, Code.DEADLINE_EXCEEDED),
+    (TimeoutError, Code.DEADLINE_EXCEEDED),
+    (NotImplementedError, Code.UNIMPLEMENTED),
 )
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -79,18 +78,18 @@ def reason_of_cancel(cancelled: BaseException) -> CoreError | None:
     return reason if isinstance(reason, CoreError) else None
 
 
-def status_of(error: BaseException) -> grpc.StatusCode:
+def status_of(error: BaseException) -> Code:
     """Return the status code that stands for an error."""
     if isinstance(error, Unavailable):
-        return grpc.StatusCode.UNAVAILABLE
+        return Code.UNAVAILABLE
     if isinstance(error, TooBusy) or _lacks_space(error):
-        return grpc.StatusCode.RESOURCE_EXHAUSTED
-    return next((code for kind, code in _CODES if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+        return Code.RESOURCE_EXHAUSTED
+    return next((code for kind, code in _CODES if isinstance(error, kind)), Code.INTERNAL)
 
 
 def is_foreseen(error: BaseException) -> bool:
     """Say whether the error was raised on purpose: its text is for the client, and no traceback is needed."""
-    return isinstance(error, CoreError) or status_of(error) is not grpc.StatusCode.INTERNAL
+    return isinstance(error, CoreError) or status_of(error) is not Code.INTERNAL
 
 
 def details_of(text: str) -> str:
