@@ -18,6 +18,7 @@ import sys
 import typing as t
 
 from pvecri.config.model import LogConfig
+from pvecri.daemon.log_stream import LogStream
 
 NAME: t.Final = "pvecri"
 
@@ -33,11 +34,9 @@ def set_up(config: LogConfig, *, level: str | None = None) -> logging.Logger:
     """Send the log to standard error as the configuration says and return the daemon's logger."""
     # A log that cannot be written must not disturb the work.
     logging.raiseExceptions = False
-    handler = logging.StreamHandler(sys.stderr)
-    if config.format == "json":
-        handler.setFormatter(JsonFormatter())
-    else:
-        handler.setFormatter(TextFormatter(journal=_is_journal(sys.stderr)))
+    formatter = JsonFormatter() if config.format == "json" else TextFormatter(journal=_is_journal(sys.stderr))
+    handler: logging.StreamHandler[t.Any] = logging.StreamHandler(_stream(sys.stderr, formatter))
+    handler.setFormatter(formatter)
     handler.addFilter(_soften)
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -45,6 +44,26 @@ def set_up(config: LogConfig, *, level: str | None = None) -> logging.Logger:
     log = logging.getLogger(NAME)
     log.setLevel((level or config.level).upper())
     return log
+
+
+def lost_lines() -> int:
+    """Return how many lines of the log nobody took."""
+    streams = [getattr(handler, "stream", None) for handler in logging.getLogger().handlers]
+    return sum(stream.lost for stream in streams if isinstance(stream, LogStream))
+
+
+def _stream(stderr: t.TextIO, formatter: logging.Formatter) -> LogStream | t.TextIO:
+    """Return what lines are written to; what is no file is written to as it is."""
+
+    def told(count: int) -> str:
+        record = logging.LogRecord(NAME, logging.WARNING, __file__, 0, "log lines were lost", (), None)
+        vars(record)["lines"] = count
+        return formatter.format(record) + "\n"
+
+    try:
+        return LogStream(stderr.fileno(), told)
+    except (OSError, ValueError):
+        return stderr
 
 
 def _soften(record: logging.LogRecord) -> bool:
