@@ -33,6 +33,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun import (
     removal,
     resources,
     rotation,
+    starting,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import layout as layouts
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import record as records
@@ -179,7 +180,7 @@ class CrunRuntime:
         state = self._known(name)
         if state.status is not Status.CREATED:
             raise WrongState(f"container '{name}' is {state.status}, not created")
-        self._host.run(name, argvs.start_argv(self._host.programs, self._host.root, name))
+        starting.start(self._host, self._layout(name), state)
         # It runs: a disk that is too full to note since when is no reason to say that it does not.
         with contextlib.suppress(OSError):
             creation.amend(self._layout(name), started_at=time.time())

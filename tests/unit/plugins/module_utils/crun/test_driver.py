@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import pathlib
 import signal
 import subprocess
+import sys
 import threading
 import typing as t
 
@@ -186,6 +188,59 @@ def test_start(runtime: CrunRuntime, recorder: t.Any, box: t.Any) -> None:
     made = record.load(box.layout)
     assert made is not None
     assert made.started_at is not None
+
+
+def test_start_lets_the_waiting_process_go(runtime: CrunRuntime, recorder: t.Any, box: t.Any) -> None:
+    box.record()
+    box.alive(fifo=True)
+    fifo = made_fifo(box)
+    with waiting_process(fifo) as process:
+        runtime.start("box")
+        assert process.stdout is not None
+        assert process.stdout.read() == b"\0"
+    assert not os.path.lexists(fifo)
+    assert verbs(recorder) == []
+    assert record.load(box.layout).started_at is not None  # type: ignore[union-attr]
+
+
+def test_start_after_one_that_was_killed_halfway(runtime: CrunRuntime, recorder: t.Any, box: t.Any) -> None:
+    """The container's process has been let go, and the fifo stands."""
+    box.record()
+    box.alive(fifo=True)
+    fifo = made_fifo(box)
+    runtime.start("box")
+    assert not os.path.lexists(fifo)
+    assert verbs(recorder) == []
+
+
+def test_start_leaves_hooks_to_crun(runtime: CrunRuntime, recorder: t.Any, box: t.Any) -> None:
+    box.record()
+    box.alive(fifo=True)
+    made_fifo(box, hooks={"poststart": [{"path": "/bin/true"}]})
+    runtime.start("box")
+    assert verbs(recorder) == [["start", "box"]]
+
+
+def made_fifo(box: t.Any, **config: t.Any) -> str:
+    """Make what crun does for a process that waits to be started."""
+    directory = pathlib.Path(box.layout.runtime_dir)
+    (directory / "config.json").write_text(json.dumps(config))
+    (directory / "exec.fifo").unlink()
+    os.mkfifo(directory / "exec.fifo")
+    return str(directory / "exec.fifo")
+
+
+@contextlib.contextmanager
+def waiting_process(fifo: str) -> t.Iterator[subprocess.Popen[bytes]]:
+    """Yield a process that waits at the fifo, as crun's does, and says what it read."""
+    handle = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    script = "import os, select, sys; select.select([0], [], []); sys.stdout.buffer.write(os.read(0, 9))"
+    try:
+        process = subprocess.Popen([sys.executable, "-c", script], stdin=handle, stdout=subprocess.PIPE)
+    finally:
+        os.close(handle)
+    with process:
+        yield process
 
 
 def test_start_that_fails(runtime: CrunRuntime, recorder: t.Any, box: t.Any) -> None:
