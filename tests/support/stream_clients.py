@@ -23,7 +23,7 @@ T = t.TypeVar("T")
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
-def run(main: t.Coroutine[t.Any, t.Any, T], loop: str = "uvloop", *, timeout_s: float = 60) -> T:
+def run(main: t.Coroutine[t.Any, t.Any, T], loop: str = "uvloop", *, timeout_s: float = 20) -> T:
     """Run to the end in an event loop of the given kind."""
 
     async def limited() -> T:

@@ -70,8 +70,8 @@ class Limits:
     """After how long without a byte in either direction the connection ends; 0 is never."""
     ping_interval_s: float = 30
     """How often a silent peer is asked whether it is still there; 0 is never."""
-    linger_s: float = 5
-    """How long a connection that is closed may take to send what waits."""
+    linger_s: float = 30
+    """How long a client that was told of the end may take to close; a slow one still reads what it got."""
     max_streams: int = 2048
     """Open streams of one connection (two for each forwarded connection)."""
     receive_buffer_bytes: int = 512 * 1024

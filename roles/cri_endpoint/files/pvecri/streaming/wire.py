@@ -99,6 +99,7 @@ class Connection(asyncio.Protocol):
         self._room = asyncio.Event()
         self._room.set()
         self._reason = ""
+        self._is_parting = False
         self._heard = self._used = self._loop.time()
         self._watch: asyncio.TimerHandle | None = None
 
@@ -191,28 +192,32 @@ class Connection(asyncio.Protocol):
         """Wait for the peer to close; what it still sends meanwhile is for nobody.
 
         A slow reader gets all that was written: when the time is over, the rest of the closing goes on by
-        itself until the peer's kernel has everything, or the idle time-out strikes.
+        itself until the peer's kernel has had everything for a while, or the idle time-out strikes.
         """
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_s):
                     await self.closed.wait()
         finally:
-            self._part()
+            if not self._is_parting:
+                self._is_parting = True
+                self._part()
 
     def _part(self) -> None:
-        if self.closed.is_set():
+        if self.closed.is_set() or self._transport.is_closing():
             return
         if self._unsent_bytes():
             self._loop.call_later(_LOOK_AGAIN_S, self._part)
         else:
-            self.abort("the client did not close the connection")
+            self._loop.call_later(
+                self._limits.linger_s, self.abort, "the client did not close the connection"
+            )
 
     def _unsent_bytes(self) -> int:
         sock = self._transport.get_extra_info("socket")
         if waiting := self._transport.get_write_buffer_size():
             return waiting
-        # To close with this much on its way would lose it as soon as the peer sends another ping.
+        # To close while this much is on its way would lose it as soon as the peer sends another ping.
         queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4)
         return int.from_bytes(queued, sys.byteorder)
 
