@@ -205,8 +205,7 @@ class CheckpointsConfig:
     )
     trusted_images: tuple[str, ...] = option(
         (),
-        "Images (globs) from which containers may be restored. Whoever makes them can be root on this host.",
-        image_references,
+        "Images (globs) from which containers may be restored. Who makes them can be root on this host.",
     )
 
 
