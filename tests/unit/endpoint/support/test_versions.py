@@ -68,4 +68,4 @@ def test_versions_names_everything_that_counts() -> None:
     assert found["pvecri"] == pvecri.__version__
     assert found["crun"] == found["conmon"] == found["skopeo"] == "1.2.3"
     assert found["CNI"] == "missing"
-    assert {"CRI", "Python", "SQLite", "grpc", "protobuf", "uvloop", "kernel"} <= set(found)
+    assert {"CRI", "Python", "SQLite", "nghttp2", "protobuf", "uvloop", "kernel"} <= set(found)

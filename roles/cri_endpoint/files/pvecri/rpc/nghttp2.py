@@ -76,6 +76,10 @@ class _Provider(ctypes.Structure):
     _fields_ = (("source", _P), ("read", _READ))
 
 
+class _Info(ctypes.Structure):
+    _fields_ = (("age", ctypes.c_int), ("number", ctypes.c_int), ("text", ctypes.c_char_p))
+
+
 class Headers:
     """An array of header fields as the library takes it."""
 
@@ -104,6 +108,12 @@ class Http2Error(Exception):
 
 
 Buffer = bytes | memoryview
+
+
+def version() -> str:
+    """Return the version of the library."""
+    info = _lib.nghttp2_version(0)
+    return t.cast(bytes, info.contents.text).decode()
 
 
 class Events(t.Protocol):
@@ -165,6 +175,7 @@ def _load() -> ctypes.PyDLL:
         ("submit_rst_stream", ctypes.c_int, (_P, ctypes.c_uint8, ctypes.c_int32, ctypes.c_uint32)),
         ("submit_goaway", ctypes.c_int, (_P, ctypes.c_uint8, ctypes.c_int32, ctypes.c_uint32, _P, _SIZE)),
         ("strerror", ctypes.c_char_p, (ctypes.c_int,)),
+        ("version", ctypes.POINTER(_Info), (ctypes.c_int,)),
     ):
         function = getattr(lib, f"nghttp2_{name}")
         function.restype, function.argtypes = result, arguments

@@ -17,13 +17,13 @@ import pvecri
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
 from pvecri.config.model import Config
+from pvecri.rpc import nghttp2
 
 API_VERSION = "v1"
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)+\S*")
 _TIMEOUT_S = 10.0
 _MODULES = {
-    "grpc": "grpcio",
     "protobuf": "protobuf",
     "uvloop": "uvloop",
     "pyroute2": "pyroute2",
@@ -44,6 +44,7 @@ def versions(config: Config, runner: Runner) -> dict[str, str]:
         "Python": platform.python_version(),
         "SQLite": sqlite3.sqlite_version,
     }
+    found["nghttp2"] = nghttp2.version()
     found.update({name: _module(package) for name, package in _MODULES.items()})
     found["kernel"] = os.uname().release
     return found
