@@ -518,7 +518,7 @@ def test_forward_ends_with_its_client() -> None:
 
 def test_forward_close_says_goodbye() -> None:
     async def main() -> None:
-        async with forwarding(lambda session: session.close(0.2)) as client:
+        async with forwarding(lambda session: session.close(0.1), Limits(linger_s=0.1)) as client:
             assert await client.get() == frames.GoAway(0, 0)
             await client.put(frames.SynStream(1, {"streamtype": "data", "port": "80"}), frames.Ping(1))
             assert await client.rest() == [frames.Ping(1)]

@@ -154,26 +154,54 @@ def test_many_writers_share_one_send_buffer() -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_slow_reader_gets_all_that_was_written_before_the_close(loop: str) -> None:
-    payload = os.urandom(4 * MIB)
+    block = os.urandom(64 * 1024)
+    written: list[bytes] = []
 
-    async def work(channels: RemoteChannels, _transport: asyncio.Transport) -> None:
+    async def work(channels: RemoteChannels, transport: asyncio.Transport) -> None:
         assert channels.stdout
-        await channels.stdout.write(payload)
+        while transport.get_write_buffer_size() < QUIET.send_buffer_bytes // 2:
+            written.append(block)
+            await channels.stdout.write(block)
+            await asyncio.sleep(0)
         await channels.close(0.01)
         assert not channels.closed.is_set()
 
     async def main() -> None:
         async with session(work) as (client, ids):
-            got = await client.get_data(ids["stdout"], 3 * MIB)
+            got = await client.get_data(ids["stdout"], MIB)
             for number in range(8):  # pings of a client that waits for its terminal
                 await asyncio.sleep(0.1)
                 await client.put(frames.Ping(2 * number + 1))
-            while len(got) < len(payload):
+            while len(got) < len(written) * len(block):
                 frame = await client.get()
                 got += frame.data if isinstance(frame, frames.Data) else b""
-            assert got == payload
+            assert got == b"".join(written)
+            await asyncio.sleep(0.6)
+            await client.put(frames.Ping(17))
+            while await client.get() != frames.Ping(17):
+                pass
 
     run(main(), loop)
+
+
+def test_parting_from_a_client_that_never_reads_waits_for_it() -> None:
+    async def work(channels: RemoteChannels, transport: asyncio.Transport) -> None:
+        assert channels.stdout
+        while transport.get_write_buffer_size() < QUIET.send_buffer_bytes // 2:
+            await channels.stdout.write(bytes(64 * 1024))
+            await asyncio.sleep(0)
+        await channels.close(0.01)
+        await asyncio.sleep(0.6)
+        assert not channels.closed.is_set()
+        channels.link.wire.hang_up("enough")  # type: ignore[attr-defined]
+        await channels.close(0.01)
+        await channels.closed.wait()
+
+    async def main() -> None:
+        async with session(work, Limits(linger_s=0.05)):
+            await asyncio.sleep(0.8)
+
+    run(main())
 
 
 def test_a_client_that_does_not_close_is_closed() -> None:

@@ -10,13 +10,13 @@ import contextlib
 from pvecri.streaming.channel import ChannelReset, Limits
 from pvecri.streaming.spdy import Acceptor, SpdySession
 from pvecri.streaming.websocket import WebSocket
-from pvecri.streaming.wire import ProtocolError, Wire
+from pvecri.streaming.wire import ClosableWire, ProtocolError
 
 
 class Tunnel:
     """A wire for SPDY whose bytes are another wire's messages; where one message ends means nothing."""
 
-    def __init__(self, wire: Wire, limits: Limits, acceptor: Acceptor) -> None:
+    def __init__(self, wire: ClosableWire, limits: Limits, acceptor: Acceptor) -> None:
         self.closed = wire.closed
         self.budget = wire.budget
         self.peer = wire.peer
@@ -42,10 +42,6 @@ class Tunnel:
     async def finish(self, timeout_s: float, *, is_stopping: bool = False) -> None:
         """Close the WebSocket and wait for the client to do so."""
         await self.socket.close(timeout_s, is_stopping=is_stopping)
-
-    def hang_up(self, reason: str) -> None:
-        """Close soon."""
-        self._wire.hang_up(reason)
 
     # ------------------------------------------------------------- for WebSocket
 

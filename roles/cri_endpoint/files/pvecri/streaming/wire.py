@@ -79,6 +79,10 @@ class Wire(t.Protocol):
         """After the last words: wait for the peer to close; after the time, abort."""
         ...
 
+
+class ClosableWire(Wire, t.Protocol):
+    """A wire that can be closed without words."""
+
     def hang_up(self, reason: str) -> None:
         """Close when everything is sent, without waiting for the peer."""
         ...
