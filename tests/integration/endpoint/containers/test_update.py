@@ -69,7 +69,8 @@ def test_limits_as_kubelet_sends_them(lab):
     lab.cri.update_resources(container, limits(cpu_shares=200, hugepage_limits=asked.hugepage_limits))
     lab.cri.update_resources(container, limits(memory_limit_in_bytes=48 << 20, oom_score_adj=900))
     assert memory(lab, container) == 48 << 20
-    assert lab.status(container).resources.linux.oom_score_adj == 1000
+    assert lab.status(container).resources.linux.oom_score_adj == 900
+    assert lab.sh(container, "cat /proc/1/oom_score_adj") == "900"
 
 
 def test_raw_files_need_cgroup_v2(lab):
@@ -134,3 +135,16 @@ def test_update_out_of_turn(lab):
         lab.cri.update_resources(container, limits(cpu_shares=100))
     with lab.refused("NOT_FOUND"):
         lab.cri.update_resources("a" * 64, limits(cpu_shares=100))
+
+
+def test_score_of_all_processes_is_changed(lab):
+    container = lab.run(
+        script="sleep 1000 & exec sleep 1001", linux={"resources": limits(oom_score_adj=500, cpu_shares=512)}
+    )
+    lab.cri.update_resources(container, limits(oom_score_adj=700))
+    scores = lab.sh(container, "for p in $(pidof sleep); do cat /proc/$p/oom_score_adj; done")
+    assert scores.split() == ["700", "700"]
+    assert lab.status(container).resources.linux == limits(oom_score_adj=700, cpu_shares=512)
+    # What is not set stays.
+    lab.cri.update_resources(container, limits(cpu_shares=256))
+    assert lab.status(container).resources.linux.oom_score_adj == 700

@@ -11,7 +11,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.update import live_resources
 from pvecri.api import cri_pb2
-from pvecri.containers import fields, validate_resources
+from pvecri.containers import fields, oom_score, validate_resources
 from pvecri.containers.notes import Notes
 from pvecri.containers.spec.resources import for_host, in_core_terms, merged
 from pvecri.context import Context
@@ -33,8 +33,6 @@ def update(
     old = cri_pb2.LinuxContainerResources.FromString(record.resources)
     new = merged(old, wanted)
     validate_resources.validate(new, "linux")
-    # Nothing in a running container takes it over.
-    new.oom_score_adj = old.oom_score_adj
     told: list[str] = []
     before, after = (
         for_host(in_core_terms(each, pids_limit=context.config.runtime.pids_limit), context.host, told)
@@ -48,6 +46,17 @@ def update(
             )
         if changes:
             context.crun.update(record.id, changes)
+    if new.oom_score_adj != old.oom_score_adj:
+        new.oom_score_adj = _set_oom_score(context, record.id, new.oom_score_adj, told)
     notes.tell(record.id, told)
     context.registry.update_container(record.id, resources=new.SerializeToString(deterministic=True))
     context.log.info("container updated", extra={"container": record.id, "changes": str(changes)})
+
+
+def _set_oom_score(context: Context, container_id: str, score: int, told: list[str]) -> int:
+    """Set the score of a container's processes as far as the host allows, and return that."""
+    score = oom_score.for_host(score, context.host, told)
+    state = context.crun.state(container_id)
+    if state is not None and state.is_alive and state.cgroup:
+        oom_score.apply(state.cgroup, score)
+    return score
