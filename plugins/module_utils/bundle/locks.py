@@ -13,6 +13,7 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
+from ansible_collections.pvecri.runtime.plugins.module_utils.named import Named
 
 
 class NameLocks(t.Protocol):
@@ -38,27 +39,15 @@ class ThreadLocks:
     """Locks among the threads of a process that has its bundles to itself, whose names never return."""
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
-        #: A lock with how many hold it or wait for it.
-        self._locks: dict[str, tuple[threading.Lock, int]] = {}
+        self._locks = Named(threading.Lock)
 
     @contextlib.contextmanager
     def held(self, name: str, timeout_s: float) -> t.Iterator[None]:
         """Hold the lock; raises Conflict when another has it for ``timeout_s`` seconds."""
-        with self._guard:
-            lock, users = self._locks.get(name, (threading.Lock(), 0))
-            self._locks[name] = lock, users + 1
-        try:
+        with self._locks.of(name) as lock:
             if not lock.acquire(timeout=timeout_s):
                 raise Conflict(f"another thread has been working on bundle {name} for {timeout_s:g} s")
             try:
                 yield
             finally:
                 lock.release()
-        finally:
-            with self._guard:
-                lock, users = self._locks[name]
-                if users == 1:
-                    del self._locks[name]
-                else:
-                    self._locks[name] = lock, users - 1

@@ -13,6 +13,7 @@ import threading
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.named import Named
 
 #: Flags of objects that are on their way out: nothing new may be made in such a sandbox.
 STOPPING: t.Final = "stopping"
@@ -25,9 +26,8 @@ class Holds:
     def __init__(self) -> None:
         #: Held while records change: what is made in a sandbox is made before its flag is set, or refused.
         self._lock = threading.RLock()
-        self._guard = threading.Lock()
         self._flags: dict[str, frozenset[str]] = {}
-        self._holds: dict[str, _Hold] = {}
+        self._holds = Named(threading.RLock)
 
     def flags(self, object_id: str) -> frozenset[str]:
         """Return what is being done to an object: STOPPING, REMOVING."""
@@ -56,11 +56,8 @@ class Holds:
         in one direction only, from a sandbox to its containers.  Raises WrongState after
         ``timeout_s`` seconds.
         """
-        with self._guard:
-            hold = self._holds.setdefault(object_id, _Hold())
-            hold.users += 1
-        try:
-            if not hold.lock.acquire(timeout=-1 if timeout_s is None else timeout_s):
+        with self._holds.of(object_id) as lock:
+            if not lock.acquire(timeout=-1 if timeout_s is None else timeout_s):
                 raise WrongState(
                     f"another operation on {object_id} has not ended for {timeout_s:g} s",
                     hint="Try again later",
@@ -68,24 +65,9 @@ class Holds:
             try:
                 yield
             finally:
-                hold.lock.release()
-        finally:
-            with self._guard:
-                hold.users -= 1
-                if not hold.users:
-                    self._holds.pop(object_id, None)
+                lock.release()
 
     def forget_flags(self, object_id: str) -> None:
         """Drop the flags of an object that is gone."""
         with self._lock:
             self._flags.pop(object_id, None)
-
-
-class _Hold:
-    """One object's lock and how many hold it or wait for it."""
-
-    __slots__ = ("lock", "users")
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.users = 0

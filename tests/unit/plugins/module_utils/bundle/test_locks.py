@@ -49,7 +49,7 @@ def test_thread_locks_are_handed_on_and_forgotten():
     for thread in threads:
         thread.join()
     assert sorted(seen) == [0, 1, 2]
-    assert locks._locks == {}
+    assert locks._locks._used == {}
 
 
 def test_manager_with_thread_locks_leaves_no_files(paths):
