@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import functools
+import json
 import logging
 import ssl
 import typing as t
@@ -28,6 +29,14 @@ from pvecri.streaming.upgrade_request import UpgradeError, UpgradeRequest
 
 _log = logging.getLogger(__name__)
 
+#: What Kubernetes calls the statuses of answers (meta/v1, "StatusReason").
+_REASONS: t.Final = {
+    403: "Forbidden",
+    404: "NotFound",
+    405: "MethodNotAllowed",
+    409: "Conflict",
+    503: "ServiceUnavailable",
+}
 #: How long a client has to take the last word of a session.
 _GOODBYE_S: t.Final = 1.0
 
@@ -98,7 +107,7 @@ class Door:
         except UpgradeError as exc:
             # Whoever guesses tokens must not fill the log.
             _log.debug("client refused", extra={"status": exc.status, "error": exc.text})
-            reader.answer(exc.status, exc.text, exc.headers)
+            _refuse(reader, exc)
             return
         task = asyncio.get_running_loop().create_task(self._session(reader, request, grant))
         self._sessions[task] = kind
@@ -114,10 +123,10 @@ class Door:
             await serve(request, grant)
         except UpgradeError as exc:
             _log.info("stream refused", extra={**about, "error": exc.text})
-            reader.answer(exc.status, exc.text, exc.headers)
+            _refuse(reader, exc)
         except CoreError as exc:
             _log.info("stream refused", extra={**about, "error": str(exc)})
-            reader.answer(404 if isinstance(exc, NotFound) else 409, str(exc))
+            _refuse(reader, UpgradeError(404 if isinstance(exc, NotFound) else 409, str(exc)))
         except ChannelReset as exc:
             _log.debug("the client left before it had its streams", extra={**about, "error": str(exc)})
         except asyncio.CancelledError:
@@ -156,6 +165,23 @@ class Door:
             is_stopping = False
         finally:
             await session.close(_GOODBYE_S, is_stopping=is_stopping)
+
+
+def _refuse(reader: HeadReader, error: UpgradeError) -> None:
+    """Answer with a Status of meta/v1.
+
+    Clients of Kubernetes try to read any answer as one, and make nothing of a text that is YAML by chance.
+    """
+    told = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": error.text,
+        "reason": _REASONS.get(error.status, "BadRequest"),
+        "code": error.status,
+    }
+    reader.answer(error.status, json.dumps(told), error.headers, kind="application/json")
 
 
 def _options(request: t.Any) -> StreamOptions:

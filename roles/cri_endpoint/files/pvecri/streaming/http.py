@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read the head of one HTTP/1.1 request, within bounds of time and size, and answer it in plain text.
+"""Read the head of one HTTP/1.1 request, within bounds of time and size, and answer it.
 
 Nothing else of HTTP is needed: a request either becomes streams or is answered, and the connection
 is closed.
@@ -91,14 +91,14 @@ class HeadReader(asyncio.Protocol):
 
     # ---- for the owner --------------------------------------------------------------------------------
 
-    def answer(self, status: int, text: str, headers: Headers = ()) -> None:
-        """Answer in plain text and close the connection."""
+    def answer(self, status: int, text: str, headers: Headers = (), *, kind: str = "text/plain") -> None:
+        """Answer and close the connection."""
         self._is_done = True
         self._stop_timer()
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        transport.write(answer_bytes(status, text, headers))
+        transport.write(answer_bytes(status, text, headers, kind=kind))
         if transport.can_write_eof():
             with contextlib.suppress(OSError, RuntimeError):
                 transport.write_eof()
