@@ -42,6 +42,9 @@ class Refusal(Exception):
 class Peer(t.Protocol):
     """The connection of a call."""
 
+    #: Bytes of answers that the client has yet to take.
+    unsent: int
+
     def begin_answer(self, call: Call) -> None:
         """Send the answer's head, and then its data as `Call.read` gives it."""
 

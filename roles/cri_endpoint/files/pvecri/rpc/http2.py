@@ -32,6 +32,8 @@ _JOINED: t.Final = 32 << 10
 _HIGH_WATER: t.Final = 256 << 10
 #: Frames that may wait while a client does not read; no more of its bytes are read then.
 _MAX_QUEUED: t.Final = 4000
+#: How many of the longest messages a client may leave unfinished, or unread.
+UNFINISHED: t.Final = 4
 #: Seconds in which a client must have said that it speaks HTTP/2.
 GREETING_S: t.Final = 60.0
 
@@ -72,9 +74,9 @@ class Connection(asyncio.Protocol):
         self._is_busy = self._is_paused = self._is_deaf = self._flush_is_due = False
         #: Bytes of unfinished requests.
         self._unread = 0
-        #: Bytes of answers that are not sent, and how many of either there may be.
-        self._unsent = 0
-        self._budget = 4 * owner.max_message
+        #: Bytes of answers to calls that are not over.
+        self.unsent = 0
+        self._max_unread = UNFINISHED * owner.max_message
         self._greeting: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self._session: Session | None = None
@@ -211,8 +213,6 @@ class Connection(asyncio.Protocol):
             return
         if refusal is None:
             try:
-                if self._unsent > self._budget:
-                    raise Refusal(Code.RESOURCE_EXHAUSTED, "the client does not read its answers")
                 message = call.message()
             except Refusal as exc:
                 refusal = exc
@@ -225,7 +225,7 @@ class Connection(asyncio.Protocol):
         """Send the answer's head, and then its data as `Call.read` gives it."""
         if self._session is not None:
             call.weight = call.unsent
-            self._unsent += call.weight
+            self.unsent += call.weight
             self._session.respond(call.stream_id, HEAD, has_data=True)
             self._want_flush()
 
@@ -286,7 +286,7 @@ class Connection(asyncio.Protocol):
         self._unread += len(data)
         try:
             call.take(data, self._owner.max_message)
-            if self._unread > self._budget:
+            if self._unread > self._max_unread:
                 raise Refusal(Code.RESOURCE_EXHAUSTED, "too many requests of this client are unfinished")
         except Refusal as exc:
             self._refuse(call, exc)
@@ -302,7 +302,7 @@ class Connection(asyncio.Protocol):
         call = self._calls.pop(stream_id, None)
         if call is not None:
             self._unread -= call.received
-            self._unsent -= call.weight
+            self.unsent -= call.weight
             call.close()
 
     def measure(self, stream_id: int, limit: int) -> tuple[int, Headers | None] | None:

@@ -25,7 +25,7 @@ from pvecri.config.model import ServerConfig
 from pvecri.rpc.calls import Call, Refusal
 from pvecri.rpc.errors import details_of, is_foreseen, reason_of_cancel, status_of
 from pvecri.rpc.gate import Gate
-from pvecri.rpc.http2 import Connection, Routes
+from pvecri.rpc.http2 import UNFINISHED, Connection, Routes
 from pvecri.rpc.running import Running, Streaming, Unary, resumed
 from pvecri.rpc.status import Code
 
@@ -95,6 +95,7 @@ class Server:
         # Not max_concurrent_rpcs itself: what is above it would wait, and Version with it.
         self.max_streams = 2 * config.max_concurrent_rpcs
         self.max_message = config.max_message_bytes
+        self._max_unsent = UNFINISHED * self.max_message
         self.routes: Routes = {
             method.path.encode(): (method, handlers.get(method.name)) for method in METHODS.values()
         }
@@ -170,8 +171,9 @@ class Server:
         method, handler = t.cast("tuple[Method, Handler | None]", call.route)
         started = time.monotonic()
         if handler is None:
-            text = f"{method.name} is not implemented by this version"
-            self._over(call, method, started, Code.UNIMPLEMENTED, text)
+            self.call_refused(
+                call, Refusal(Code.UNIMPLEMENTED, f"{method.name} is not implemented by this version")
+            )
             return
         is_stream = method.is_streaming
         self._in_flight += not is_stream
@@ -224,6 +226,9 @@ class Server:
         if len(answer) > self.max_message:
             text = f"the answer is larger than {self.max_message} bytes (server.max_message_bytes)"
             self._over(call, method, started, Code.RESOURCE_EXHAUSTED, text)
+            return
+        if call.peer.unsent > self._max_unsent:
+            self._over(call, method, started, Code.RESOURCE_EXHAUSTED, "the client does not read its answers")
             return
         if not (call.is_over or call.is_answered):
             call.answer(answer)
