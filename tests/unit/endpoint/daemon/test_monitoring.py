@@ -206,6 +206,26 @@ def test_a_client_that_leaves_while_it_is_answered_is_forgotten() -> None:
     run(answers, test)
 
 
+def test_a_connection_that_was_closed_meanwhile_gets_no_answer() -> None:
+    answers = Answers()
+    answers.may_end.clear()
+
+    async def test(made: Monitoring) -> None:
+        asking = asyncio.ensure_future(exchange(made.port, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"))
+        async with asyncio.timeout(30):
+            while not made._tasks:
+                await asyncio.sleep(0.01)
+            for reader in list(made._readers):
+                reader.abort()
+            answers.may_end.set()
+            with contextlib.suppress(ConnectionResetError):
+                assert await asking == b""
+            while made._tasks or made._readers:
+                await asyncio.sleep(0.01)
+
+    run(answers, test)
+
+
 def test_a_port_that_is_taken_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -183,8 +183,7 @@ class _Sending(asyncio.Protocol):
         self._done = done
         self._timer = asyncio.get_running_loop().call_later(timeout_s, transport.abort)
         transport.write(data)
-        if transport.can_write_eof():
-            transport.write_eof()
+        transport.write_eof()
         # What the client says yet is of no interest, but closed with unread bytes the connection would
         # lose the answer; its end is awaited.
         transport.resume_reading()
