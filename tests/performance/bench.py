@@ -65,6 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--json", type=_file, metavar="FILE", help="write all figures, every single run included, to FILE"
     )
+    parser.add_argument(
+        "--thorough",
+        action="store_true",
+        help="measure the endpoint with 500 pods, too, some 15 minutes more",
+    )
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     parser.add_argument(
         "--peers-python", default=os.environ.get("PVECRI_PEERS_PYTHON"), help=argparse.SUPPRESS
@@ -120,6 +125,7 @@ def main() -> int:
                         work_dir,
                         options.peers_python or None,
                         lambda text, name=name: progress(f"{name}: {text}"),
+                        options.thorough,
                     ),
                 )
             )

@@ -28,6 +28,8 @@ class Context:
     #: Python of a virtual environment with the package ``ansible``, for the peers' modules.
     peers_python: str | None
     progress: t.Callable[[str], None]
+    #: Measure, too, what takes very long.
+    is_thorough: bool = False
 
     def directory(self, name: str) -> str:
         """Return a new directory in the work directory."""

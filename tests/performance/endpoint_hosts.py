@@ -52,6 +52,19 @@ class Daemon(t.Protocol):
         """End it and remove what it has."""
 
 
+class Memory(t.NamedTuple):
+    """MiB: shares of what is shared count by the number of their users (PSS); RSS counts them whole."""
+
+    daemon: float
+    helpers: float
+    daemon_rss: float
+
+    @property
+    def whole(self) -> float:
+        """PSS of daemon and helpers."""
+        return self.daemon + self.helpers
+
+
 @dataclasses.dataclass(frozen=True)
 class Contestant:
     """A runtime to be measured."""
@@ -66,21 +79,26 @@ class Contestant:
         """Its socket."""
         return self.daemon.socket
 
-    def pod(self) -> t.Any:
+    def pod(self, *, host_network: bool = False) -> t.Any:
         """Return the config of the next pod."""
         name = unique("bench")
-        return pod(name, log_directory=f"{self.logs}/{name}", cgroup_parent=f"{self.cgroup_parent}/{name}")
+        return pod(
+            name,
+            host_network=host_network,
+            log_directory=f"{self.logs}/{name}",
+            cgroup_parent=f"{self.cgroup_parent}/{name}",
+        )
 
     def container(self) -> t.Any:
         """Return the config of a pod's one container."""
         return container("app", IMAGE, log_path="app.log")
 
-    def memory(self) -> tuple[float, float, float]:
-        """Return in MiB: PSS of daemon and helpers, RSS of the daemon, PSS of the helpers."""
+    def memory(self) -> Memory:
+        """Return what the daemon and its helpers have of the memory."""
         shares = {pid: _rollup(pid) for pid in self.daemon.host.processes()}
         daemon = shares.pop(self.daemon.pid)
         helpers = sum(share["Pss"] for share in shares.values())
-        return (daemon["Pss"] + helpers) / 1024, daemon["Rss"] / 1024, helpers / 1024
+        return Memory(daemon["Pss"] / 1024, helpers / 1024, daemon["Rss"] / 1024)
 
     def cpu_s(self) -> float:
         """Return what the daemon's process used of the processors so far, in seconds."""

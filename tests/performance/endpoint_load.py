@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Take pods through their lives, one at a time and several, and ask for answers as fast as they come."""
+"""Take pods through their lives, one at a time and several."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import dataclasses
 import importlib
-import statistics
 import time
 import typing as t
 
@@ -27,8 +26,11 @@ RPCS = (
     "CreateContainer",
     "StartContainer",
     "ExecSync",
+    "Version",
     "ContainerStatus",
     "ListContainers",
+    "PodSandboxStatus",
+    "ListPodSandbox",
     "StopContainer",
     "RemoveContainer",
     "StopPodSandbox",
@@ -36,6 +38,8 @@ RPCS = (
 )
 #: Those that lead from nothing to a running container.
 TO_RUNNING = RPCS[:3]
+#: Those for which no process needs to be started or ended.
+CHEAP = RPCS[4:9]
 CALLERS = 8
 _STOP_TIMEOUT_S = 10
 
@@ -71,10 +75,13 @@ async def life(cri: AsyncCri, contestant: Contestant) -> dict[str, float]:
     which = {"container_id": created.container_id}
     await timed("StartContainer", pb.StartContainerRequest(**which))
     done = await timed("ExecSync", pb.ExecSyncRequest(cmd=["true"], timeout=10, **which))
+    await timed("Version", pb.VersionRequest())
     told = await timed("ContainerStatus", pb.ContainerStatusRequest(**which))
     if done.exit_code != 0 or told.status.state != pb.CONTAINER_RUNNING:
         raise RuntimeError(f"{contestant.name}: the container does not run: {done} {told}")
     await timed("ListContainers", pb.ListContainersRequest())
+    await timed("PodSandboxStatus", pb.PodSandboxStatusRequest(pod_sandbox_id=pod_id))
+    await timed("ListPodSandbox", pb.ListPodSandboxRequest())
     await timed("StopContainer", pb.StopContainerRequest(timeout=_STOP_TIMEOUT_S, **which))
     await timed("RemoveContainer", pb.RemoveContainerRequest(**which))
     await timed("StopPodSandbox", pb.StopPodSandboxRequest(pod_sandbox_id=pod_id))
@@ -158,11 +165,11 @@ async def lives_of(contestant: Contestant, count: int) -> None:
             await life(cri, contestant)
 
 
-async def fill(contestant: Contestant, count: int) -> None:
-    """Run ``count`` pods with a container each."""
+async def fill(contestant: Contestant, count: int, *, host_network: bool = False) -> None:
+    """Run ``count`` pods more, with a container each."""
 
     async def one(cri: AsyncCri) -> None:
-        config = contestant.pod()
+        config = contestant.pod(host_network=host_network)
         pod_id = await cri.run_pod(config)
         container_id = await cri.create(pod_id, contestant.container(), config)
         await cri.start(container_id)
@@ -197,71 +204,3 @@ async def _spread(
 
     async with AsyncCri(contestant.socket) as cri:
         await asyncio.gather(*(caller(cri) for _caller in range(CALLERS)))
-
-
-@dataclasses.dataclass
-class Rate:
-    """How often a call was answered, in windows of time."""
-
-    per_second: list[float] = dataclasses.field(default_factory=list)
-    #: Milliseconds of the processors that the daemon took for one call.
-    cpu_ms: list[float] = dataclasses.field(default_factory=list)
-
-    @property
-    def median(self) -> float:
-        """Calls per second."""
-        return statistics.median(self.per_second)
-
-    @property
-    def cpu_median(self) -> float:
-        """Milliseconds of the daemon's processor time for one call."""
-        return statistics.median(self.cpu_ms)
-
-
-async def rates(
-    entered: t.Sequence[Contestant], *, rounds: int, window_s: float = 0.7
-) -> dict[str, dict[str, Rate]]:
-    """Return the rates of cheap calls from several callers, by name of the call and of the contestant."""
-    found: dict[str, dict[str, Rate]] = {}
-    async with contextlib.AsyncExitStack() as stack:
-        clients = {
-            contestant.name: [
-                await stack.enter_async_context(AsyncCri(contestant.socket)) for _caller in range(CALLERS)
-            ]
-            for contestant in entered
-        }
-        asked = {contestant.name: await _questions(clients[contestant.name][0]) for contestant in entered}
-        for number in range(-1, rounds):
-            for contestant in entered:
-                for name, request in asked[contestant.name].items():
-                    cpu = contestant.cpu_s()
-                    start = time.perf_counter()
-                    count = await _ask(clients[contestant.name], name, request, start + window_s)
-                    wall = time.perf_counter() - start
-                    if number >= 0:
-                        rate = found.setdefault(name, {}).setdefault(contestant.name, Rate())
-                        rate.per_second.append(count / wall)
-                        rate.cpu_ms.append((contestant.cpu_s() - cpu) / count * 1000)
-    return found
-
-
-async def _questions(cri: AsyncCri) -> dict[str, bytes]:
-    """Return the calls to make, with their requests on the wire."""
-    listed = await cri.list_containers()
-    asked = {"Version": pb.VersionRequest(), "ListContainers": pb.ListContainersRequest()}
-    if listed:
-        asked["ContainerStatus"] = pb.ContainerStatusRequest(container_id=listed[0].id)
-    return {name: request.SerializeToString() for name, request in asked.items()}
-
-
-async def _ask(clients: t.Sequence[AsyncCri], name: str, request: bytes, until: float) -> int:
-    """Call from every client until the time has come; return how many answers there were."""
-
-    async def caller(cri: AsyncCri) -> int:
-        count = 0
-        while time.perf_counter() < until:
-            await cri.raw(name, request)
-            count += 1
-        return count
-
-    return sum(await asyncio.gather(*map(caller, clients)))

@@ -44,17 +44,18 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """A figure that was promised: ``value`` must not exceed ``limit``; both in ``unit``."""
+    """A figure that was promised: ``value`` must not exceed ``limit``, or not fall below it; in ``unit``."""
 
     text: str
     value: float
     limit: float
     unit: str
+    is_minimum: bool = False
 
     @property
     def is_met(self) -> bool:
         """Whether the promise holds."""
-        return self.value <= self.limit
+        return self.value >= self.limit if self.is_minimum else self.value <= self.limit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +156,7 @@ def markdown(sections: t.Sequence[Section], facts: t.Mapping[str, Cell], runs: i
             verdict = "met" if target.is_met else "MISSED"
             parts.append(
                 f"- {verdict}: {target.text}: {number(target.value)} {target.unit} "
-                f"(at most {number(target.limit)} {target.unit})"
+                f"({'at least' if target.is_minimum else 'at most'} {number(target.limit)} {target.unit})"
             )
         parts += [""] if section.targets else []
     return "\n".join(parts)

@@ -98,7 +98,11 @@ SECTION = Section(
     "Title",
     "Text.",
     (Table("Times", ("case", "ms"), (("a", 1.5), ("b", None)), (Series("a", (Sample(0.0015, 0.001),)),)),),
-    (Target("fast enough", 40.0, 50, "ms"), Target("small enough", 60.0, 50, "ms")),
+    (
+        Target("fast enough", 40.0, 50, "ms"),
+        Target("small enough", 60.0, 50, "ms"),
+        Target("often enough", 1.4, 1.5, "×", is_minimum=True),
+    ),
     "one part of it",
 )
 
@@ -113,6 +117,7 @@ def test_markdown_shows_tables_targets_and_gaps():
         "**Times**\n\n| case | ms |\n|---|---:|\n| a | 1.50 |\n| b | – |\n",
         "- met: fast enough: 40.0 ms (at most 50 ms)\n",
         "- MISSED: small enough: 60.0 ms (at most 50 ms)\n",
+        "- MISSED: often enough: 1.40 × (at least 1.50 ×)\n",
     ):
         assert part in text
 
@@ -132,7 +137,7 @@ def test_as_json_holds_every_single_time():
             "cpu_seconds": [0.001],
         }
     ]
-    assert [target["is_met"] for target in section["targets"]] == [True, False]
+    assert [target["is_met"] for target in section["targets"]] == [True, False, False]
 
 
 def test_machine_names_what_matters():
