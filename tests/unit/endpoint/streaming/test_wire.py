@@ -28,12 +28,12 @@ from ansible_collections.pvecri.runtime.tests.support.stream_clients import (
 from pvecri.streaming import spdy_frames as frames
 from pvecri.streaming.channel import ChannelReset, Limits, RemoteChannels, StreamOptions
 from pvecri.streaming.inbox import Budget, Inbox
-from pvecri.streaming.spdy import RECEIVE_WINDOW
 from pvecri.streaming.upgrade import UpgradeRequest, upgrade_forward, upgrade_remote
 from pvecri.streaming.wire import Connection
 
 MIB = 1024 * 1024
 QUIET = Limits(idle_timeout_s=0, ping_interval_s=0)
+RECEIVE_WINDOW = QUIET.receive_buffer_bytes // 2
 Work = t.Callable[[RemoteChannels, asyncio.Transport], t.Coroutine[t.Any, t.Any, None]]
 
 

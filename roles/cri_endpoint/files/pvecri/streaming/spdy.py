@@ -23,8 +23,6 @@ _LOG = logging.getLogger(__name__)
 FRAME_BYTES = 64 * 1024
 """Of a data frame at most: streams of one connection take turns."""
 _INITIAL_WINDOW = 64 * 1024
-RECEIVE_WINDOW = 1024 * 1024
-"""What a peer that keeps windows may send ahead: the receive buffer is what bounds it."""
 
 
 class Acceptor(t.Protocol):
@@ -125,7 +123,7 @@ class SpdyChannel:
         """Let a peer that keeps windows send more, half a window at a time."""
         self._session.grant(count)
         self._ungranted += count
-        if self._ungranted >= RECEIVE_WINDOW // 2 and self._session.keeps_windows and self._inbox.is_open:
+        if self._session.owes(self._ungranted) and self._inbox.is_open:
             self._session.post(frames.WindowUpdate(self.stream_id, self._ungranted))
             self._ungranted = 0
 
@@ -138,6 +136,9 @@ class SpdySession:
         self.closed = wire.closed
         self.keeps_windows = False
         self.initial_window = self.window = _INITIAL_WINDOW
+        # Of what a peer that keeps windows sends ahead the receive buffer must have room for all: to stop
+        # reading would hold up its own updates, for which a writer may wait who is to make room.
+        self.receive_window = max(_INITIAL_WINDOW, limits.receive_buffer_bytes // 2)
         self._limits = limits
         self._acceptor = acceptor
         self._decoder = frames.Decoder()
@@ -200,9 +201,13 @@ class SpdySession:
     def grant(self, count: int) -> None:
         """Let a peer that keeps windows send more on the connection."""
         self._ungranted += count
-        if self._ungranted >= RECEIVE_WINDOW // 2 and self.keeps_windows:
+        if self.owes(self._ungranted):
             self.post(frames.WindowUpdate(0, self._ungranted))
             self._ungranted = 0
+
+    def owes(self, count: int) -> bool:
+        """Whether the peer must be told now that so much was taken."""
+        return self.keeps_windows and count >= self.receive_window // 2
 
     async def wait_window(self) -> None:
         """Wait until some window has opened, or a stream has ended."""
@@ -286,5 +291,6 @@ class SpdySession:
         """The peer has spoken of windows: heed its own, and tell it of ours."""
         if not self.keeps_windows:
             self.keeps_windows = True
-            self.post(frames.Settings({frames.SETTINGS_INITIAL_WINDOW_SIZE: RECEIVE_WINDOW}))
-            self.post(frames.WindowUpdate(0, RECEIVE_WINDOW - _INITIAL_WINDOW))
+            self.post(frames.Settings({frames.SETTINGS_INITIAL_WINDOW_SIZE: self.receive_window}))
+            if more := self.receive_window - _INITIAL_WINDOW:
+                self.post(frames.WindowUpdate(0, more))
