@@ -187,6 +187,6 @@ def test_an_unknown_record_is_removed_by_its_id_alone(pods: t.Any) -> None:
     pods.service.stop(record.id)
     assert pods.context.registry.sandbox(record.id).phase is Phase.UNKNOWN
     assert pods.leases() == []
-    assert "error" in pods.service.status_info(record.id)["info"]
+    assert "unreadable" in pods.service.status_info(record.id)["info"]
     pods.service.remove(record.id)
     assert pods.leftovers() == {}

@@ -44,6 +44,9 @@ def test_notes_have_an_end(caplog):
         ({"image": "nginx"}, IMAGE, "docker.io/library/nginx:latest"),
         ({"image": "sha256:" + "1" * 64}, IMAGE, "docker.io/library/db-main:1"),
         ({"image": "1" * 12}, UNNAMED, "localhost/unnamed"),
+        ({"image": "sha256:111"}, UNNAMED, "localhost/unnamed"),
+        # Hexadecimal digits may be a name as well.
+        ({"image": "cafe1234"}, IMAGE, "docker.io/library/cafe1234:latest"),
         ({"image": "1" * 64, "user_specified_image": "quay.io/a/b"}, IMAGE, "quay.io/a/b:latest"),
         ({"image": "1" * 64, "user_specified_image": "NOT A NAME"}, IMAGE, "docker.io/library/db-main:1"),
     ],

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, Unsupported
@@ -18,9 +17,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy im
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection.rules import Runtime
 from pvecri.api import cri_pb2
-from pvecri.images.names import public_names
-
-_ID = re.compile(r"(sha256:)?[0-9a-f]{6,64}")
+from pvecri.images.names import is_id_of, public_names
 
 #: Stands for an image that has no name, so that rules about names do not match it.
 _UNNAMED: t.Final = "localhost/unnamed"
@@ -47,7 +44,7 @@ def image_name(spec: cri_pb2.ImageSpec, image: Image) -> str:
     kubelet asks by id, and says beside it what the pod's author wrote.
     """
     for text in (spec.user_specified_image, spec.image, *public_names(image)):
-        if not text or _ID.fullmatch(text):
+        if not text or is_id_of(text, image):
             continue
         try:
             return ImageReference.parse(text).canonical

@@ -8,12 +8,10 @@ from __future__ import annotations
 import json
 import typing as t
 
-from google.protobuf.json_format import MessageToDict
-
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import WrongState
 from pvecri.api import cri_pb2
 from pvecri.context import Context
-from pvecri.state.records import ContainerRecord
+from pvecri.plain import plain_message
 
 
 def info(context: Context, container_id: str) -> dict[str, str]:
@@ -34,7 +32,7 @@ def info(context: Context, container_id: str) -> dict[str, str]:
         "rootfs": bundle.rootfs_path if bundle else "",
         "cgroup": (state.cgroup or "") if state else "",
         "selection": record.selection,
-        "config": _config(record),
+        "config": plain_message(cri_pb2.ContainerConfig, record.config),
         "runtimeSpec": None,
     }
     if bundle is not None:
@@ -43,8 +41,3 @@ def info(context: Context, container_id: str) -> dict[str, str]:
         except WrongState as exc:
             said["problems"].append(str(exc))
     return {"info": json.dumps(said)}
-
-
-def _config(record: ContainerRecord) -> dict[str, t.Any]:
-    message = cri_pb2.ContainerConfig.FromString(record.config)
-    return MessageToDict(message, preserving_proto_field_name=True)

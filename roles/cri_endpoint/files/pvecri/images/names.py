@@ -65,6 +65,13 @@ def parse_pull(text: str, *, field: str = "image.image") -> ImageReference:
     return reference
 
 
+def is_id_of(text: str, image: Image) -> bool:
+    """Say whether a client calls an image by its id, or by the begin of it, and not by a name."""
+    digits = text.removeprefix("sha256:")
+    is_digits = _ID.fullmatch(text) or _PREFIX.fullmatch(text)
+    return bool(is_digits) and public_id(image).removeprefix("sha256:").startswith(digits)
+
+
 def _check_length(text: str, field: str) -> None:
     """Refuse what is far too long before anything looks at each character."""
     if len(text) > _LONGEST:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import typing as t
 
-from google.protobuf.json_format import MessageToDict
-
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
 from pvecri.api import cri_pb2
 from pvecri.context import Context
+from pvecri.plain import plain_message
 from pvecri.sandboxes.cgroup import group_path
 from pvecri.sandboxes.places import Places
 from pvecri.state.records import SandboxRecord
@@ -69,18 +68,10 @@ def _cni_result(context: Context, record: SandboxRecord) -> dict[str, t.Any] | N
 def _resources(record: SandboxRecord, name: str) -> dict[str, t.Any]:
     """Return what the last update said, else what the pod began with."""
     if name in record.extra:
-        message = cri_pb2.LinuxContainerResources.FromString(bytes.fromhex(record.extra[name]))
-        found: dict[str, t.Any] = MessageToDict(message, preserving_proto_field_name=True)
-        return found
+        return plain_message(cri_pb2.LinuxContainerResources, bytes.fromhex(record.extra[name]))
     began: dict[str, t.Any] = _config(record).get("linux", {}).get(name, {})
     return began
 
 
 def _config(record: SandboxRecord) -> dict[str, t.Any]:
-    try:
-        found: dict[str, t.Any] = MessageToDict(
-            cri_pb2.PodSandboxConfig.FromString(record.config), preserving_proto_field_name=True
-        )
-    except Exception as exc:
-        return {"error": str(exc)}
-    return found
+    return plain_message(cri_pb2.PodSandboxConfig, record.config)

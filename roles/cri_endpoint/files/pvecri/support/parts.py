@@ -15,12 +15,12 @@ import os
 import sqlite3
 import typing as t
 
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 from pvecri.api import cri_pb2
+from pvecri.plain import plain_message
 from pvecri.support.redact import redacted
 
 CGROUPS = "/sys/fs/cgroup"
@@ -66,9 +66,9 @@ def _record(text: t.Any, config: t.Any, kind: type[Message]) -> dict[str, t.Any]
         return {"unreadable": str(text)[:200]}
     plain.pop("config", None)
     if "resources" in plain:
-        plain["resources"] = _decoded(_bytes(plain["resources"]), cri_pb2.LinuxContainerResources)
+        plain["resources"] = plain_message(cri_pb2.LinuxContainerResources, _bytes(plain["resources"]))
     if isinstance(config, bytes):
-        plain["config"] = _decoded(config, kind)
+        plain["config"] = plain_message(kind, config)
     return t.cast("dict[str, t.Any]", redacted(plain))
 
 
@@ -77,13 +77,6 @@ def _bytes(text: t.Any) -> bytes:
         return base64.b64decode(text)
     except (TypeError, ValueError):
         return b"\xff"
-
-
-def _decoded(data: bytes, kind: type[Message]) -> t.Any:
-    try:
-        return MessageToDict(kind.FromString(data), preserving_proto_field_name=True)
-    except DecodeError as exc:
-        return {"unreadable": str(exc), "bytes": len(data)}
 
 
 def json_files(directory: str, *names: str) -> dict[str, t.Any]:
