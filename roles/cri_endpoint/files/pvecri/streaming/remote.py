@@ -105,7 +105,7 @@ class Remote:
             _log.warning("an attached client was too slow and is detached", extra=about)
             await self._part(channels, status.failed("detached", exc))
         except asyncio.CancelledError:
-            await self._part(channels, status.STOPPING, is_stopping=True)
+            await self._part(channels, status.STOPPING)
             raise
         except (CoreError, OSError) as exc:
             _log.info("a stream failed", extra={**about, "error": str(exc)})
@@ -122,12 +122,15 @@ class Remote:
             await _say(channels, end)
         await channels.close(self._times.close_s)
 
-    async def _part(self, channels: RemoteChannels, end: Status, *, is_stopping: bool = False) -> None:
+    async def _part(self, channels: RemoteChannels, end: Status) -> None:
         """Say how it ended to a client that may not listen, and close."""
+        is_told = False
         with contextlib.suppress(ChannelReset, TimeoutError):
             async with asyncio.timeout(self._times.farewell_s):
                 await _say(channels, end)
-        await channels.link.close(self._times.farewell_s, is_stopping=is_stopping)
+                is_told = True
+        # A client of WebSocket takes any other end than a plain one for the only reason.
+        await channels.link.close(self._times.farewell_s, is_stopping=not is_told)
 
     def _end(self, work: t.Coroutine[t.Any, t.Any, None]) -> asyncio.Task[None]:
         """Do what has to be done at the end of a session, whoever still waits for it."""
