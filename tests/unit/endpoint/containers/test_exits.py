@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pathlib
+import threading
 import time
 import typing as t
 
@@ -73,6 +74,39 @@ def test_settle_asks_nothing_about_what_is_settled(bench: Bench) -> None:
     assert bench.settled(over).exit_code == 1
     assert bench.exits.settle(records.new_id()) is None
     assert bench.crun.asked == []
+
+
+def test_settle_waits_for_the_start_that_is_under_way(bench: Bench) -> None:
+    """A command that is over at once may end before its start is written down."""
+    name = bench.container()
+    bench.registry.update_container(name, phase=Phase.CREATED)
+    bench.crun.add(name)
+    bench.crun.end(name, 3)
+    phases: list[Phase] = []
+    bench.registry.listen(lambda change: phases.append(t.cast(ContainerRecord, change.new).phase))
+    with bench.registry.held(name):
+        settling = threading.Thread(target=bench.exits.settle, args=(name,))
+        settling.start()
+        # Nothing can tell that it waits but that it does not end.
+        settling.join(0.05)
+        assert phases == []
+        bench.registry.started(name, 5)
+    settling.join()
+    assert phases == [Phase.RUNNING, Phase.EXITED]
+    assert bench.registry.container(name).exit_code == 3
+
+
+def test_settle_waits_for_no_start_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_START_S", 0.01)
+    name = bench.container()
+    bench.registry.update_container(name, phase=Phase.CREATED)
+    bench.crun.add(name)
+    bench.crun.end(name, 3)
+    with bench.registry.held(name):
+        settling = threading.Thread(target=bench.exits.settle, args=(name,))
+        settling.start()
+        settling.join()
+    assert bench.registry.container(name).phase is Phase.EXITED
 
 
 def test_settle_of_what_crun_does_not_know(bench: Bench) -> None:
