@@ -28,9 +28,12 @@ from pvecri.state.registry import Registry
 
 
 @contextlib.asynccontextmanager
-async def telling(path: pathlib.Path, **limits: t.Any) -> t.AsyncIterator[tuple[Registry, Events, AsyncCri]]:
+async def telling(
+    path: pathlib.Path, *, is_open: bool = True, **limits: t.Any
+) -> t.AsyncIterator[tuple[Registry, Events, AsyncCri]]:
     gate = Gate(10)
-    gate.open()
+    if is_open:
+        gate.open()
     with contextlib.closing(Registry.open(str(path / "db"))) as registry:
         events = Events(registry, **limits)
         events.start()
@@ -93,6 +96,21 @@ def test_a_client_that_leaves_is_forgotten(tmp_path: pathlib.Path) -> None:
                 call.cancel()
                 while events.subscribers:
                     await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+
+
+def test_who_comes_before_recovery_is_done_hears_what_it_finds(tmp_path: pathlib.Path) -> None:
+    async def run() -> None:
+        async with telling(tmp_path, is_open=False) as (registry, events, cri):
+            call = cri.call("GetContainerEvents", pb.GetEventsRequest())
+            async with asyncio.timeout(30):
+                while not events.subscribers:
+                    await asyncio.sleep(0.01)
+                pod = registry.reserve_sandbox(records.sandbox("p")).id
+                registry.update_sandbox(pod, phase=Phase.STOPPED)
+                event = await call.read()
+            assert (event.container_id, event.container_event_type) == (pod, pb.CONTAINER_STOPPED_EVENT)
 
     asyncio.run(run())
 

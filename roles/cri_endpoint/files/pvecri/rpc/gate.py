@@ -9,8 +9,9 @@ import typing as t
 
 from pvecri.rpc.errors import TooBusy, Unavailable
 
-#: What may be asked at any time.
-_ALWAYS: t.Final = frozenset({"Version", "Status"})
+#: What may be asked at any time.  Who follows events waits for them anyway, and hears from the
+#: beginning what a start finds out: kubelet gives events up after a few refusals.
+_ALWAYS: t.Final = frozenset({"Version", "Status", "GetContainerEvents"})
 
 
 class Gate:
