@@ -18,7 +18,7 @@ import signal
 import subprocess
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.children import Child
+from ansible_collections.pvecri.runtime.plugins.module_utils.children import Child, await_killed
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandError,
     CommandTimeout,
@@ -39,6 +39,9 @@ _PASSED_ON = (
     "SSL_CERT_DIR",
     "TMPDIR",
 )
+
+#: How long a child that was killed may take to end.
+_END_S = 2.0
 
 #: Debian package of each program that the core starts, for the error message.
 _PACKAGES = {
@@ -140,8 +143,11 @@ class SubprocessRunner:
             out, err = child.communicate(stdin, timeout=timeout_s)
         except subprocess.TimeoutExpired as exc:
             out, err = _kill(child)
+            problem = f"{os.path.basename(args[0])} did not end within {timeout_s:g} s and was killed"
+            if child.returncode is None:
+                problem += f"; process {child.pid} goes on all the same, since it waits for the kernel"
             raise CommandTimeout(
-                f"{os.path.basename(args[0])} did not end within {timeout_s:g} s and was killed",
+                problem,
                 argv=args,
                 stdout=_text(out),
                 stderr=_text(err),
@@ -167,8 +173,8 @@ def _text(data: bytes | None) -> str:
     return (data or b"").decode("utf-8", "replace")
 
 
-def _kill(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-    """Kill the child's whole group, reap it and return what it had printed."""
+def _kill(child: Child) -> tuple[bytes, bytes]:
+    """Kill the child's whole group, reap it if it ends, and return what it had printed."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     try:
@@ -176,5 +182,5 @@ def _kill(child: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
         return child.communicate(timeout=2)
     except subprocess.TimeoutExpired as exc:
         child.kill()
-        child.wait()
+        await_killed(child, _END_S)
         return exc.stdout or b"", exc.stderr or b""

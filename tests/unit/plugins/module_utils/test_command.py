@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
+import typing as t
 
 import pytest
 
+from ansible_collections.pvecri.runtime.plugins.module_utils import children, command
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import (
     SubprocessRunner,
     built_environment,
@@ -19,6 +22,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandTimeout,
     MissingDependency,
 )
+from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 
 RUNNER = SubprocessRunner()
 
@@ -115,3 +119,33 @@ def test_run_output_that_is_not_utf8_is_kept_readable() -> None:
 @pytest.mark.parametrize(("text", "line"), [("", ""), ("a\nb\n\n", "b"), ("  x  ", "x"), ("\n\n", "")])
 def test_last_line(text: str, line: str) -> None:
     assert last_line(text) == line
+
+
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> t.Iterator[threading.Event]:
+    """Let no killed child end before the event, as in uninterruptible sleep."""
+    awake = threading.Event()
+    real = children.Child.wait
+
+    def wait(child: children.Child, timeout: float | None = None) -> int:
+        if not awake.wait(timeout):
+            raise subprocess.TimeoutExpired(child.args, timeout or 0)
+        return real(child)
+
+    def communicate(child: children.Child, _data: bytes | None = None, timeout: float | None = None) -> t.Any:
+        raise subprocess.TimeoutExpired(child.args, timeout or 0, output=b"said")
+
+    monkeypatch.setattr(children.Child, "wait", wait)
+    monkeypatch.setattr(children.Child, "communicate", communicate)
+    monkeypatch.setattr(command, "_END_S", 0.01)
+    yield awake
+    awake.set()
+
+
+def test_run_does_not_wait_for_a_killed_child_that_waits_for_the_kernel(stuck: threading.Event) -> None:
+    with pytest.raises(CommandTimeout, match=r"process \d+ goes on all the same") as caught:
+        SubprocessRunner().run(["sleep", "1000"], timeout_s=0.01)
+    assert caught.value.stdout == "said"
+    assert list(children.lingering().values()) == ["sleep"]
+    stuck.set()
+    eventually(lambda: not children.lingering())
