@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from ansible_collections.pvecri.runtime.tests.support.streams import TRANSPORTS, Terminal
@@ -30,6 +32,19 @@ def test_input_and_output_are_the_container_s(streams, transport):
         process.stdin.close()
         assert process.wait(20) == 0
     assert streams.cri.container_status(container).state == 1
+
+
+def test_who_attaches_before_the_start_misses_nothing(streams, transport):
+    endpoint = streams.endpoint
+    config = endpoint.pod()
+    pod = endpoint.cri.run_pod(config)
+    container = endpoint.cri.create(pod, endpoint.container(command=["echo", "first words"]), config)
+    with streams.running(streams.crictl_argv("attach", "-r", transport, container)) as process:
+        eventually(lambda: f"stream opened kind=attach id={container}" in endpoint.log_text())
+        time.sleep(0.2)
+        endpoint.cri.start(container)
+        assert process.stdout.read() == b"first words\n"
+        assert process.wait(20) == 0
 
 
 def test_the_end_of_input_ends_a_container_that_has_it_once(streams, transport):

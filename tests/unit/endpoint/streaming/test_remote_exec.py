@@ -31,6 +31,7 @@ from ansible_collections.pvecri.runtime.tests.support.remote import (
     naps,
     serving,
 )
+from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 from pvecri.api import cri_pb2 as pb
 from pvecri.streaming import command
 from pvecri.streaming.pumps import Output
@@ -327,7 +328,7 @@ def test_fault_of_a_pump_ends_the_session_and_the_command(
         async with serving(runtime) as place:
             result = await place.run(["sh", "-c", "exec NAP"])
             assert "ZeroDivisionError" in result.status["message"]
-            assert not naps()
+            await asyncio.to_thread(eventually, lambda: not naps(), timeout_s=5)
 
     with caplog.at_level(logging.ERROR):
         run_loop(work())
@@ -357,7 +358,7 @@ def test_a_command_whose_client_vanished_ends(
             session = place.begin(["sh", "-c", f"echo begun; {script}"], tty=tty)
             await session.until(b"begun")
             await session.lose()
-            assert not naps()
+            await asyncio.to_thread(eventually, lambda: not naps(), timeout_s=5)
             assert runtime.sessions[0].child.returncode is not None
 
     run_loop(work())
@@ -394,7 +395,7 @@ def test_a_client_may_vanish_before_the_command_has_begun(run_loop: RunLoop, run
             session.client.link.lose()
             may_go_on.set()
             await session.lose()
-            assert not naps()
+            await asyncio.to_thread(eventually, lambda: not naps(), timeout_s=5)
 
     run_loop(work())
 
@@ -440,7 +441,7 @@ def test_cancelled_session_says_so_and_ends_its_command(
             assert b"the endpoint is stopping" in words
             with pytest.raises(asyncio.CancelledError):
                 await session.task
-            assert not naps()
+            await asyncio.to_thread(eventually, lambda: not naps(), timeout_s=5)
 
     run_loop(work())
 
@@ -456,7 +457,7 @@ def test_session_that_is_cancelled_twice_leaves_nothing(run_loop: RunLoop, runti
             with pytest.raises(asyncio.CancelledError):
                 await session.task
             await place.remote.close()
-            assert not naps()
+            await asyncio.to_thread(eventually, lambda: not naps(), timeout_s=5)
 
     run_loop(work())
 
@@ -475,7 +476,7 @@ def test_session_may_be_cancelled_at_any_time(
             with pytest.raises(asyncio.CancelledError):
                 await session.task
             await place.remote.close()
-            assert not naps()
+            await asyncio.to_thread(eventually, lambda: not naps(), timeout_s=5)
 
     run_loop(work())
 

@@ -15,7 +15,7 @@ from pvecri.state.registry import Registry
 from pvecri.streaming.requests import Grant, Kind, attach_grant, exec_grant, forward_grant
 
 POD, STOPPED = records.new_id("aa"), records.new_id("ab")
-APP, CREATED = records.new_id("cc"), records.new_id("cd")
+APP, CREATED, ENDED = records.new_id("cc"), records.new_id("cd"), records.new_id("ce")
 
 
 @pytest.fixture
@@ -25,6 +25,7 @@ def registry(tmp_path):
     made.reserve_sandbox(records.sandbox(id=STOPPED, phase=Phase.STOPPED))
     made.reserve_container(records.container(POD, id=APP, phase=Phase.RUNNING))
     made.reserve_container(records.container(POD, id=CREATED))
+    made.reserve_container(records.container(POD, id=ENDED, phase=Phase.EXITED))
     yield made
     made.close()
 
@@ -48,6 +49,7 @@ GOOD = [
     (exec_grant, exec_request(stderr=True), Kind.EXEC, APP),
     (attach_grant, attach_request(stdin=True, stderr=True), Kind.ATTACH, APP),
     (attach_grant, attach_request(stdin=True, tty=True), Kind.ATTACH, APP),
+    (attach_grant, attach_request(container_id=CREATED), Kind.ATTACH, CREATED),
     (forward_grant, forward_request(), Kind.FORWARD, POD),
     (forward_grant, forward_request(port=[1, 65535, 80]), Kind.FORWARD, POD),
     (forward_grant, forward_request(pod_sandbox_id=POD[:10]), Kind.FORWARD, POD),
@@ -73,7 +75,7 @@ BAD = [
     (attach_grant, attach_request(stdout=False), InvalidSpec, "stdout"),
     (attach_grant, attach_request(tty=True, stderr=True), InvalidSpec, "stderr"),
     (attach_grant, attach_request(container_id="ffff"), NotFound, "ffff"),
-    (attach_grant, attach_request(container_id=CREATED), WrongState, "is created, not running"),
+    (attach_grant, attach_request(container_id=ENDED), WrongState, "is exited, not running"),
     (forward_grant, forward_request(pod_sandbox_id=""), InvalidSpec, "pod_sandbox_id"),
     (forward_grant, forward_request(port=[80, 0]), InvalidSpec, r"port\[1\]"),
     (forward_grant, forward_request(port=[65536]), InvalidSpec, r"port\[0\]"),

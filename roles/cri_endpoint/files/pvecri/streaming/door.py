@@ -21,7 +21,7 @@ from pvecri.streaming.channel import ChannelReset, Limits, StreamOptions
 from pvecri.streaming.http import HeadReader
 from pvecri.streaming.listener import Listener, url_base
 from pvecri.streaming.remote import Remote, attach_work, exec_work
-from pvecri.streaming.requests import Grant, Kind, ready, running
+from pvecri.streaming.requests import Grant, Kind, living, ready, running
 from pvecri.streaming.tls import Tls
 from pvecri.streaming.tokens import LIFETIME_S, Tokens
 from pvecri.streaming.upgrade import upgrade_forward, upgrade_remote
@@ -144,7 +144,7 @@ class Door:
         await self._remote.run_exec(channels, work)
 
     async def _attach(self, request: UpgradeRequest, grant: Grant) -> None:
-        record = running(self._context.registry, grant.object_id)
+        record = living(self._context.registry, grant.object_id)
         work = attach_work(record, grant.request)
         channels = await upgrade_remote(request, _options(grant.request), self._limits)
         await self._remote.run_attach(channels, work)

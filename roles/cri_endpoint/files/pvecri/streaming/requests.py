@@ -51,7 +51,7 @@ def attach_grant(registry: Registry, request: pb.AttachRequest) -> Grant:
     """Return the grant of an Attach; raises InvalidSpec, NotFound, WrongState."""
     _check_container_id(request.container_id)
     _check_streams(request)
-    return Grant(Kind.ATTACH, running(registry, request.container_id).id, request)
+    return Grant(Kind.ATTACH, living(registry, request.container_id).id, request)
 
 
 def forward_grant(registry: Registry, request: pb.PortForwardRequest) -> Grant:
@@ -70,6 +70,15 @@ def running(registry: Registry, container_id: str) -> ContainerRecord:
     if record.phase is not Phase.RUNNING:
         raise WrongState(f"container {record.id} is {record.phase}, not running")
     return record
+
+
+def living(registry: Registry, container_id: str) -> ContainerRecord:
+    """Return the record of a container that runs or waits for its start; raises NotFound, WrongState.
+
+    Who attaches before the start sees all that it writes.
+    """
+    record = registry.container(container_id)
+    return record if record.phase is Phase.CREATED else running(registry, container_id)
 
 
 def ready(registry: Registry, sandbox_id: str) -> SandboxRecord:
