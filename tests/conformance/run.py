@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,9 @@ import runtimes
 from place import Place
 
 _TICK_S = 60.0
+#: Specs that critest runs with one transport at a time: SPDY, unless it is told otherwise.
+_STREAMING = re.compile(r"Streaming runtime should support streaming interfaces")
+_WEBSOCKET = ("-websocket-exec", "-websocket-attach", "-websocket-portforward")
 _HERE = pathlib.Path(__file__).resolve().parent
 
 
@@ -44,12 +48,25 @@ def arguments() -> argparse.Namespace:
 
 
 class Critest:
-    """One run of critest, serially, with its output in a log file."""
+    """One run of critest, serially, with its output in a log file.
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    ``name`` tells its files from those of another run, ``more`` are further arguments, and with ``focus``
+    it runs the specs of exactly these names.
+    """
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        name: str = "",
+        more: t.Sequence[str] = (),
+        focus: t.Sequence[str] | None = None,
+    ) -> None:
         self._options = options
-        self.log: pathlib.Path = options.logs / "critest.log"
-        self.junit: pathlib.Path = options.logs / "junit.xml"
+        self._more = more
+        self._focus = options.focus if focus is None else [exactly(spec) for spec in focus]
+        self._skip = options.skip if focus is None else []
+        self.log: pathlib.Path = options.logs / f"critest{name}.log"
+        self.junit: pathlib.Path = options.logs / f"junit{name}.xml"
 
     def argv(self, socket: str = "", *more: str) -> list[str]:
         """Return the argument list; specs run in random order, the seed is in the log."""
@@ -60,8 +77,9 @@ class Critest:
             "-ginkgo.v",
             "-ginkgo.timeout=2h",
             *([f"-runtime-endpoint=unix://{socket}"] if socket else []),
-            *(f"-ginkgo.focus={pattern}" for pattern in self._options.focus),
-            *(f"-ginkgo.skip={pattern}" for pattern in self._options.skip),
+            *(f"-ginkgo.focus={pattern}" for pattern in self._focus),
+            *(f"-ginkgo.skip={pattern}" for pattern in self._skip),
+            *self._more,
             *more,
         ]
 
@@ -105,6 +123,40 @@ class Critest:
         return sorted(spec.name for spec in report.read_junit(self.junit, selected=True))
 
 
+def exactly(name: str) -> str:
+    """Return Go's regular expression of one spec's name as the report has it."""
+    # Ginkgo puts the suite's name before it, and blanks may be several.
+    return re.escape(name).replace(r"\ ", r"\s+") + "$"
+
+
+def again(critest: Critest, options: argparse.Namespace) -> Critest | None:
+    """Return a run over WebSocket of the streaming specs that a run had; None if it had none."""
+    if not critest.junit.is_file():
+        return None
+    specs = report.read_junit(critest.junit, selected=bool(options.focus or options.skip))
+    names = [spec.name for spec in specs if spec.status != "skipped" and _STREAMING.search(spec.name)]
+    return Critest(options, "-websocket", _WEBSOCKET, names) if names else None
+
+
+def conclude_websocket(critest: Critest, options: argparse.Namespace, code: int) -> bool:
+    """Print how the streaming specs went over WebSocket; return whether all of them passed, or may fail."""
+    if not critest.junit.is_file():
+        print(f"critest ended with {code} before it could report; see {critest.log}")
+        return False
+    specs = report.read_junit(critest.junit, selected=True)
+    outcome = report.Outcome(specs, known_failures(options))
+    for line in outcome.lines():
+        print(f"over WebSocket: {line}")
+    print(f"over WebSocket: {outcome.summary()}")
+    return not outcome.unexpected and any(spec.status != "skipped" for spec in specs)
+
+
+def known_failures(options: argparse.Namespace) -> tuple[report.Known, ...]:
+    """Return the list of what may fail: nothing may where another runtime is looked at."""
+    compared = not (options.reference or options.endpoint)
+    return report.read_known(_HERE / "known.txt") if compared else ()
+
+
 def conclude(critest: Critest, options: argparse.Namespace, code: int) -> int:
     """Print a line per spec that did not pass and the closing line; return the exit code."""
     if not critest.junit.is_file():
@@ -114,8 +166,7 @@ def conclude(critest: Critest, options: argparse.Namespace, code: int) -> int:
         return 1
     selected = bool(options.focus or options.skip)
     specs = report.read_junit(critest.junit, selected=selected)
-    compared = not (options.reference or options.endpoint)
-    outcome = report.Outcome(specs, report.read_known(_HERE / "known.txt") if compared else ())
+    outcome = report.Outcome(specs, known_failures(options))
     table = sorted(f"{spec.name}\t{spec.status}\t{spec.reason}\n" for spec in specs)
     (options.logs / "specs.tsv").write_text("".join(table))
     for line in outcome.lines():
@@ -138,17 +189,40 @@ def runtime_of(options: argparse.Namespace, place: Place) -> runtimes.Runtime:
     return runtimes.endpoint(place, crictl, options.crun, log)
 
 
-def run_in_place(critest: Critest, options: argparse.Namespace) -> int:
+class Runs:
+    """critest with SPDY, and its streaming specs again with WebSocket."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._first = Critest(options)
+        self._second: Critest | None = None
+        self._codes: list[int] = []
+
+    def run(self, socket: str) -> None:
+        """Run both."""
+        self._codes.append(self._first.run(socket))
+        self._second = again(self._first, self._options)
+        if self._second is not None:
+            self._codes.append(self._second.run(socket))
+
+    def conclude(self) -> int:
+        """Print what came of it, the closing line last; return the exit code."""
+        is_fine = True
+        if self._second is not None:
+            is_fine = conclude_websocket(self._second, self._options, self._codes[1])
+        return max(conclude(self._first, self._options, self._codes[0]), 0 if is_fine else 1)
+
+
+def run_in_place(runs: Runs, options: argparse.Namespace) -> None:
     """Build the place, start the runtime, run critest, and leave nothing behind."""
     # Short: sockets lie below it.  Not only for root: containers with users of their own pass through it.
     top = pathlib.Path(tempfile.mkdtemp(prefix="pc-", dir="/tmp"))
     top.chmod(0o755)
     try:
         with Place(top, options.registry) as place, runtime_of(options, place) as runtime:
-            code = critest.run(str(runtime.socket))
+            runs.run(str(runtime.socket))
             if options.keep:
                 wait_for_looker(options, runtime)
-        return code
     finally:
         remove(top)
 
@@ -185,12 +259,15 @@ def main() -> int:
     options.logs.mkdir(parents=True, exist_ok=True)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    critest = Critest(options)
     if options.list:
-        print(*critest.names(), sep="\n")
+        print(*Critest(options).names(), sep="\n")
         return 0
-    code = critest.run(options.endpoint) if options.endpoint else run_in_place(critest, options)
-    return conclude(critest, options, code)
+    runs = Runs(options)
+    if options.endpoint:
+        runs.run(options.endpoint)
+    else:
+        run_in_place(runs, options)
+    return runs.conclude()
 
 
 if __name__ == "__main__":
