@@ -94,7 +94,7 @@ class Images:
         for service in self._services:
             service.close()
         for thread in threading.enumerate():
-            if thread.name.startswith(("pull-", "image-")):
+            if thread.name.startswith(("pull-", "image-", "writable-")):
                 thread.join(30)
 
 

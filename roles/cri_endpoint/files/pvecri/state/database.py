@@ -169,11 +169,6 @@ class Database:
         with self._lock, _translated(self.path):
             self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
-    def version(self) -> int:
-        """Return the version of the tables in the file."""
-        with self._lock:
-            return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
-
     @contextlib.contextmanager
     def _transaction(self) -> t.Iterator[sqlite3.Connection]:
         with self._lock, _translated(self.path):
