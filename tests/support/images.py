@@ -183,6 +183,7 @@ class OciLayout:
         variant: str | None = None,
         compress: bool = True,
         docker: bool = False,
+        annotations: t.Mapping[str, str] | None = None,
     ) -> str:
         """Add an image of uncompressed ``layers`` and return the digest of its manifest.
 
@@ -204,6 +205,7 @@ class OciLayout:
             "mediaType": DOCKER_MANIFEST if docker else OCI_MANIFEST,
             "config": self.add_blob(_json(whole), DOCKER_CONFIG if docker else OCI_CONFIG),
             "layers": [self.add_blob(layer, layer_type) for layer in packed],
+            **({"annotations": dict(annotations)} if annotations else {}),
         }
         descriptor = self.add_blob(_json(manifest), DOCKER_MANIFEST if docker else OCI_MANIFEST)
         if ref is not None:

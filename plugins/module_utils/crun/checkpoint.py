@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import time
 
@@ -25,6 +27,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
 #: CRIU's log of a dump, in the work directory.
 DUMP_LOG = "dump.log"
 _RESTORE_LOG = "restore.log"
+#: The cgroup in which crun keeps the container's one alive until CRIU fills it.
+_PROXY = ".proxy-crun"
 
 
 class Checkpoints:
@@ -89,16 +93,30 @@ class Checkpoints:
         """
         self.check_host()
         layout = Layout(self._host.paths, name)
-        pid = creation.create(
-            self._host,
-            layout,
-            bundle_path,
-            options,
-            timeout_s or self._host.command_timeout_s,
-            restoring=_Restoring(self._host, layout, images),
-        )
+        try:
+            pid = creation.create(
+                self._host,
+                layout,
+                bundle_path,
+                options,
+                timeout_s or self._host.command_timeout_s,
+                restoring=_Restoring(self._host, layout, images),
+            )
+        except BaseException:
+            remove_proxies(self._host, bundle_path)
+            raise
         creation.amend(layout, started_at=time.time())
         return pid
+
+
+def remove_proxies(host: CrunHost, bundle_path: str) -> None:
+    """Remove what a crun that could not restore leaves in the container's cgroup, and the cgroup with it."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        with open(os.path.join(bundle_path, "config.json"), "rb") as stream:
+            group = json.load(stream).get("linux", {}).get("cgroupsPath")
+        if isinstance(group, str) and group.startswith("/") and group.strip("/"):
+            host.cgroups.remove(f"{group}/{_PROXY}")
+            host.cgroups.remove(group)
 
 
 class _Restoring(creation.Restoring):
