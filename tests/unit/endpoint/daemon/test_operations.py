@@ -11,6 +11,7 @@ import typing as t
 import pytest
 
 from pvecri.daemon.operations import Operations, Pool
+from pvecri.rpc.errors import TooBusy
 
 LIMIT_S = 20
 
@@ -239,3 +240,52 @@ def test_every_pool_has_a_size() -> None:
     operations = Operations()
     assert set(operations._pools) == set(Pool)
     operations.close()
+
+
+def test_operations_that_clients_left_behind_have_a_bound() -> None:
+    async def run() -> None:
+        release = threading.Event()
+        operations = Operations(sizes=dict.fromkeys(Pool, 1), most=3)
+        try:
+            for number in range(3):
+                left = asyncio.ensure_future(operations.run(number, release.wait, lock="x"))
+                other = asyncio.ensure_future(operations.call(release.wait))
+                await asyncio.sleep(0)
+                left.cancel()
+                other.cancel()
+            await asyncio.sleep(0.05)
+            with pytest.raises(TooBusy, match="3 operations are in flight"):
+                await operations.run(4, release.wait)
+            with pytest.raises(TooBusy, match="are in flight"):
+                await operations.call(release.wait)
+            joined = asyncio.ensure_future(operations.run(0, release.wait))
+            own = asyncio.ensure_future(operations.call(lambda: 5, pool=Pool.HOUSE))
+            assert await own == 5
+            release.set()
+            assert await joined
+            assert await operations.drain(30) == 0
+        finally:
+            release.set()
+            operations.close()
+
+    asyncio.run(run())
+
+
+def test_calls_that_clients_left_behind_may_fail(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        operations = Operations()
+        release = threading.Event()
+
+        def fail() -> None:
+            release.wait()
+            raise ValueError
+
+        left = asyncio.ensure_future(operations.call(fail))
+        await asyncio.sleep(0)
+        left.cancel()
+        release.set()
+        await operations.drain(30)
+        operations.close()
+
+    asyncio.run(run())
+    assert not caplog.records

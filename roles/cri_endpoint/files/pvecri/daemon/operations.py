@@ -21,6 +21,8 @@ import time
 import typing as t
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from pvecri.rpc.errors import TooBusy
+
 T = t.TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -65,11 +67,21 @@ SIZES: t.Final[t.Mapping[Pool, int]] = {
 }
 
 
+#: Operations in flight at most, with those that wait for a thread or an object: clients that leave and ask for
+#: something else leave theirs behind.
+MOST: t.Final = 4000
+#: Work that no client asks for: it is never refused.
+_OWN: t.Final = frozenset({Pool.MEND, Pool.HOUSE})
+
+
 class Operations:
     """The operations in flight; used from the event loop alone."""
 
-    def __init__(self, guard: Guard | None = None, sizes: t.Mapping[Pool, int] | None = None) -> None:
+    def __init__(
+        self, guard: Guard | None = None, sizes: t.Mapping[Pool, int] | None = None, *, most: int = MOST
+    ) -> None:
         """Set up; ``guard`` holds an object's lock within the thread too, as `Registry.held` does."""
+        self._most = most
         self._guard = guard
         self._pools = {
             pool: ThreadPoolExecutor(max_workers=size, thread_name_prefix=f"pvecri-{pool}")
@@ -96,11 +108,13 @@ class Operations:
         Whoever calls with a ``key`` that is in flight gets that one's outcome.  ``lock`` is
         the id of the object that the action works on; those that wait for it get it in
         order and hold no thread meanwhile.  A caller that is cancelled changes nothing.
+        Raises TooBusy when too many are in flight.
         """
         task = self._in_flight.get(key)
         if task is None:
             if self._is_closing:
                 raise asyncio.CancelledError
+            self._refuse_more(len(self._tasks), pool)
             task = asyncio.get_running_loop().create_task(self._perform(action, lock, pool))
             self._in_flight[key] = task
             self._tasks.add(task)
@@ -108,8 +122,18 @@ class Operations:
         return t.cast(T, await asyncio.shield(task))
 
     async def call(self, action: t.Callable[[], T], *, pool: Pool = Pool.QUERY) -> T:
-        """Call ``action`` in a thread, without key and lock; it goes on when the caller is cancelled."""
-        return await self._begin(action, pool)
+        """Call ``action`` in a thread, without key and lock; it goes on when the caller is cancelled.
+
+        Raises TooBusy when too many are in flight.
+        """
+        self._refuse_more(len(self._at_work), pool)
+        future = self._begin(action, pool)
+        future.add_done_callback(_look_at)
+        return await asyncio.shield(future)
+
+    def _refuse_more(self, count: int, pool: Pool) -> None:
+        if count >= self._most and pool not in _OWN:
+            raise TooBusy(f"{count} operations are in flight", hint="Try again")
 
     def _begin(self, action: t.Callable[..., T], pool: Pool, *arguments: t.Any) -> asyncio.Future[T]:
         future = self._pools[pool].submit(action, *arguments)
@@ -135,6 +159,8 @@ class Operations:
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=timeout_s)
         at_work = [asyncio.wrap_future(future) for future in list(self._at_work)]
+        for future in at_work:
+            future.add_done_callback(_look_at)
         if at_work:
             _done, waited = await asyncio.wait(at_work, timeout=max(0.0, end - time.monotonic()))
             for future in waited:
@@ -181,3 +207,9 @@ class Operations:
         if not task.cancelled() and task.exception() is not None:
             # Looked at, so that asyncio does not complain when nobody waits any more.
             _log.debug("operation %r failed: %s", key, task.exception())
+
+
+def _look_at(future: asyncio.Future[t.Any]) -> None:
+    """Look at an error, so that asyncio does not complain when nobody waits any more."""
+    if not future.cancelled() and future.exception() is not None:
+        _log.debug("operation failed: %s", future.exception())
