@@ -34,7 +34,12 @@ class Parking:
         """Hand over a connection to a container, if one is there."""
         while places := self._places.get(container_id):
             connection, keeping = places.popitem()
-            if await _ended(keeping):
+            if not places:
+                del self._places[container_id]
+            keeping.cancel()
+            await asyncio.wait({keeping})
+            # One that came to its own end has closed it.
+            if keeping.cancelled():
                 return connection
         return None
 
@@ -47,18 +52,7 @@ class Parking:
     async def _keep(self, container_id: str, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):
             await discard(connection)
-        places = self._places[container_id]
-        places.pop(connection, None)
-        if not places:
+        places = self._places.get(container_id, {})
+        if places.pop(connection, None) is not None and not places:
             del self._places[container_id]
         connection.close()
-
-
-async def _ended(keeping: asyncio.Task[None]) -> bool:
-    """End a task; return False when it had come to its own end."""
-    keeping.cancel()
-    try:
-        await keeping
-    except asyncio.CancelledError:
-        return keeping.cancelled()
-    return False
