@@ -575,7 +575,7 @@ def test_fs_info_when_counting_fails(images, layout, monkeypatch):
     pathlib.Path(images.paths.storage, "overlay-layers/layers.json").write_text("{")
     answer = usage(service)
     assert answer.image_filesystems[0].used_bytes.value == 0
-    assert images.logged.of("disk usage not counted")
+    assert images.logged.of("image usage not counted")
 
 
 # ---- the start -------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import time
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
+from pvecri.context import Context
 from pvecri.images.disk_usage import Usage, count
 from pvecri.images.pacing import Paced
 
@@ -32,8 +33,12 @@ class Figure(t.NamedTuple):
 class WritableLayers:
     """The running figures of all containers."""
 
-    def __init__(self, bundles: str, runner: Runner, log: logging.Logger) -> None:
+    def __init__(
+        self, bundles: str, runner: Runner, log: logging.Logger, *, whole: str | None = None
+    ) -> None:
+        """Set up; ``whole`` is the directory that `total` is of: those of other owners are in it, too."""
         self.directory = bundles
+        self.whole = whole or bundles
         self._runner = runner
         #: None: has no layer, or none yet.
         self._figures: dict[str, Figure | None] = {}
@@ -55,7 +60,7 @@ class WritableLayers:
         return {identity: figure for identity in wanted if (figure := known.get(identity)) is not None}
 
     def total(self) -> Figure:
-        """Return what all bundles take, as it was counted last; at the time 0 it was not yet."""
+        """Return what the whole directory takes, as it was counted last; at the time 0 it was not yet."""
         return self._total
 
     def _count(self, is_whole: bool) -> None:
@@ -65,7 +70,7 @@ class WritableLayers:
         uppers = {name: os.path.join(self.directory, name, _UPPER) for name in names}
         paths = [path for path in uppers.values() if os.path.isdir(path)]
         # What du has counted it does not count again: of the whole directory there is left what is beside.
-        whole = [self.directory] if is_whole and os.path.isdir(self.directory) else []
+        whole = [self.whole] if is_whole and os.path.isdir(self.whole) else []
         counted = count(self._runner, [*paths, *whole])
         now = time.time_ns()
         figures = {
@@ -79,6 +84,13 @@ class WritableLayers:
             self._total = Figure(total, now)
         else:
             self._figures = {**self._figures, **figures}
+
+
+def layers_of(context: Context) -> WritableLayers:
+    """Return the layers of the endpoint's containers."""
+    paths = context.paths
+    whole = os.path.join(paths.state_dir, "bundles")
+    return WritableLayers(paths.bundles, context.runner, context.log, whole=whole)
 
 
 def _names(directory: str) -> list[str]:

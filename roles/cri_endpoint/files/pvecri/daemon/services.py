@@ -11,7 +11,7 @@ from pvecri.checkpoints.pods import PodRestorer
 from pvecri.checkpoints.restoring import Restorer
 from pvecri.checkpoints.service import CheckpointService
 from pvecri.containers.exits import Exits
-from pvecri.containers.layers import WritableLayers
+from pvecri.containers.layers import layers_of
 from pvecri.containers.service import ContainerService
 from pvecri.context import Context
 from pvecri.daemon.events import Events
@@ -56,7 +56,7 @@ class Services:
 
 def build_services(context: Context, exits: Exits) -> Services:
     """Return the services of a context."""
-    layers = WritableLayers(context.paths.bundles, context.runner, context.log)
+    layers = layers_of(context)
     images = ImageService(context, layers)
     containers = ContainerService(context, images, exits)
 

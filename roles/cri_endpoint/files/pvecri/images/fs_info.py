@@ -125,7 +125,7 @@ class FsUsage:
 
     def _message(self) -> cri_pb2.ImageFsInfoResponse:
         images = self.paths.storage
-        containers = self._containers.directory
+        containers = self._containers.whole
         # kubelet takes two names for two file systems: one file system has one.
         if _device(containers) == _device(images):
             containers = images

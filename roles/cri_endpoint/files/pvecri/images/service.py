@@ -18,7 +18,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
 from pvecri.api import cri_pb2
-from pvecri.containers.layers import WritableLayers
+from pvecri.containers.layers import WritableLayers, layers_of
 from pvecri.context import Context
 from pvecri.images.catalogue import Catalogue, Entry, Snapshot
 from pvecri.images.credentials import credentials_of
@@ -52,7 +52,7 @@ class ImageService:
         self._queue = PullQueue(config.max_parallel_pulls)
         self._puller = Puller(context.store, context.runner, config, context.log, self._stop)
         self.catalogue = Catalogue(context.store, pinned, context.log)
-        layers = layers or WritableLayers(context.paths.bundles, context.runner, context.log)
+        layers = layers or layers_of(context)
         self.usage = FsUsage(context.paths, context.store, context.runner, context.log, layers)
 
     def start(self) -> None:

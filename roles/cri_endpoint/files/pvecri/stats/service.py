@@ -19,7 +19,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.usage_reader i
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import counters
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.counters import Interface
 from pvecri.api import cri_pb2
-from pvecri.containers.layers import Figure, WritableLayers
+from pvecri.containers.layers import Figure, WritableLayers, layers_of
 from pvecri.context import Context
 from pvecri.state.filters import is_empty, matcher
 from pvecri.state.records import ContainerRecord, Phase, SandboxRecord
@@ -44,7 +44,7 @@ class StatsService:
         self, context: Context, layers: WritableLayers | None = None, reader: UsageReader | None = None
     ) -> None:
         self._registry = context.registry
-        self._layers = layers or WritableLayers(context.paths.bundles, context.runner, context.log)
+        self._layers = layers or layers_of(context)
         self._reader = reader or UsageReader()
         self._rates = Rates()
         self._facts = Facts(context, self._rates.forget)
