@@ -4,7 +4,7 @@
 # shellcheck shell=bash
 #
 # Builds crictl and critest from Go modules, for scripts/conformance and for the tests of scripts/test that
-# drive crictl.  Sourced after setup.sh, never run.
+# drive crictl and kubelet's proxy.  Sourced after setup.sh, never run.
 
 GO_MODULE="$ROOT/tests/conformance"
 CRI_TOOLS_MODULE=sigs.k8s.io/cri-tools
@@ -41,6 +41,21 @@ build_cri_tool() {
     crictl) run_go build "${flags[@]}" -o "$2" "$CRI_TOOLS_MODULE/cmd/crictl" ;;
     critest) run_go test -c "${flags[@]}" -o "$2" "$CRI_TOOLS_MODULE/cmd/critest" ;;
     esac
+}
+
+# Build the program that stands in for kubelet's proxy and for kubectl, for the tests of streams, and set
+# KUBELET to it.  It is keyed by its source.
+ensure_kubelet() {
+    local module="$ROOT/tests/support/kubelet" key
+    key=$(cat "$module/go.mod" "$module/go.sum" "$module"/*.go | sha256sum | cut -c1-12)
+    KUBELET="$CACHE/kubelet/$key"
+    [[ ! -x "$KUBELET" ]] || return 0
+    ensure_go
+    say "go: building the stand-in for kubelet (once; it is kept in $CACHE)"
+    mkdir -p "$CACHE/kubelet"
+    GO_MODULE="$module" run_go build -mod=readonly -trimpath -ldflags '-s -w' -o "$KUBELET.$$" . \
+        >"$LOGS/go-kubelet.log" 2>&1 </dev/null || go_failed kubelet "$LOGS/go-kubelet.log"
+    mv "$KUBELET.$$" "$KUBELET"
 }
 
 # Nothing of the caller's own Go set-up decides what is built; his proxy and certificates do count.
