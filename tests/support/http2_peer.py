@@ -87,7 +87,7 @@ class Http2Peer:
         self.h2 = h2.connection.H2Connection(config)
         self.answers: dict[int, Answer] = {}
         self.pings = 0
-        self.goaway: h2.events.ConnectionTerminated | None = None
+        self.goaway: t.Any = None
         self.is_closed = False
         #: Whether what was read is acknowledged, so that the server may send more.
         self.takes = True
@@ -148,6 +148,10 @@ class Http2Peer:
                 for event in self.h2.receive_data(data):
                     self._on(event)
                 self.flush()
+
+    async def window(self, stream: int, size: int) -> None:
+        """Wait until so much may be sent."""
+        await self.until(lambda: self.h2.local_flow_control_window(stream) >= size)
 
     def _on(self, event: t.Any) -> None:
         answer = self.answers.get(getattr(event, "stream_id", None) or 0, Answer())

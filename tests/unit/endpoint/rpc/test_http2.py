@@ -136,7 +136,7 @@ def test_a_refused_call_may_go_on_sending(tmp_path: pathlib.Path) -> None:
             assert answer.status == Code.RESOURCE_EXHAUSTED
             assert "server.max_message_bytes" in answer.text
             for _unused in range(200):
-                await peer.until(lambda: peer.h2.local_flow_control_window(stream) > 16384)
+                await peer.window(stream, 16384)
                 peer.send(stream, b"x" * 16384, end=False)
             peer.send(stream, b"")
             assert (await peer.call("Version")).status == Code.OK
@@ -152,7 +152,7 @@ def test_unfinished_requests_of_a_client_have_a_bound(tmp_path: pathlib.Path) ->
                 stream = peer.open("Version")
                 peer.send(stream, head, end=False)
                 for _again in range(60):
-                    await peer.until(lambda: peer.h2.local_flow_control_window(stream) > 16384)
+                    await peer.window(stream, 16384)
                     peer.send(stream, b"x" * 16384, end=False)
             answer = await peer.ended(stream)
             assert (answer.status, answer.text) == (
@@ -347,7 +347,7 @@ def test_stop_says_goodbye_lets_calls_end_and_ends_streams(tmp_path: pathlib.Pat
             await peer.until(lambda: bool(peer.answers[events].data))
             stop = asyncio.create_task(server.stop(30))
             await peer.until(lambda: peer.goaway is not None)
-            assert peer.goaway is not None and peer.goaway.error_code == 0
+            assert peer.goaway.error_code == 0
             release.set()
             assert (await peer.ended(call)).messages == [MESSAGE]
             answer = await peer.ended(events)

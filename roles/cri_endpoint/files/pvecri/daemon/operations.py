@@ -67,8 +67,8 @@ SIZES: t.Final[t.Mapping[Pool, int]] = {
 }
 
 
-#: Operations in flight at most, with those that wait for a thread or an object: clients that leave and ask for
-#: something else leave theirs behind.
+#: Operations in flight at most, with those that wait for a thread or an object: clients that leave and ask
+#: for something else leave theirs behind.
 MOST: t.Final = 4000
 #: Work that no client asks for: it is never refused.
 _OWN: t.Final = frozenset({Pool.MEND, Pool.HOUSE})
