@@ -18,6 +18,7 @@ if t.TYPE_CHECKING:
     from ansible_collections.pvecri.runtime.tests.performance.endpoint_calls import Rates
     from ansible_collections.pvecri.runtime.tests.performance.endpoint_hosts import Contestant, Memory
     from ansible_collections.pvecri.runtime.tests.performance.endpoint_load import Lives
+    from ansible_collections.pvecri.runtime.tests.performance.endpoint_streams import Speeds
 
 TITLE = "CRI endpoint: lives of pods, calls per second, memory and recovery, beside containerd"
 
@@ -64,6 +65,7 @@ def measure(context: Context) -> Section:
         stages = endpoint_hosts.stages(
             entered[0], lambda: endpoint_load.run(endpoint_load.lives_of(entered[0], context.runs + 3))
         )
+        streams, no_streams = _streams(entered, context)
         before = {contestant.name: contestant.memory() for contestant in entered}
         rates, memory, recovery = _with_pods(entered, context)
     ours = entered[0].name
@@ -77,6 +79,7 @@ def measure(context: Context) -> Section:
             *tables.stages_table(stages),
             tables.throughput_table(lives, ours),
             *(tables.rates_table(pods, found, ours) for pods, found in rates.items()),
+            *tables.streams_table(streams[0], streams[1]),
             tables.host_table(PODS, before, memory, recovery),
         ),
         targets(
@@ -91,7 +94,7 @@ def measure(context: Context) -> Section:
                 recovery=recovery,
             )
         ),
-        "; ".join(failures),
+        "; ".join([*failures, *no_streams]),
     )
 
 
@@ -107,6 +110,18 @@ def _lives(entered: t.Sequence[Contestant], callers: int, each: int, context: Co
             progress=context.progress,
         )
     )
+
+
+def _streams(entered: t.Sequence[Contestant], context: Context) -> tuple[tuple[int, Speeds], list[str]]:
+    """Return the size of each stream with the speeds, and why there are none."""
+    from ansible_collections.pvecri.runtime.tests.performance import endpoint_streams
+
+    try:
+        rounds = max(2, context.runs // 2)
+        found = endpoint_streams.speeds(entered, rounds=rounds, progress=context.progress)
+    except Unavailable as exc:
+        return (endpoint_streams.SIZE_MIB, {}), [str(exc)]
+    return (endpoint_streams.SIZE_MIB, found), []
 
 
 def _with_pods(

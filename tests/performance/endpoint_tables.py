@@ -93,6 +93,17 @@ def rates_table(pods: int, found: Rates, ours: str) -> Table:
     return Table(f"Calls per second, 8 callers, {pods} pods", ("", *columns, *ratios_of), tuple(rows))
 
 
+def streams_table(size_mib: int, found: t.Mapping[str, t.Mapping[str, t.Sequence[float]]]) -> list[Table]:
+    """Return how fast data came through streams; a peer that cannot do it has no figure."""
+    names = list(dict.fromkeys(name for by_name in found.values() for name in by_name))
+    rows = [
+        (what, *(median(by_name[name]) if name in by_name else None for name in names))
+        for what, by_name in found.items()
+    ]
+    title = f"Streams of {size_mib} MiB with crictl, its start included, MiB per second (more is better)"
+    return [Table(title, ("", *names), tuple(rows))] if rows else []
+
+
 def host_table(
     pods: int,
     before: t.Mapping[str, Memory],

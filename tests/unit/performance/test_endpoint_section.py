@@ -91,6 +91,14 @@ def test_stages_table_is_left_out_where_nothing_was_logged():
     assert table.rows == (("sandbox made: network", 20.0, 30.0),)
 
 
+def test_streams_table_has_no_figure_of_who_cannot_do_it():
+    assert endpoint_tables.streams_table(64, {}) == []
+    found = {"exec": {"ours": [1.0, 3.0, 2.0], RUNC: [4.0]}, "other": {"ours": [5.0]}}
+    (table,) = endpoint_tables.streams_table(64, found)
+    assert table.columns == ("", "ours", RUNC)
+    assert table.rows == (("exec", 2.0, 4.0), ("other", 5.0, None))
+
+
 def test_host_table_says_what_a_pod_adds(figures):
     before = {"ours": Memory(40, 0, 50), RUNC: Memory(50, 0, 50)}
     table = endpoint_tables.host_table(50, before, figures.memory, figures.recovery)
