@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 import threading
@@ -14,6 +15,7 @@ import typing as t
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import WrongState
 from ansible_collections.pvecri.runtime.tests.support import records
 from pvecri.api import cri_pb2 as pb
 from pvecri.images.queue import QueueState
@@ -54,7 +56,7 @@ def registry(tmp_path: pathlib.Path) -> t.Iterator[Registry]:
 def metrics(registry: Registry) -> tuple[Metrics, Images]:
     images: t.Any = Images()
     host = types.SimpleNamespace(crun_version=(1, 21), cgroup_version=2)
-    context: t.Any = types.SimpleNamespace(registry=registry, host=host)
+    context: t.Any = types.SimpleNamespace(registry=registry, host=host, log=logging.getLogger("x"))
     return Metrics(context, images), images
 
 
@@ -110,6 +112,21 @@ def test_page_tells_what_is_so_now(registry: Registry) -> None:
         assert found[name, tuple(sorted(labels.items()))] == value, name
     (build,) = [labels for name, labels in found if name == "pvecri_build_info"]
     assert dict(build)["crun"] == "1.21"
+
+
+def test_a_damaged_image_store_keeps_nothing_else_from_being_told(
+    registry: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    made, images = metrics(registry)
+
+    def damaged() -> t.NoReturn:
+        raise WrongState("its lists are damaged")
+
+    images.catalogue.snapshot = damaged
+    found = samples(made.page(now()))
+    assert ("pvecri_images", ()) not in found
+    assert found["pvecri_ready", ()] == 1
+    assert "images cannot be counted" in caplog.text
 
 
 def test_what_the_kernel_knows_of_the_daemon(registry: Registry) -> None:

@@ -14,6 +14,7 @@ import time
 import typing as t
 
 import pvecri
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
 from pvecri.api import cri_pb2 as pb
 from pvecri.context import Context
 from pvecri.images.service import ImageService
@@ -91,11 +92,19 @@ class Metrics:
         page.add(f.PULL_BYTES, [((), pulls.bytes)])
         progress = {"waiting": state.waiting, "working": state.running - state.idle, "stalled": state.idle}
         page.add(f.PULLS_IN_PROGRESS, _by(progress))
-        page.add(f.IMAGES, [((), len(self._images.catalogue.snapshot().by_id))])
+        page.add(f.IMAGES, self._image_count())
         usage = pb.ImageFsInfoResponse.FromString(self._images.fs_info_bytes())
         kinds = {"images": usage.image_filesystems, "containers": usage.container_filesystems}
         page.add(f.STORE_BYTES, [((kind,), found[0].used_bytes.value) for kind, found in kinds.items()])
         page.add(f.STORE_INODES, [((kind,), found[0].inodes_used.value) for kind, found in kinds.items()])
+
+    def _image_count(self) -> list[tuple[tuple[str, ...], float]]:
+        """Return how many images there are; nothing when the store cannot be read, which keeps nothing else."""
+        try:
+            return [((), len(self._images.catalogue.snapshot().by_id))]
+        except (CoreError, OSError) as exc:
+            self._context.log.warning("images cannot be counted", extra={"error": str(exc)})
+            return []
 
 
 def _by(values: t.Mapping[str, float]) -> list[tuple[tuple[str, ...], float]]:
