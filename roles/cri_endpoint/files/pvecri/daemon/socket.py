@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Put the endpoint's socket in its place, with the right owner and mode from the first moment on.
 
-gRPC binds by path, so it binds a temporary name in a directory that nobody else may write;
+The server binds a temporary name in a directory that nobody else may write;
 the socket gets its group and mode there and is renamed.  A client finds the old socket, or the
 new one that already answers, never none and never one that is open to others.
 """
