@@ -15,6 +15,8 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Message, TextMessage
 
 from pvecri.streaming import spdy_frames as frames
+from pvecri.streaming.channel import Limits, RemoteChannels, StreamOptions
+from pvecri.streaming.upgrade import upgrade_remote
 from pvecri.streaming.upgrade_request import UpgradeError, UpgradeRequest
 
 Handler = t.Callable[[UpgradeRequest], t.Coroutine[t.Any, t.Any, None]]
@@ -253,3 +255,24 @@ class WebSocketClient(Client):
         with contextlib.suppress(ConnectionError):
             assert await self.receive() == b""
         return event
+
+
+SessionWork = t.Callable[[RemoteChannels, asyncio.Transport], t.Coroutine[t.Any, t.Any, None]]
+
+
+@contextlib.asynccontextmanager
+async def spdy_session(
+    work: SessionWork, limits: Limits
+) -> t.AsyncIterator[tuple[SpdyClient, dict[str, int]]]:
+    """An exec session over SPDY with all its streams open."""
+
+    async def handle(request: UpgradeRequest) -> None:
+        channels = await upgrade_remote(request, StreamOptions(stdin=True, stdout=True), limits)
+        await work(channels, request.transport)
+
+    async with serving(handle) as port:
+        client = await SpdyClient.connect(port, SPDY_REMOTE)
+        try:
+            yield client, await client.open_all("error", "stdin", "stdout")
+        finally:
+            client.vanish()

@@ -5,18 +5,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
-import itertools
 import logging
 import typing as t
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from wsproto.connection import Connection, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Ping, Pong
+from wsproto.events import CloseConnection, Ping, Pong
 
 from ansible_collections.pvecri.runtime.tests.support.stream_clients import (
     LOOPS,
@@ -25,18 +20,13 @@ from ansible_collections.pvecri.runtime.tests.support.stream_clients import (
     serving,
     websocket_headers,
 )
-from pvecri.streaming import spdy_frames as frames
 from pvecri.streaming.channel import (
     ChannelReset,
-    ForwardSession,
     Limits,
     RemoteChannels,
     StreamOptions,
 )
-from pvecri.streaming.inbox import Budget
-from pvecri.streaming.upgrade import UpgradeRequest, upgrade_forward, upgrade_remote
-from pvecri.streaming.websocket_channels import SocketChannels
-from pvecri.streaming.wire import ProtocolError
+from pvecri.streaming.upgrade import UpgradeRequest, upgrade_remote
 
 LIMITS = Limits(idle_timeout_s=0, ping_interval_s=0)
 STDIO = StreamOptions(stdin=True, stdout=True)
@@ -274,252 +264,5 @@ def test_close_signal_for_an_unknown_channel_and_without_v5_is_no_signal() -> No
             async with remote(work, STDIO, protocol) as client:
                 await client.put(signal)
                 await client.put(b"\x00go on")
-
-    run(main())
-
-
-# ------------------------------------------------------------ messages cut anywhere
-
-
-class MemoryWire:
-    """A wire that keeps what is sent."""
-
-    peer = "a test"
-
-    def __init__(self) -> None:
-        self.closed = asyncio.Event()
-        self.budget = Budget(2**30, lambda: None, lambda: None)
-        self.sent = b""
-        self.end = ""
-
-    def post(self, *buffers: bytes | memoryview) -> None:
-        self.sent += b"".join(buffers)
-
-    async def room(self) -> None:
-        """There is always room."""
-
-    def touch(self) -> None:
-        """Nobody waits."""
-
-    async def finish(self, timeout_s: float, *, is_stopping: bool = False) -> None:
-        """It is gone at once."""
-
-    def hang_up(self, reason: str) -> None:
-        self.end = reason
-
-
-MESSAGES = st.lists(
-    st.tuples(st.integers(0, 5), st.lists(st.binary(max_size=40), min_size=1, max_size=4)), max_size=10
-)
-
-
-def frames_of(messages: list[tuple[int, list[bytes]]], *, is_base64: bool) -> bytes:
-    """Write messages as a client does, each in as many fragments as it has parts."""
-    framing, sent = Connection(ConnectionType.CLIENT), b""
-    for number, parts in messages:
-        if is_base64:
-            text = b"%d" % number + base64.b64encode(b"".join(parts))
-            step = len(parts[0]) + 1
-            pieces = [text[start : start + step] for start in range(0, len(text), step)]
-        else:
-            pieces = [bytes((number,)), *parts]
-        for index, piece in enumerate(pieces):
-            sent += framing.send(BytesMessage(piece, message_finished=index == len(pieces) - 1))
-    return sent
-
-
-@given(MESSAGES, st.lists(st.integers(0, 10**6), max_size=20), st.booleans())
-@settings(max_examples=200, deadline=None)
-def test_messages_reach_their_channels_however_they_are_cut(
-    messages: list[tuple[int, list[bytes]]], places: list[int], is_base64: bool
-) -> None:
-    async def main() -> None:
-        channels = SocketChannels(MemoryWire(), is_base64=is_base64)
-        for number in range(4):
-            channels.open(number, streamtype="stdin")
-        data = frames_of(messages, is_base64=is_base64)
-        edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-        for start, end in itertools.pairwise(edges):
-            channels.socket.receive(data[start:end])
-        for number, channel in channels.channels.items():
-            channel.inbox.end()
-            wanted = b"".join(part for other, parts in messages for part in parts if other == number)
-            assert await channel.read(2**20) == wanted
-
-    run(main(), "asyncio")
-
-
-@given(st.lists(st.binary(max_size=100), max_size=6), st.booleans(), st.booleans())
-@settings(max_examples=300, deadline=None)
-def test_random_bytes_raise_nothing_but_protocol_errors(
-    pieces: list[bytes], is_base64: bool, is_framed: bool
-) -> None:
-    async def main() -> None:
-        wire = MemoryWire()
-        channels = SocketChannels(wire, is_base64=is_base64, has_close=not is_base64)
-        channels.open(0, streamtype="stdin")
-        for piece in pieces:
-            if is_framed:
-                piece = masked(bytes((0x82, 0x80 | len(piece))), piece)
-            try:
-                channels.socket.receive(piece)
-            except ProtocolError as exc:
-                channels.socket.refuse(exc)
-                return
-
-    run(main(), "asyncio")
-
-
-# ----------------------------------------------------------------- port-forward
-
-
-@contextlib.asynccontextmanager
-async def forwarding(
-    work: t.Callable[[ForwardSession], t.Coroutine[t.Any, t.Any, None]], ports: list[int], *protocols: str
-) -> t.AsyncIterator[WebSocketClient]:
-    async def handle(request: UpgradeRequest) -> None:
-        await work(await upgrade_forward(request, ports, LIMITS))
-
-    async with serving(handle) as port:
-        client = await WebSocketClient.connect(port, websocket_headers(*protocols))
-        assert client.answer.headers.get("sec-websocket-protocol", "") == (protocols or ("",))[0]
-        try:
-            yield client
-        finally:
-            client.vanish()
-
-
-@pytest.mark.parametrize("protocols", [(V4,), ()])
-def test_forward_direct_has_two_channels_for_each_port(protocols: tuple[str, ...]) -> None:
-    async def work(session: ForwardSession) -> None:
-        pairs = [await anext(session), await anext(session)]
-        assert [pair.port for pair in pairs] == [80, 65535]
-        assert pairs[1].data.headers == {"streamtype": "data", "port": "65535"}
-        for pair in pairs:
-            await pair.data.write(b"got " + await pair.data.read())
-            await pair.data.close_write()
-            await pair.error.close_write()
-        assert [pair async for pair in session] == []
-
-    async def main() -> None:
-        async with forwarding(work, [80, 65535], *protocols) as client:
-            heads = [await client.get() for _number in range(4)]
-            assert heads == [b"\x00P\x00", b"\x01P\x00", b"\x02\xff\xff", b"\x03\xff\xff"]
-            await client.put(b"\x02second")
-            await client.put(b"\x00first")
-            assert await client.get() == b"\x00got first"
-            assert await client.get() == b"\x02got second"
-            assert (await client.get_close()).code == 1000
-
-    run(main())
-
-
-def test_forward_direct_as_base64() -> None:
-    async def work(session: ForwardSession) -> None:
-        pair = await anext(session)
-        await pair.data.write(await pair.data.read())
-        pair.data.reset()
-        pair.error.reset()
-        await session.closed.wait()
-
-    async def main() -> None:
-        async with forwarding(work, [80], V4_BASE64) as client:
-            assert [await client.get(), await client.get()] == [b"0UAA=", b"1UAA="]
-            await client.put("0" + base64.b64encode(b"x").decode())
-            assert await client.get() == b"0" + base64.b64encode(b"x")
-            await client.get_close()
-
-    run(main())
-
-
-TUNNEL = "SPDY/3.1+portforward.k8s.io"
-
-
-class Tunnelled:
-    """SPDY in the messages of a client."""
-
-    def __init__(self, client: WebSocketClient) -> None:
-        self.client = client
-        self.encoder, self.decoder = frames.Encoder(), frames.Decoder()
-        self.got: list[frames.Frame] = []
-
-    async def put(self, *sent: frames.Frame, step: int = 7) -> None:
-        data = b"".join(self.encoder.encode(frame) for frame in sent)
-        for start in range(0, len(data), step):
-            await self.client.put(data[start : start + step])
-
-    async def get(self) -> frames.Frame:
-        while not self.got:
-            self.got += self.decoder.feed(await self.client.get())
-        return self.got.pop(0)
-
-
-def test_forward_through_the_tunnel() -> None:
-    async def work(session: ForwardSession) -> None:
-        pair = await anext(session)
-        await pair.data.write(b"%d: " % pair.port + await pair.data.read())
-        await pair.data.close_write()
-        await session.close()
-
-    async def main() -> None:
-        async with forwarding(work, [], TUNNEL, V4) as client:
-            tunnel = Tunnelled(client)
-            await tunnel.put(
-                frames.SynStream(1, {"streamtype": "error", "port": "80", "requestid": "0"}),
-                frames.SynStream(3, {"streamtype": "data", "port": "80", "requestid": "0"}),
-            )
-            await tunnel.put(frames.Data(3, b"hello"), step=1000)
-            wanted = [
-                frames.SynReply(1, {}),
-                frames.SynReply(3, {}),
-                frames.Data(3, b"80: hello"),
-                frames.Data(3, b"", True),
-                frames.Data(1, b"", True),
-                frames.GoAway(3, 0),
-            ]
-            got = [await tunnel.get() for _frame in wanted]
-            assert got == wanted
-            assert (await client.get_close()).code == 1000
-
-    run(main())
-
-
-def test_tunnel_ends_when_the_client_breaks_the_rules_of_spdy() -> None:
-    async def work(session: ForwardSession) -> None:
-        assert [pair async for pair in session] == []
-
-    async def main() -> None:
-        async with forwarding(work, [], TUNNEL) as client:
-            tunnel = Tunnelled(client)
-            await tunnel.put(frames.SynStream(2, {}), step=1000)
-            assert await tunnel.get() == frames.GoAway(0, 1)
-            assert (await client.get_close()).code == 1002
-
-    run(main())
-
-
-def test_tunnel_of_a_client_that_says_goodbye() -> None:
-    async def work(session: ForwardSession) -> None:
-        pair = await anext(session)
-        with pytest.raises(ChannelReset):
-            await pair.data.read()
-        pair.data.reset()
-        await session.close()
-
-    async def main() -> None:
-        async with forwarding(work, [], TUNNEL) as client:
-            tunnel = Tunnelled(client)
-            await tunnel.put(
-                *(
-                    frames.SynStream(number, {"streamtype": kind, "port": "1"})
-                    for number, kind in ((1, "error"), (3, "data"))
-                )
-            )
-            assert [await tunnel.get(), await tunnel.get()] == [
-                frames.SynReply(1, {}),
-                frames.SynReply(3, {}),
-            ]
-            await client.send(client.framing.send(CloseConnection(code=1000)))
-            await client.get_close()
 
     run(main())
