@@ -99,7 +99,7 @@ class Metrics:
         page.add(f.STORE_INODES, [((kind,), found[0].inodes_used.value) for kind, found in kinds.items()])
 
     def _image_count(self) -> list[tuple[tuple[str, ...], float]]:
-        """Return how many images there are; nothing when the store cannot be read, which keeps nothing else."""
+        """Return how many images there are; nothing when the store cannot be read: the rest is told."""
         try:
             return [((), len(self._images.catalogue.snapshot().by_id))]
         except (CoreError, OSError) as exc:
