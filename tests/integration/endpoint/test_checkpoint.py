@@ -29,7 +29,7 @@ from pvecri.api import cri_pb2 as pb
 #: Counts in memory, tells the log and a file, and changes what the image has.
 _COUNTER = """
 rm /bin/vi; rm -r /home; mkdir -p /home /data/d; echo new > /home/only; ln -s only /home/link; mkfifo /data/f
-echo kept > /data/d/x; chmod 4711 /data/d/x; chown 12:34 /data/d/x; i=0
+echo kept > /data/d/x; chown 12:34 /data/d/x; chmod 4711 /data/d/x; i=0
 while true; do i=$((i+1)); echo $i; echo $i > /c; mv /c /count; sleep 0.1; done
 """
 
@@ -143,7 +143,7 @@ def test_a_container_goes_on_in_another_pod(endpoint: Endpoint, tmp_path: pathli
     assert (status.image.image, status.state) == (IMAGE, pb.CONTAINER_RUNNING)
     answer = endpoint.cri.exec_sync(
         copy,
-        ["sh", "-c", "cat /home/only /home/link /data/d/x; ls /home; ls /bin/vi; stat -c '%a %u %g' /data/d/x"],
+        ["sh", "-c", "cd /home; cat only link /data/d/x; ls; ls /bin/vi; stat -c '%a %u %g' /data/d/x"],
     )
     assert answer.stdout.decode() == "new\nnew\nkept\nlink\nonly\n4711 12 34\n"
     assert b"/bin/vi" in answer.stderr

@@ -203,5 +203,7 @@ def _ensure(top: str, path: str, *, is_file: bool) -> None:
                 os.close(os.open(name, flags, 0o644, dir_fd=parent))
             else:
                 os.mkdir(name, 0o755, dir_fd=parent)
+        except FileExistsError as exc:
+            raise InvalidSpec("config.mounts", f"/{shown(here)} is a link that leads nowhere") from exc
         finally:
             os.close(parent)

@@ -127,7 +127,7 @@ class PodRestorer:
             if entry.path != layout.DEV_SHM:
                 continue
             with tempfile.NamedTemporaryFile(dir=self._context.paths.state_dir, prefix=".shm.") as copy:
-                for chunk in chunks(entry.stream):
+                for chunk in chunks(entry.stream, source.what):
                     copy.write(chunk)
                 copy.flush()
                 self._restorer.restore_shm(copy.name, sandbox_id, source.what)

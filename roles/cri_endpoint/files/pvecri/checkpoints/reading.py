@@ -10,6 +10,7 @@ import gzip
 import os
 import tarfile
 import typing as t
+import zlib
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import syscalls
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, InvalidSpec
@@ -24,6 +25,7 @@ _ENTRIES_MAX: t.Final = 1_000_000
 _HEADER_MAX: t.Final = 1 << 20
 _CHUNK: t.Final = 1 << 20
 _GZIP: t.Final = b"\x1f\x8b"
+_DAMAGE: t.Final = (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError)
 _ZSTD: t.Final = b"\x28\xb5\x2f\xfd"
 
 
@@ -90,7 +92,7 @@ def open_tar(
     try:
         with tarfile.open(fileobj=guarded, mode="r:", errors="surrogateescape") as tar:
             yield _members(tar, what)
-    except (tarfile.TarError, EOFError, gzip.BadGzipFile, ValueError, OverflowError) as exc:
+    except _DAMAGE as exc:
         raise InvalidSpec("", f"{what}: it is no tar file that can be read: {exc}") from exc
 
 
@@ -233,7 +235,7 @@ def read_document(entry: Entry, what: str) -> bytes:
     """Return what is in a small file; raises InvalidSpec for a large one."""
     if entry.size > DOCUMENT_MAX:
         raise InvalidSpec("", f"{what}: {entry.path} has {entry.size} bytes, more than any such file has")
-    return b"".join(chunks(entry.stream))
+    return b"".join(chunks(entry.stream, what))
 
 
 def read_container(source: Source) -> layout.Dumped:
@@ -266,13 +268,19 @@ def unpack(source: Source, directory: str) -> None:
         except FileExistsError as exc:
             raise InvalidSpec("", f"{source.what}: '{entry.path}' is in it twice") from exc
         with os.fdopen(handle, "wb") as output:
-            for chunk in chunks(entry.stream):
+            for chunk in chunks(entry.stream, source.what):
                 output.write(chunk)
     if not count:
         raise InvalidSpec("", f"{source.what} has no processes: its directory {layout.IMAGES} is empty")
 
 
-def chunks(stream: t.BinaryIO) -> t.Iterator[bytes]:
-    """Yield what is in a stream piece by piece."""
-    while chunk := stream.read(_CHUNK):
+def chunks(stream: t.BinaryIO, what: str) -> t.Iterator[bytes]:
+    """Yield what is in an entry's stream piece by piece; raises InvalidSpec when its source is damaged."""
+    while True:
+        try:
+            chunk = stream.read(_CHUNK)
+        except _DAMAGE as exc:
+            raise InvalidSpec("", f"{what}: it cannot be read to its end: {exc}") from exc
+        if not chunk:
+            return
         yield chunk
