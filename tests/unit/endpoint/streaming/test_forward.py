@@ -228,6 +228,28 @@ def test_forward_gives_up_a_port_that_never_accepts(monkeypatch):
     run(scenario())
 
 
+def test_forward_ends_what_is_still_connecting_with_the_session(monkeypatch):
+    made: list[socket.socket] = []
+    began = asyncio.Event()
+
+    async def make() -> list[socket.socket]:
+        made.extend(forward.make_sockets(""))
+        return list(made)
+
+    async def never(*_unused: t.Any) -> None:
+        began.set()
+        await asyncio.sleep(60)
+
+    async def scenario() -> None:
+        monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", never)
+        async with forwarding(make) as client:
+            client.open(80)
+            await began.wait()
+        assert {each.fileno() for each in made} == {-1}
+
+    run(scenario())
+
+
 def test_forward_says_so_without_any_family():
     async def make() -> list[socket.socket]:
         return []
