@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import signal
 import subprocess
 import threading
 import time
@@ -25,6 +26,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     WrongState,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
+from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 
 pytestmark = pytest.mark.host
 
@@ -249,6 +251,52 @@ def test_exec_session_streams(runtime: CrunRuntime, box: str) -> None:
         assert stat is None or not stat.is_alive
     finally:
         assert session.close() == 137
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_exec_session_whose_user_goes_away(runtime: CrunRuntime, box: str, terminal: bool) -> None:
+    def naps() -> set[str]:
+        lines = runtime.exec(box, ["ps", "-o", "args"]).stdout.splitlines()
+        return {line.split()[1] for line in lines if line.startswith("sleep 31")}
+
+    script = "sleep 3148 & trap '' HUP; sleep 3149; sleep 3149"
+    session = runtime.exec_session(box, ExecRequest(args=("sh", "-c", script), terminal=terminal))
+    try:
+        eventually(lambda: naps() == {"3148", "3149"})
+        session.hang_up()
+        assert session.terminal is None
+        eventually(session.inner_pid)
+        # Only who does not ignore it ends.
+        session.signal(signal.SIGHUP)
+        eventually(lambda: naps() == {"3149"})
+        assert session.child.poll() is None
+        session.kill()
+        session.child.wait(20)
+        eventually(lambda: naps() == set())
+        session.signal(signal.SIGHUP)
+    finally:
+        assert session.close() == 137
+
+
+@pytest.mark.parametrize(
+    ("argv", "rc", "problem"),
+    [
+        (("true",), 0, None),
+        (("sh", "-c", "exit 3"), 3, None),
+        (("no-such-program",), 255, "is not in the container"),
+    ],
+)
+def test_exec_session_tells_crun_s_failures_from_the_command_s(
+    runtime: CrunRuntime, box: str, argv: tuple[str, ...], rc: int, problem: str | None
+) -> None:
+    session = runtime.exec_session(box, ExecRequest(args=argv))
+    try:
+        code = session.child.wait(20)
+        failure = session.failure(code)
+        assert code == rc or problem
+        assert (failure is None) if problem is None else problem in str(failure)
+    finally:
+        session.close()
 
 
 def test_exec_session_that_is_killed_at_once(runtime: CrunRuntime, box: str) -> None:

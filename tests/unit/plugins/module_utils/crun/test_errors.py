@@ -10,7 +10,7 @@ import typing as t
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.error_rules import RULES
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun.errors import translate
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.errors import shell_code, translate
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandError,
     CommandTimeout,
@@ -171,6 +171,19 @@ def test_translate_keeps_what_it_does_not_know() -> None:
     assert error.message == "crun failed for container 'web': line one; line two"
     silent = translate(CommandError("x", argv=["crun"], rc=1), name="web")
     assert silent.message == "crun failed for container 'web': without a message"
+
+
+@pytest.mark.parametrize(
+    ("complaint", "code"),
+    [
+        ("executable file `sh` not found in $PATH: No such file or directory", 127),
+        ("open executable: Permission denied", 126),
+        ("the moon is full", None),
+        ("chdir to `/x`: No such file or directory", None),
+    ],
+)
+def test_shell_code_is_that_of_a_program_that_cannot_be_run(complaint: str, code: int | None) -> None:
+    assert shell_code(complaint) == code
 
 
 def test_translate_leaves_time_outs() -> None:

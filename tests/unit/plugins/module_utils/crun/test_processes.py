@@ -52,6 +52,19 @@ def test_process_takes_what_is_asked_for() -> None:
     assert (process["cwd"], process["terminal"]) == ("/tmp", True)
 
 
+def test_terminal_has_its_size_and_type_from_the_start() -> None:
+    request = ExecRequest(
+        args=("sh",), terminal=True, terminal_size=(80, 24), env_defaults={"T": "x", "A": "9"}
+    )
+    process = exec_process(CONFIG, request)
+    assert process["consoleSize"] == {"width": 80, "height": 24}
+    assert process["env"] == ["T=x", "A=1", "PATH=/bin", "B=x=y"]
+    without = exec_process(CONFIG, ExecRequest(args=("sh",), terminal_size=(80, 24), env_defaults={"T": ""}))
+    assert "consoleSize" not in without
+    with pytest.raises(InvalidSpec, match="no variable"):
+        exec_process(CONFIG, ExecRequest(args=("sh",), env_defaults={"": "x"}))
+
+
 @pytest.mark.parametrize(
     ("user", "expected_user", "capabilities"),
     [

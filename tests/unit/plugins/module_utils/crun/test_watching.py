@@ -77,6 +77,16 @@ def test_attach_to_nobody(layout: Layout) -> None:
         attach.connect(layout)
 
 
+def test_attach_to_a_conmon_that_accepts_nobody(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attach, "_CONNECT_S", 1)
+    os.makedirs(os.path.dirname(layout.attach_socket))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(layout.attach_socket)
+        listener.listen(0)
+        with attach.connect(layout), pytest.raises(CommandTimeout, match="let nobody attach"):
+            attach.connect(layout)
+
+
 def test_attach_to_what_is_no_socket_of_conmon(layout: Layout) -> None:
     os.makedirs(os.path.dirname(layout.attach_socket))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
