@@ -15,7 +15,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -106,10 +105,7 @@ func proxied(location *url.URL) *url.URL {
 		fail(err)
 	}
 	handler := proxy.NewUpgradeAwareHandler(location, nil, false, true, responder{})
-	server := &http.Server{
-		Handler:   handler,
-		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12},
-	}
+	server := &http.Server{Handler: handler}
 	go func() { _ = server.Serve(listener) }()
 	return &url.URL{Scheme: "http", Host: listener.Addr().String(), Path: "/exec/default/pod/container"}
 }
@@ -139,8 +135,11 @@ func executor(location *url.URL, given options) (remotecommand.Executor, error) 
 	return remotecommand.NewSPDYExecutorForProtocols(transport, upgrader, "POST", location, names...)
 }
 
-// sizes are told one after the other, so that a program has time to see each.
-type sizes struct{ left []remotecommand.TerminalSize }
+// sizes are told one after the other: the first at once, as kubectl does, and with time to see each.
+type sizes struct {
+	left  []remotecommand.TerminalSize
+	pause time.Duration
+}
 
 func (queue *sizes) Next() *remotecommand.TerminalSize {
 	if len(queue.left) == 0 {
@@ -148,7 +147,8 @@ func (queue *sizes) Next() *remotecommand.TerminalSize {
 	}
 	next := queue.left[0]
 	queue.left = queue.left[1:]
-	time.Sleep(100 * time.Millisecond)
+	time.Sleep(queue.pause)
+	queue.pause = 100 * time.Millisecond
 	return &next
 }
 
