@@ -80,8 +80,6 @@ def bench(tmp_path: pathlib.Path) -> t.Iterator[Bench]:
         status_bytes=b"status",
         status_bytes_now=None,
         fs_info_bytes=b"fs",
-        stats=pb.ContainerStats(attributes=pb.ContainerAttributes(id=APP)),
-        list_stats=[pb.ContainerStats(attributes=pb.ContainerAttributes(id=APP))],
     )
     yield made
     made.operations.close()
@@ -128,8 +126,6 @@ CALLS = [
         ("update_resources", APP, LIMITS),
     ),
     ("ReopenContainerLog", {"container_id": "cc"}, ("reopen_log", APP)),
-    ("ContainerStats", {"container_id": "cc"}, ("stats", APP)),
-    ("ListContainerStats", {}, ("list_stats", pb.ContainerStatsFilter())),
     ("RemoveImage", {"image": IMAGE}, ("remove", IMAGE)),
     ("ImageFsInfo", {}, ("fs_info_bytes",)),
 ]
@@ -147,8 +143,6 @@ def test_answers_are_what_services_say(bench: Bench) -> None:
     done = ask(bench, "ExecSync", container_id=APP, cmd=["a"], timeout=2)
     assert (done.stdout, done.stderr, done.exit_code) == (b"out", b"err", 3)
     assert bench.service.calls[-1][:4] == ("exec_sync", APP, ["a"], 2)
-    assert ask(bench, "ContainerStats", container_id=APP).stats.attributes.id == APP
-    assert [item.attributes.id for item in ask(bench, "ListContainerStats").stats] == [APP]
 
 
 def test_list_and_status_come_from_memory(bench: Bench) -> None:
@@ -285,7 +279,6 @@ def test_what_is_gone_needs_no_work(bench: Bench, name: str, identity: str) -> N
         "UpdateContainerResources",
         "ReopenContainerLog",
         "ExecSync",
-        "ContainerStats",
     ],
 )
 def test_what_is_gone_is_not_found_by_the_others(bench: Bench, name: str) -> None:
