@@ -62,10 +62,6 @@ def new_record(context: Context, pod: Pod, config: bytes, handler: str) -> Sandb
     )
 
 
-#: How soon a pod's first container is likely to come.
-_CONTAINER_WITHIN_S = 0.1
-
-
 class SandboxRun:
     """One sandbox in the making: call `run` once."""
 
@@ -95,7 +91,6 @@ class SandboxRun:
         """
         try:
             result = self._make()
-            self._context.crun.anticipate(_CONTAINER_WITHIN_S)
             with self._stages.timed("files"):
                 files.write(self._pod, self._places, self._addresses(result), result.dns if result else {})
             with self._stages.timed("record"):
