@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What streams meet in real life: much data, many clients, slow ones, vanishing ones, and a restart.
 
-PVECRI_TEST_STREAM_BYTES is how much goes through a command and comes back; a gibibyte takes a minute.
+PVECRI_TEST_STREAM_BYTES is how much goes through a command and comes back; a gibibyte takes half a minute.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def session(containers: Containers, work: t.Callable[[Place], t.Awaitable[None]]
         (["sh", "-c", "exit 127"], 127, b"", b""),
         (["sh", "-c", "kill -9 $$"], 137, b"", b""),
         (["no-such-program"], 127, b"", b"no-such-program"),
-        (["/etc/passwd"], 126, b"", b"denied"),
+        (["/etc/passwd"], 126, b"", b"execut"),
         (["pwd"], 0, b"/\n", b""),
         (["cat"], 0, b"given", b""),
     ],
