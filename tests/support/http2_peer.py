@@ -140,7 +140,10 @@ class Http2Peer:
         """Read until something is so."""
         async with asyncio.timeout(_TIMEOUT_S):
             while not condition():
-                data = await self.reader.read(65536)
+                try:
+                    data = await self.reader.read(65536)
+                except ConnectionError:
+                    data = b""
                 if not data:
                     self.is_closed = True
                     assert condition(), "the connection ended"

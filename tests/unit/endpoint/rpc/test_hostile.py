@@ -24,8 +24,8 @@ from pvecri.api import cri_pb2 as pb
 from pvecri.api.methods import METHODS
 from pvecri.rpc import nghttp2
 from pvecri.rpc.calls import escaped
-from pvecri.rpc.http2 import MAX_FIELDS
-from pvecri.rpc.nghttp2 import Session
+from pvecri.rpc.http2 import MAX_FIELDS, Connection
+from pvecri.rpc.session import Events, Session
 from pvecri.rpc.status import Code
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
@@ -269,6 +269,10 @@ def test_status_texts_travel(text: str) -> None:
 class Fails:
     """The owner of a session who has a fault."""
 
+    fields_size = 0
+    max_fields = MAX_FIELDS
+    wanted_lengths: t.Container[int] = ()
+
     def on_open(self, stream_id: int) -> None:
         raise ZeroDivisionError(stream_id)
 
@@ -277,7 +281,7 @@ class Fails:
 
 
 def test_a_fault_in_a_callback_reaches_the_caller_of_the_library() -> None:
-    session = Session(t.cast(nghttp2.Events, Fails()), {}, 1 << 20)
+    session = Session(t.cast(Events, Fails()), {}, 1 << 20)
     with pytest.raises(ZeroDivisionError):
         session.receive(PREFACE + frame(1, 5, 1, block()))
     session.close()
@@ -292,7 +296,7 @@ def test_a_session_is_not_freed_while_the_library_works_on_it() -> None:
         def on_open(self, stream_id: int) -> None:
             session.close()
 
-    session = Session(t.cast(nghttp2.Events, Closes()), {}, 1 << 20)
+    session = Session(t.cast(Events, Closes()), {}, 1 << 20)
     with pytest.raises(RuntimeError, match="within a callback"):
         session.receive(PREFACE + frame(1, 5, 1, block()))
     session.close()
@@ -348,5 +352,44 @@ def test_hundreds_of_clients_at_once(tmp_path: pathlib.Path) -> None:
             assert len(server._connections) == 401
             for peer in peers:
                 peer.writer.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("when", ["on_data", "measure"])
+def test_a_fault_of_ours_ends_the_connection_alone(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, when: str
+) -> None:
+    def fail(*_unused: t.Any) -> t.Any:
+        raise ZeroDivisionError
+
+    async def run() -> None:
+        async with served(tmp_path) as (_unused, server):
+            peer = await Http2Peer.connect(str(tmp_path / "s"))
+            with monkeypatch.context() as patch:
+                patch.setattr(Connection, when, fail)
+                stream = peer.open("Version")
+                peer.send(stream, framed(b""))
+                await peer.until(lambda: peer.is_closed)
+            await still_serves(tmp_path)
+            assert server.in_flight == 0
+
+    asyncio.run(run())
+    assert caplog.records[0].message == "connection ended by a fault of the endpoint"
+
+
+def test_more_connections_than_there_may_be_are_refused(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pvecri.rpc.server._MAX_CONNECTIONS", 2)
+
+    async def run() -> None:
+        async with served(tmp_path) as (peer, _unused):
+            assert (await peer.call("Version")).status == Code.OK
+            async with await Http2Peer.connect(str(tmp_path / "s")) as second:
+                assert (await second.call("Version")).status == Code.OK
+                assert await thrown(tmp_path, PREFACE) == b""
+            await asyncio.sleep(0.01)
+            await still_serves(tmp_path)
 
     asyncio.run(run())

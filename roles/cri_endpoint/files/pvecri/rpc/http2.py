@@ -10,12 +10,14 @@ begun, and the answers of those that need not wait leave in one write.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import typing as t
 
 from pvecri.rpc import nghttp2
 from pvecri.rpc.calls import HEAD, WANTED, Call, Refusal
-from pvecri.rpc.nghttp2 import Buffer, Headers, Http2Error, Session
+from pvecri.rpc.nghttp2 import Buffer, Headers, Http2Error
+from pvecri.rpc.session import Session
 from pvecri.rpc.status import Code
 
 #: What paths lead to: the server's business.
@@ -63,6 +65,9 @@ class Owner(t.Protocol):
 class Connection(asyncio.Protocol):
     """One client."""
 
+    max_fields = MAX_FIELDS
+    wanted_lengths: t.Container[int] = frozenset(map(len, WANTED))
+
     def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         self._owner = owner
         self._loop = loop
@@ -70,7 +75,7 @@ class Connection(asyncio.Protocol):
         #: Calls whose requests are there, or refused, since the library was called.
         self._ready: list[tuple[Call, Refusal | None]] = []
         self._opening: Call | None = None
-        self._fields_size = 0
+        self.fields_size = 0
         self._is_busy = self._is_paused = self._is_deaf = self._flush_is_due = False
         #: Bytes of unfinished requests.
         self._unread = 0
@@ -172,11 +177,9 @@ class Connection(asyncio.Protocol):
 
     def _end_badly(self) -> None:
         """Say what the library found wrong, and close."""
-        try:
-            self._flush()
-        except Http2Error:
-            self.abort()
-        if self._transport is not None:
+        if self._session is not None and self._transport is not None:
+            with contextlib.suppress(Http2Error):
+                self._send(self._session, self._transport)
             self._transport.close()
 
     def _want_flush(self) -> None:
@@ -186,9 +189,15 @@ class Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         self._flush_is_due = False
-        session, transport = self._session, self._transport
-        if session is None or transport is None:
+        if self._session is None or self._transport is None:
             return
+        try:
+            self._send(self._session, self._transport)
+        except Exception:
+            _log.exception("connection ended by a fault of the endpoint")
+            self.abort()
+
+    def _send(self, session: Session, transport: asyncio.Transport) -> None:
         while not self._is_paused:
             parts, size = session.take(_BATCH)
             if size > _JOINED:
@@ -245,7 +254,7 @@ class Connection(asyncio.Protocol):
 
     def on_open(self, stream_id: int) -> None:
         """Note that a stream begins, or that its trailers do, in which no call has anything."""
-        self._fields_size = 0
+        self.fields_size = 0
         if self._greeting is not None:
             self._greeting.cancel()
             self._greeting = None
@@ -253,14 +262,10 @@ class Connection(asyncio.Protocol):
         if stream_id not in self._calls:
             self._opening = self._calls[stream_id] = Call(self, stream_id)
 
-    def on_header(self, name: bytes, value: bytes) -> bool:
-        """Take a field that matters."""
-        self._fields_size += len(name) + len(value) + 32
-        if self._fields_size > MAX_FIELDS:
-            return False
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field if it matters."""
         if name in WANTED and self._opening is not None:
             self._opening.fields[name] = value
-        return True
 
     def on_headers_end(self, stream_id: int, is_end: bool) -> None:
         """Look at the fields of a call."""
