@@ -68,6 +68,9 @@ def test_show_explains_every_key() -> None:
             assert f"# {key.metadata['doc']}\n{key.name} = " in text
 
 
+_IMAGES = {"pinned", "trusted_images"}
+
+
 def _values(default: t.Any, name: str) -> st.SearchStrategy[t.Any]:
     """Return values that a key may have, by what its default is."""
     paths = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0./"), max_size=20).map(
@@ -89,7 +92,7 @@ def _values(default: t.Any, name: str) -> st.SearchStrategy[t.Any]:
         return st.dictionaries(
             st.text(st.characters(exclude_categories=["Cs"]), max_size=5), VALUES, max_size=2
         )
-    return st.lists(paths, unique=True, max_size=3).map(tuple) if name != "pinned" else st.just(("a/b",))
+    return st.lists(paths, unique=True, max_size=3).map(tuple) if name not in _IMAGES else st.just(("a/b",))
 
 
 KEYS = [

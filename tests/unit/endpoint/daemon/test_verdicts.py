@@ -106,6 +106,22 @@ CONTAINERS: dict[str, tuple[dict[str, t.Any], ContainerState | None, Verdict]] =
         LOST,
         Verdict(Act.SETTLE, {"phase": Phase.RUNNING, "started_at_ns": 77}),
     ),
+    "awaits its restore": ({"phase": Phase.CREATED, "extra": {"restored": {}}}, None, NOTHING),
+    "its restore was cut short": (
+        {"phase": Phase.CREATED, "extra": {"restored": {}}},
+        state(Status.CREATING, Problem.HALF_CREATED),
+        Verdict(Act.RESET),
+    ),
+    "restored and not noted": (
+        {"phase": Phase.CREATED, "extra": {"restored": {}}},
+        LIVES,
+        Verdict(Act.NOTHING, {"phase": Phase.RUNNING, "started_at_ns": 77}),
+    ),
+    "restored and ended meanwhile": (
+        {"phase": Phase.CREATED, "extra": {"restored": {}}},
+        OVER,
+        Verdict(Act.SETTLE),
+    ),
     "exited": ({"phase": Phase.EXITED, "exit_code": 0}, OVER, NOTHING),
     "exited and removed from crun": ({"phase": Phase.EXITED, "exit_code": 0}, None, NOTHING),
     "told as exited, but alive": ({"phase": Phase.EXITED}, LIVES, Verdict(Act.SETTLE)),

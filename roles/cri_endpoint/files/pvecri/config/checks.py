@@ -129,6 +129,17 @@ def image_references(value: t.Sequence[str]) -> str | None:
     return _each(value, image_reference)
 
 
+def image_patterns(value: t.Sequence[str]) -> str | None:
+    """Want patterns of names of images, with registry, no two the same."""
+    return _each(value, _image_pattern)
+
+
+def _image_pattern(value: str) -> str | None:
+    if value and not value.startswith("/") and value.isprintable() and " " not in value:
+        return None
+    return f"'{value}' is no pattern of names of images, as in registry.example.org/checkpoints/*"
+
+
 def one_of(*values: str) -> Check:
     """Want one of some words."""
 

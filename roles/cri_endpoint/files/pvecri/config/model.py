@@ -24,6 +24,7 @@ from pvecri.config.checks import (
     file_mode,
     group_name,
     host_or_address,
+    image_patterns,
     image_reference,
     image_references,
     ip_address,
@@ -201,11 +202,14 @@ class CheckpointsConfig:
         600.0, "Time that a dump or a restore has, in seconds; a request may set its own.", between(1, 86400)
     )
     max_size_mib: int = option(
-        64 * 1024, "Size, unpacked, of a checkpoint that is refused when exceeded, in MiB.", at_least(1)
+        64 * 1024,
+        "Size, unpacked, of a checkpoint that is refused when exceeded, in MiB.",
+        between(1, 1 << 30),
     )
     trusted_images: tuple[str, ...] = option(
         (),
         "Images (globs) from which containers may be restored. Who makes them can be root on this host.",
+        image_patterns,
     )
 
 

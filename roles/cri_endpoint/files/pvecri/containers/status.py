@@ -12,6 +12,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Wrong
 from pvecri.api import cri_pb2
 from pvecri.context import Context
 from pvecri.plain import plain_message
+from pvecri.state.records import RESTORED
 
 
 def info(context: Context, container_id: str) -> dict[str, str]:
@@ -32,6 +33,7 @@ def info(context: Context, container_id: str) -> dict[str, str]:
         "rootfs": bundle.rootfs_path if bundle else "",
         "cgroup": (state.cgroup or "") if state else "",
         "selection": record.selection,
+        "restored": record.extra.get(RESTORED),
         "config": plain_message(cri_pb2.ContainerConfig, record.config),
         "runtimeSpec": None,
     }
