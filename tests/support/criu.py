@@ -8,6 +8,7 @@ Debian 12 builds crun without CRIU, and its CRIU does not know newer kernels.
 
 from __future__ import annotations
 
+import ctypes.util
 import functools
 import os
 import subprocess
@@ -43,6 +44,8 @@ def _problem(tools: Tools) -> str:
     version = subprocess.run([tools.crun, "--version"], capture_output=True, text=True, check=False).stdout
     if "+CRIU" not in version.split():
         return f"{tools.crun} is built without CRIU"
+    if tools.criu.startswith("/usr/") and ctypes.util.find_library("criu") is None:
+        return "the library libcriu is not installed"
     checked = subprocess.run([tools.criu, "check"], capture_output=True, text=True, check=False)
     if checked.returncode != 0:
         return f"{tools.criu} does not work with this kernel: {checked.stderr.strip()[-200:]}"
