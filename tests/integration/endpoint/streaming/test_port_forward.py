@@ -108,11 +108,11 @@ def test_nothing_stays_open_after_the_client(streams, pod):
     before = open_files()
     held: list[socket.socket] = []
     with streams.forwarded(streams.crictl_argv("port-forward", pod[0], "0:8000")) as (_process, (port,)):
-        for _unused in range(30):
+        for _unused in range(200):
             held.append(streams.connect(port))
             held[-1].sendall(b"x")
             assert held[-1].recv(1) == b"x"
-        assert open_files() > before + 29
+        assert open_files() > before + 199
     for connection in held:
         connection.close()
     eventually(lambda: open_files() <= before + 3, what="the end of all connections")
