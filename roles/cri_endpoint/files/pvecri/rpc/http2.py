@@ -138,7 +138,8 @@ class Connection(asyncio.Protocol):
         if self._is_deaf and self._transport is not None:
             self._is_deaf = False
             self._transport.resume_reading()
-        self._flush()
+        # Not at once: what is written while uvloop itself writes waits until something else wakes the loop.
+        self._want_flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End all calls: nobody waits for their answers."""
