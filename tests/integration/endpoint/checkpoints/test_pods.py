@@ -145,3 +145,21 @@ def test_what_pods_are_refused(endpoint: Endpoint, tmp_path: pathlib.Path) -> No
     with refused("INVALID_ARGUMENT", "checkpoint_path: is missing"):
         restore_pod(endpoint, "")
     assert cri_client.unique("x")
+
+
+def test_a_pod_whose_containers_see_each_other(endpoint: Endpoint, tmp_path: pathlib.Path) -> None:
+    pod, copy = endpoint.pod(), endpoint.pod()
+    for each in (pod, copy):
+        each.linux.security_context.namespace_options.pid = pb.POD
+    pod_id = endpoint.cri.run_pod(pod)
+    for name in ("one", "two"):
+        config = endpoint.container(name, ["sh", "-c", COUNTER])
+        config.linux.security_context.namespace_options.pid = pb.POD
+        endpoint.cri.start(endpoint.cri.create(pod_id, config, pod))
+    eventually(lambda: count_of(endpoint, pod, "two") > 3)
+    checkpoint_pod(endpoint, pod_id, f"{tmp_path}/p.tar")
+    answer = restore_pod(endpoint, f"{tmp_path}/p.tar", config=copy)
+    eventually(lambda: count_of(endpoint, copy, "one") > 4 and count_of(endpoint, copy, "two") > 4)
+    seen = endpoint.cri.exec_sync(answer.restored_containers[0].container_id, ["ps"]).stdout.decode()
+    assert seen.count("while true") == 2
+    assert "/pause" in seen
