@@ -9,9 +9,11 @@ import asyncio
 import gc
 import pathlib
 import resource
+import socket
 import tempfile
 import typing as t
 import urllib.parse
+from unittest import mock
 
 import hpack
 import pytest
@@ -391,5 +393,61 @@ def test_more_connections_than_there_may_be_are_refused(
                 assert await thrown(tmp_path, PREFACE) == b""
             await asyncio.sleep(0.01)
             await still_serves(tmp_path)
+
+    asyncio.run(run())
+
+
+def ask_and_read(path: str, rounds: int) -> int:
+    """Ask for eight long answers at a time with windows that hold them all; return how many came whole."""
+    ended, stream, data = 0, 1, b""
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(10)
+        peer.connect(path)
+        window = (1 << 30).to_bytes(4, "big")
+        peer.sendall(PREFACE + frame(4, 0, 0, b"\0\4" + window) + frame(8, 0, 0, window))
+        for number in range(rounds):
+            for _unused in range(8):
+                peer.sendall(frame(1, 4, stream, block()) + frame(0, 1, stream, framed(b"")))
+                stream += 2
+            while ended < 8 * (number + 1):
+                data += peer.recv(65536)
+                while len(data) >= 9 and len(data) >= 9 + (length := int.from_bytes(data[:3], "big")):
+                    ended += data[3] == 1 and data[4] & 1
+                    data = data[9 + length :]
+    return ended
+
+
+def test_long_answers_arrive_at_once_with_uvloop_too(tmp_path: pathlib.Path) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def long(_request: t.Any) -> bytes:
+        return b"x" * 350_000
+
+    async def run() -> None:
+        async with served(tmp_path, {"Version": long}):
+            assert await asyncio.to_thread(ask_and_read, str(tmp_path / "s"), 50) == 400
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
+
+
+def test_nothing_is_written_while_the_loop_itself_writes(tmp_path: pathlib.Path) -> None:
+    written: list[bytes] = []
+
+    async def run() -> None:
+        async with served(tmp_path) as (_unused, server):
+            transport = mock.Mock()
+            transport.write = written.append
+            connection = Connection(server, asyncio.get_running_loop())
+            connection.connection_made(transport)
+            connection.pause_writing()
+            written.clear()
+            connection.data_received(PREFACE + frame(1, 4, 1, block()) + frame(0, 1, 1, framed(b"")))
+            assert not written
+            connection.resume_writing()
+            assert not written
+            await asyncio.sleep(0)
+            assert MESSAGE in b"".join(written)
+            connection.connection_lost(None)
 
     asyncio.run(run())
