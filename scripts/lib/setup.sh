@@ -261,9 +261,10 @@ pip_failed() {
 
 # The endpoint runs with the host's Python and Debian's packages alone; so do its tests and measurements,
 # in a virtual environment that sees only these of the host's modules.  Sets ENDPOINT_PATH to what
-# PYTHONPATH needs for them and for the endpoint itself.  CHECKOUT must be set.  grpc is the tests' client;
-# the endpoint does not need it.
-ENDPOINT_PACKAGES=(libnghttp2-14 python3-grpcio python3-protobuf python3-uvloop python3-pyroute2 python3-h11 python3-wsproto)
+# PYTHONPATH needs for them and for the endpoint itself.  CHECKOUT must be set.
+ENDPOINT_PACKAGES=(libnghttp2-14 python3-protobuf python3-uvloop python3-pyroute2 python3-h11 python3-wsproto)
+# What their client is made of.
+CLIENT_PACKAGES=(python3-grpcio)
 
 ensure_endpoint_path() {
     local modules="$CHECKOUT/host-modules" module

@@ -147,7 +147,12 @@ class Daemon:
         self._server = Server(
             self._config.server,
             handlers(
-                self._context, self._services, self._operations, self._gate, self._events, self._streaming
+                self._context,
+                self._services,
+                self._operations,
+                gate=self._gate,
+                events=self._events,
+                streaming=self._streaming,
             ),
             self._gate,
             self._log,

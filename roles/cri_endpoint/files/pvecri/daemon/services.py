@@ -80,6 +80,7 @@ def handlers(
     context: Context,
     services: Services,
     operations: Operations,
+    *,
     gate: Gate,
     events: Events,
     streaming: Streaming,
