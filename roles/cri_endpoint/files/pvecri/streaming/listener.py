@@ -53,7 +53,7 @@ class Listener:
         self._waiting: dict[HeadReader, asyncio.Task[None]] = {}
 
     async def start(self, address: str, port: int) -> int:
-        """Listen on an address or name and return the port; for 0 the kernel chooses one.  Raises WrongState."""
+        """Listen on an address or name and return the port; 0 leaves it to the kernel.  Raises WrongState."""
         where = f"{address}:{port}"
         try:
             self._socket = await _bound(address, port)
