@@ -59,11 +59,13 @@ class Call:
     """One call: what has come of it, and what is yet to be sent."""
 
     __slots__ = (
+        "_at",
         "_body",
         "_is_begun",
-        "_left",
         "_out",
+        "_promised",
         "_tail",
+        "_until",
         "_waiter",
         "code",
         "deadline",
@@ -99,7 +101,10 @@ class Call:
         self.is_refused = False
         self._body: bytes | bytearray = b""
         self._out = b""
-        self._left = 0
+        #: Bytes of the message, its prefix among them, that are sent, and that are to be sent in all.
+        self._at = self._until = 0
+        #: Bytes for which the library has laid out a frame: they come, or the frame has none of its length.
+        self._promised = 0
         self._tail: Headers | None = None
         self._is_begun = False
         self._waiter: asyncio.Future[None] | None = None
@@ -173,8 +178,7 @@ class Call:
 
     def answer(self, data: bytes) -> None:
         """Send the only message, and the end."""
-        self._out = data
-        self._left = PREFIX + len(data)
+        self._begin(data)
         self._tail = TAIL_OK
         self.is_answered = True
         self.code = Code.OK
@@ -184,8 +188,7 @@ class Call:
         """Send one message of several; returns when the client has taken all of it but what is on its way."""
         if self.is_over:
             return
-        self._out = data
-        self._left = PREFIX + len(data)
+        self._begin(data)
         self._waiter = asyncio.get_running_loop().create_future()
         self._ask()
         try:
@@ -203,12 +206,18 @@ class Call:
         if self.is_over:
             return
         if self._is_begun:
-            self._out = b""
-            self._left = 0
+            if not self._promised:
+                self._out = b""
+            self._until = self._at + self._promised
             self._tail = _tail(code, text)
             self._ask()
         else:
             self.peer.end_call(self, Headers((_STATUS, _TYPE, *_tail(code, text).pairs)))
+
+    def _begin(self, data: bytes) -> None:
+        self._out = data
+        self._at = 0
+        self._until = PREFIX + len(data)
 
     def _ask(self) -> None:
         if self._is_begun:
@@ -219,18 +228,20 @@ class Call:
 
     def measure(self, limit: int) -> tuple[int, Headers | None] | None:
         """Return how many bytes to send next, as `Events.measure` does."""
-        left = self._left
+        left = self._until - self._at
         if left > limit:
+            self._promised = limit
             return limit, None
         if self._tail is None and not left:
             return None
+        self._promised = left
         return left, self._tail
 
     def read(self, length: int, parts: list[Buffer]) -> None:
         """Append the next bytes to send."""
-        out = self._out
-        sent = PREFIX + len(out) - self._left
-        self._left -= length
+        out, sent = self._out, self._at
+        self._at += length
+        self._promised = 0
         if sent < PREFIX:
             prefix = b"\0" + len(out).to_bytes(4, "big")
             parts.append(prefix[sent : sent + length])
@@ -240,13 +251,13 @@ class Call:
             parts.append(
                 out if length == len(out) else memoryview(out)[sent - PREFIX : sent - PREFIX + length]
             )
-        if not self._left and self._waiter is not None and not self._waiter.done():
+        if self._at == self._until and self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     @property
     def unsent(self) -> int:
         """Bytes of the answer that wait."""
-        return self._left
+        return self._until - self._at
 
     def close(self) -> None:
         """Note that the stream is closed, and end what works on the call."""

@@ -308,6 +308,7 @@ class Connection(asyncio.Protocol):
         call = self._calls.pop(stream_id, None)
         if call is not None:
             self._unread -= call.received
+            call.received = 0
             self.unsent -= call.weight
             call.close()
 
