@@ -57,7 +57,7 @@ def test_lines_without_room_are_lost_and_counted_at_the_next_that_has_it() -> No
         stream.write("after\n")
         stream.write("more\n")
         assert taken(out) == "lost 3\nafter\nmore\n"
-        assert stream.lost == 3
+        assert stream.lost == 0
         # Who shares the pipe waits as ever.
         assert os.get_blocking(into)
 
@@ -78,7 +78,6 @@ def test_line_that_was_begun_comes_whole_before_any_other() -> None:
         text += taken(out)
         rest = text.removeprefix(long).splitlines()
         assert rest[-1] == "last"
-        assert rest.count("between") + stream.lost == text.count("between") + stream.lost
         assert any(part.startswith("lost ") for part in rest)
 
 
@@ -159,9 +158,8 @@ def test_log_says_how_many_lines_are_lost(monkeypatch: pytest.MonkeyPatch, forma
         log = logs.set_up(LogConfig(format=format_))
         for _number in range(9):
             log.info("x" * 900)
-        lost = logs.lost_lines()
+        lost = 9 - taken(out).count("INFO" if format_ == "text" else '"info"')
         assert lost > 0
-        taken(out)
         log.info("after")
         one, two = taken(out).splitlines()
         assert "log lines were lost" in one

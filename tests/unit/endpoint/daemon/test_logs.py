@@ -147,26 +147,3 @@ def test_set_up_works_with_a_stream_that_is_no_file(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     logs.set_up(LogConfig()).info("hello", extra={"a": 1})
     assert t.cast(io.StringIO, sys.stderr).getvalue().endswith("INFO    hello a=1\n")
-
-
-class ExecuteBatchError(Exception):
-    """As gRPC calls its own."""
-
-
-@pytest.mark.usefixtures("_loggers")
-@pytest.mark.parametrize(
-    ("level", "said"), [("info", ""), ("debug", "DEBUG   a client left before its answer\n")]
-)
-def test_client_that_left_is_no_error(monkeypatch: pytest.MonkeyPatch, level: str, said: str) -> None:
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    logs.set_up(LogConfig(level=level))
-    for error in (ExecuteBatchError("failed"), None):
-        try:
-            raise error or ValueError("a fault")
-        except (ExecuteBatchError, ValueError):
-            logging.getLogger("grpc._cython.cygrpc").exception("Unexpected [%s]", "x")
-    text = t.cast(io.StringIO, sys.stderr).getvalue()
-    before, _middle, after = text.partition(" ERROR   Unexpected [x]\n")
-    assert before.partition(" ")[2].startswith(said)
-    assert "ExecuteBatchError" not in before
-    assert after.endswith("ValueError: a fault\n")

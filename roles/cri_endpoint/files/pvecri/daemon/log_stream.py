@@ -28,21 +28,19 @@ class LogStream:
         self._write = _writer(descriptor)
         #: What is left of lines whose begin is written.
         self._rest = b""
-        #: Since the last line that was written, and in all.
-        self._lost = 0
+        #: Lines since the last one that was written.
         self.lost = 0
 
     def write(self, text: str) -> None:
         """Write a line, or lose it."""
         if self._rest:
             self._rest = self._rest[self._tried(self._rest) :]
-        if self._lost:
-            text = self._told(self._lost) + text
+        if self.lost:
+            text = self._told(self.lost) + text
         # What was begun comes whole, if late: nothing gets between.
         if not self._rest and self._is_begun(text):
-            self._lost = 0
+            self.lost = 0
         else:
-            self._lost += 1
             self.lost += 1
 
     def flush(self) -> None:

@@ -37,19 +37,12 @@ def set_up(config: LogConfig, *, level: str | None = None) -> logging.Logger:
     formatter = JsonFormatter() if config.format == "json" else TextFormatter(journal=_is_journal(sys.stderr))
     handler: logging.StreamHandler[t.Any] = logging.StreamHandler(_stream(sys.stderr, formatter))
     handler.setFormatter(formatter)
-    handler.addFilter(_soften)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     log = logging.getLogger(NAME)
     log.setLevel((level or config.level).upper())
     return log
-
-
-def lost_lines() -> int:
-    """Return how many lines of the log nobody took."""
-    streams = [getattr(handler, "stream", None) for handler in logging.getLogger().handlers]
-    return sum(stream.lost for stream in streams if isinstance(stream, LogStream))
 
 
 def _stream(stderr: t.TextIO, formatter: logging.Formatter) -> LogStream | t.TextIO:
@@ -64,19 +57,6 @@ def _stream(stderr: t.TextIO, formatter: logging.Formatter) -> LogStream | t.Tex
         return LogStream(stderr.fileno(), told)
     except (OSError, ValueError):
         return stderr
-
-
-def _soften(record: logging.LogRecord) -> bool:
-    """Say whether a record is for the log; a client that left just as its answer was sent is no error.
-
-    gRPC logs that with a traceback: its server could not hand the answer over.
-    """
-    if not record.exc_info or getattr(record.exc_info[0], "__name__", "") != "ExecuteBatchError":
-        return True
-    record.levelno, record.levelname = logging.DEBUG, "DEBUG"
-    record.msg, record.args = "a client left before its answer", ()
-    record.exc_info = record.exc_text = None
-    return logging.getLogger(NAME).isEnabledFor(logging.DEBUG)
 
 
 class TextFormatter(logging.Formatter):
