@@ -5,8 +5,9 @@
 
 The container's first process waits for a writer of the fifo ``exec.fifo`` in crun's state
 directory.  ``crun start`` opens it, removes it, writes a byte and runs the hooks ``poststart``
-(crun 1.8 and 1.21, libcrun_container_start); the same is done here, and what has such hooks or
-looks otherwise is left to crun.
+(crun 1.8 and 1.21, libcrun_container_start).  Much the same is done here, and what has such hooks or
+looks otherwise is left to crun.  But the fifo is removed last: a writer that goes without a word leaves the
+process at its wait, for which it then takes a whole processor, and without the fifo nobody could end that.
 """
 
 from __future__ import annotations
@@ -44,7 +45,6 @@ def _let_go(layout: Layout, state: ContainerState) -> bool:
     try:
         if not stat.S_ISFIFO(os.lstat(path).st_mode):
             return False
-        # From here on it runs, even if we are killed: it goes on when its writer is gone.
         handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as exc:
         if exc.errno != errno.ENXIO or state.pid is None:
@@ -55,10 +55,10 @@ def _let_go(layout: Layout, state: ContainerState) -> bool:
         _remove(path)
         return True
     try:
-        _remove(path)
-        # It may have read the end of the file already.
+        # Its process may have been killed.
         with contextlib.suppress(BrokenPipeError):
             os.write(handle, b"\0")
+        _remove(path)
     finally:
         os.close(handle)
     return True

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import typing as t
+from unittest import mock
 
 import pytest
 
@@ -211,6 +212,23 @@ def test_start_after_one_that_was_killed_halfway(runtime: CrunRuntime, recorder:
     runtime.start("box")
     assert not os.path.lexists(fifo)
     assert verbs(recorder) == []
+
+
+def test_start_that_is_killed_before_it_removes_the_fifo_has_let_the_process_go(
+    runtime: CrunRuntime, box: t.Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.record()
+    box.alive(fifo=True)
+    fifo = made_fifo(box)
+    with waiting_process(fifo) as process:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "unlink", mock.Mock(side_effect=KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                runtime.start("box")
+        assert process.stdout is not None
+        assert process.stdout.read() == b"\0"
+    runtime.start("box")
+    assert not os.path.lexists(fifo)
 
 
 def test_start_leaves_hooks_to_crun(runtime: CrunRuntime, recorder: t.Any, box: t.Any) -> None:
