@@ -14,13 +14,13 @@ plugin that hangs takes no thread from anything else.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import enum
 import logging
 import time
 import typing as t
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.named import Named
 from pvecri.rpc.errors import TooBusy
 
 T = t.TypeVar("T")
@@ -88,8 +88,8 @@ class Operations:
             for pool, size in (sizes or SIZES).items()
         }
         self._in_flight: dict[t.Hashable, asyncio.Task[t.Any]] = {}
-        #: One lock for each object that anybody wants, with how many do.
-        self._locks: dict[str, tuple[asyncio.Lock, int]] = {}
+        #: One for each object that anybody wants.
+        self._locks = Named(asyncio.Lock)
         self._tasks: set[asyncio.Task[t.Any]] = set()
         #: What threads are at, whoever waits for it.
         self._at_work: set[Future[t.Any]] = set()
@@ -141,14 +141,6 @@ class Operations:
         future.add_done_callback(self._at_work.discard)
         return asyncio.wrap_future(future)
 
-    def is_in_flight(self, key: t.Hashable) -> bool:
-        """Say whether an operation with this key is under way."""
-        return key in self._in_flight
-
-    def is_locked(self, object_id: str) -> bool:
-        """Say whether an operation on this object is under way or waiting."""
-        return object_id in self._locks
-
     async def drain(self, timeout_s: float) -> int:
         """Wait for what is in flight, ``timeout_s`` seconds at most; return how much is left.
 
@@ -177,28 +169,15 @@ class Operations:
     async def _perform(self, action: t.Callable[[], T], lock: str | None, pool: Pool) -> T:
         if lock is None:
             return await self._begin(action, pool)
-        async with self._locked(lock):
-            return await self._begin(self._guarded, pool, action, lock)
+        with self._locks.of(lock) as turn:
+            async with turn:
+                return await self._begin(self._guarded, pool, action, lock)
 
     def _guarded(self, action: t.Callable[[], T], lock: str) -> T:
         if self._guard is None:
             return action()
         with self._guard(lock):
             return action()
-
-    @contextlib.asynccontextmanager
-    async def _locked(self, object_id: str) -> t.AsyncIterator[None]:
-        lock, users = self._locks.get(object_id) or (asyncio.Lock(), 0)
-        self._locks[object_id] = (lock, users + 1)
-        try:
-            async with lock:
-                yield
-        finally:
-            lock, users = self._locks[object_id]
-            if users == 1:
-                del self._locks[object_id]
-            else:
-                self._locks[object_id] = (lock, users - 1)
 
     def _over(self, key: t.Hashable, task: asyncio.Task[t.Any]) -> None:
         self._tasks.discard(task)
