@@ -85,5 +85,6 @@ def parse(data: bytes) -> tuple[Interface, ...]:
         if not colon or len(columns) < _COLUMNS or name == b"lo":
             continue
         received, sent = (Direction(*map(int, columns[at : at + 4])) for at in (0, _COLUMNS // 2))
-        found.append(Interface(os.fsdecode(name), received, sent))
+        # Whoever may make interfaces names them by any bytes.
+        found.append(Interface(name.decode(errors="backslashreplace"), received, sent))
     return tuple(found)

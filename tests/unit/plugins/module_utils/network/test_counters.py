@@ -30,6 +30,11 @@ def test_interfaces_are_those_but_loopback():
     )
 
 
+def test_names_that_are_no_text_can_be_told():
+    lines = b"".join(name + b": 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n" for name in (b"\xff\xfe", b"\xff"))
+    assert [found.name for found in counters.parse(lines)] == [r"\xff\xfe", r"\xff"]
+
+
 def test_nothing_is_read_of_no_namespaces():
     before = threading.active_count()
     assert counters.read_all([]) == {}
