@@ -86,7 +86,7 @@ def test_tools_are_pinned_to_one_version() -> None:
     pins = [line for line in lines if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][\w.]*( ; .+)?", line) for line in pins), pins
     wanted = [
-        re.split(r"[~=<>\[]", line)[0].lower()
+        re.split(r"[~=<>\[ ]", line)[0].lower()
         for line in (ROOT / "requirements-dev.in").read_text().splitlines()
         if line and not line.startswith("#")
     ]
