@@ -19,6 +19,11 @@ S = 1_000_000_000
         # Too soon to say anything new.
         ([(0, 0), (S // 2, S // 2)], [None, None]),
         ([(0, 0), (S, S), (S + 1, 2 * S)], [None, S, S]),
+        # The clock was set back by an hour.
+        (
+            [(0, 0), (2 * S, S), (-3600 * S, 2 * S), (-3598 * S, 4 * S)],
+            [None, S // 2, S // 2, S],
+        ),
         # It began anew.
         ([(0, 5 * S), (2 * S, S), (4 * S, 2 * S)], [None, None, S // 2]),
     ],

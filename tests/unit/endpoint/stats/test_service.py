@@ -364,3 +364,18 @@ def test_descriptors_are_told(node):
 
 def test_no_pods_are_no_elements(node):
     assert (node.pods(), node.containers(), node.metrics()) == ([], [], [])
+
+
+def test_what_is_removed_while_a_list_is_told_is_not_kept(node):
+    pods = [node.pod(name) for name in ("one", "two")]
+    apps = [node.container(pod) for pod in pods]
+    containers = node.service.container_items(pb.ContainerStatsFilter())
+    sandboxes = node.service.pod_items(pb.PodSandboxStatsFilter())
+    next(containers)
+    next(sandboxes)
+    for app, pod in zip(apps, pods, strict=True):
+        del node.pids[app.id]
+        node.registry.remove_container(app.id)
+        node.registry.remove_sandbox(pod.id)
+    assert len([*containers, *sandboxes]) == 2
+    assert (node.service._facts._pods, node.service._facts._containers) == ({}, {})

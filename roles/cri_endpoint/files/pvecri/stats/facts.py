@@ -98,6 +98,7 @@ class Facts:
         known = self._pods.get(record.id)
         if known is None:
             known = self._pods[record.id] = PodFacts(record)
+            self._drop_if_gone(self._context.registry.sandbox, record.id)
         return known
 
     def container(self, record: ContainerRecord) -> ContainerFacts:
@@ -105,6 +106,7 @@ class Facts:
         known = self._containers.get(record.id)
         if known is None:
             known = self._containers[record.id] = ContainerFacts(record, self._pod_of(record))
+            self._drop_if_gone(self._context.registry.container, record.id)
         if not known.cgroup and record.phase in ALIVE:
             state = self._context.crun.state(record.id)
             if state is not None and state.is_alive and state.cgroup:
@@ -120,9 +122,19 @@ class Facts:
 
     def _changed(self, change: Change) -> None:
         if change.new is None and change.old is not None:
-            self._pods.pop(change.old.id, None)
-            self._containers.pop(change.old.id, None)
-            self._forget(change.old.id)
+            self._drop(change.old.id)
+
+    def _drop_if_gone(self, look_up: t.Callable[[str], object], identity: str) -> None:
+        """Keep nothing of what was removed since a list was begun: nobody tells of that any more."""
+        try:
+            look_up(identity)
+        except NotFound:
+            self._drop(identity)
+
+    def _drop(self, identity: str) -> None:
+        self._pods.pop(identity, None)
+        self._containers.pop(identity, None)
+        self._forget(identity)
 
 
 def label_values(*values: str) -> bytes:

@@ -28,7 +28,10 @@ class Rates:
                 self._last[identity] = (time_ns, cpu_ns, None)
                 return None
             then_ns, before_ns, rate = last
-            if time_ns - then_ns >= _RATE_NS:
+            if time_ns < then_ns:
+                # The clock was set back.
+                self._last[identity] = (time_ns, cpu_ns, rate)
+            elif time_ns - then_ns >= _RATE_NS:
                 rate = (cpu_ns - before_ns) * 1_000_000_000 // (time_ns - then_ns)
                 self._last[identity] = (time_ns, cpu_ns, rate)
             return rate
