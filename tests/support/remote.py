@@ -28,8 +28,9 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.processes impo
 from ansible_collections.pvecri.runtime.tests.support.channels import MemoryChannel, RemoteClient, remote_pair
 from pvecri.daemon.operations import Operations
 from pvecri.streaming.channel import ChannelReset, StreamOptions
-from pvecri.streaming.remote import AttachWork, ExecWork, Remote, Runtime
+from pvecri.streaming.remote import Remote, Runtime
 from pvecri.streaming.times import Times
+from pvecri.streaming.work import AttachWork, ExecWork
 
 NAP = f"sleep 1000{os.getpid()}"
 
@@ -216,9 +217,6 @@ class Place:
         work = ExecWork(
             container_id=self.container_id,
             command=tuple(word.replace("NAP", NAP) for word in argv),
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
             tty=tty,
         )
         task = asyncio.get_running_loop().create_task(self.remote.run_exec(ours, work))
@@ -230,9 +228,7 @@ class Place:
         """Begin an attachment; ``has_stdin``, ``stdin_once``, ``has_tty`` are the container's."""
         stderr = stderr and not tty
         ours, client = remote_pair(StreamOptions(stdin=stdin, stdout=stdout, stderr=stderr, tty=tty))
-        work = AttachWork(
-            container_id=self.container_id, stdin=stdin, stdout=stdout, stderr=stderr, tty=tty, **has
-        )
+        work = AttachWork(container_id=self.container_id, stdin=stdin, **has)
         task = asyncio.get_running_loop().create_task(self.remote.run_attach(ours, work))
         return Session(client, task)
 

@@ -27,7 +27,9 @@ from ansible_collections.pvecri.runtime.tests.support.stream_clients import (
     serving,
 )
 from pvecri.streaming import spdy_frames as frames
-from pvecri.streaming.upgrade import Limits, StreamOptions, UpgradeRequest, upgrade_remote
+from pvecri.streaming.channel import Limits, StreamOptions
+from pvecri.streaming.upgrade import upgrade_remote
+from pvecri.streaming.upgrade_request import UpgradeRequest
 
 MODULES = os.environ.get("PVECRI_SPDY_PEER", "")
 PEER = pathlib.Path(__file__).with_name("spdy_peer") / "peer.js"

@@ -440,7 +440,5 @@ def test_work_is_what_request_and_container_say() -> None:
     )
     request = pb.AttachRequest(container_id="a", stdin=True, stdout=True, tty=True)
     work = attach_work(record, request)
-    assert work == AttachWork(
-        container_id="abc", stdin=True, stdout=True, tty=True, has_stdin=True, stdin_once=True, has_tty=True
-    )
+    assert work == AttachWork(container_id="abc", stdin=True, has_stdin=True, stdin_once=True, has_tty=True)
     assert (work.feeds, work.must_stay) == (True, False)

@@ -532,6 +532,4 @@ def test_two_hundred_at_once(run_loop: RunLoop, runtime: LocalRuntime) -> None:
 
 def test_work_is_what_the_request_says() -> None:
     request = pb.ExecRequest(container_id="ab", cmd=["a", "b"], stdin=True, stdout=True, tty=True)
-    assert exec_work("abc", request) == ExecWork(
-        container_id="abc", command=("a", "b"), stdin=True, stdout=True, stderr=False, tty=True
-    )
+    assert exec_work("abc", request) == ExecWork(container_id="abc", command=("a", "b"), tty=True)

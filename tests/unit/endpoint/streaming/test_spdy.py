@@ -27,7 +27,8 @@ from pvecri.streaming.channel import (
     RemoteChannels,
     StreamOptions,
 )
-from pvecri.streaming.upgrade import UpgradeRequest, upgrade_forward, upgrade_remote
+from pvecri.streaming.upgrade import upgrade_forward, upgrade_remote
+from pvecri.streaming.upgrade_request import UpgradeRequest
 
 LIMITS = Limits(creation_timeout_s=20, idle_timeout_s=0, ping_interval_s=0)
 STDIO = StreamOptions(stdin=True, stdout=True)

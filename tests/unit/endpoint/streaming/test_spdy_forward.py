@@ -23,7 +23,8 @@ from pvecri.streaming.channel import (
     ForwardSession,
     Limits,
 )
-from pvecri.streaming.upgrade import UpgradeRequest, upgrade_forward
+from pvecri.streaming.upgrade import upgrade_forward
+from pvecri.streaming.upgrade_request import UpgradeRequest
 
 LIMITS = Limits(creation_timeout_s=20, idle_timeout_s=0, ping_interval_s=0)
 

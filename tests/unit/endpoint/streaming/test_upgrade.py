@@ -15,13 +15,9 @@ from ansible_collections.pvecri.runtime.tests.support.stream_clients import (
     serving,
     websocket_headers,
 )
-from pvecri.streaming.upgrade import (
-    Limits,
-    StreamOptions,
-    UpgradeRequest,
-    upgrade_forward,
-    upgrade_remote,
-)
+from pvecri.streaming.channel import Limits, StreamOptions
+from pvecri.streaming.upgrade import upgrade_forward, upgrade_remote
+from pvecri.streaming.upgrade_request import UpgradeRequest
 
 V1, V5 = "channel.k8s.io", "v5.channel.k8s.io"
 Headers = list[tuple[str, str]]

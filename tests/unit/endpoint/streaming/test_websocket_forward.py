@@ -25,7 +25,8 @@ from pvecri.streaming.channel import (
     Limits,
     StreamOptions,
 )
-from pvecri.streaming.upgrade import UpgradeRequest, upgrade_forward
+from pvecri.streaming.upgrade import upgrade_forward
+from pvecri.streaming.upgrade_request import UpgradeRequest
 
 LIMITS = Limits(idle_timeout_s=0, ping_interval_s=0)
 STDIO = StreamOptions(stdin=True, stdout=True)

@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.pvecri.runtime.tests.support.stream_clients import Handler, run, serving
-from pvecri.streaming.channel import StreamOptions
-from pvecri.streaming.upgrade import Limits, UpgradeRequest, upgrade_remote
+from pvecri.streaming.channel import Limits, StreamOptions
+from pvecri.streaming.upgrade import upgrade_remote
+from pvecri.streaming.upgrade_request import UpgradeRequest
 
 V5, V4_BASE64 = "v5.channel.k8s.io", "v4.base64.channel.k8s.io"
 Client = websockets.asyncio.client.ClientConnection

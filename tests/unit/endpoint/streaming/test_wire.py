@@ -27,7 +27,8 @@ from ansible_collections.pvecri.runtime.tests.support.stream_clients import (
 )
 from pvecri.streaming import spdy_frames as frames
 from pvecri.streaming.channel import ChannelReset, Limits, RemoteChannels, StreamOptions
-from pvecri.streaming.upgrade import UpgradeRequest, upgrade_forward, upgrade_remote
+from pvecri.streaming.upgrade import upgrade_forward, upgrade_remote
+from pvecri.streaming.upgrade_request import UpgradeRequest
 from pvecri.streaming.wire import Connection
 
 MIB = 1024 * 1024

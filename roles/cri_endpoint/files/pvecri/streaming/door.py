@@ -20,12 +20,13 @@ from pvecri.streaming import admission, forward
 from pvecri.streaming.channel import ChannelReset, Limits, StreamOptions
 from pvecri.streaming.http import HeadReader
 from pvecri.streaming.listener import Listener, url_base
-from pvecri.streaming.remote import Remote, attach_work, exec_work
+from pvecri.streaming.remote import Remote
 from pvecri.streaming.requests import Grant, Kind, living, ready, running
 from pvecri.streaming.tls import Tls
 from pvecri.streaming.tokens import LIFETIME_S, Tokens
 from pvecri.streaming.upgrade import upgrade_forward, upgrade_remote
 from pvecri.streaming.upgrade_request import UpgradeError, UpgradeRequest
+from pvecri.streaming.work import attach_work, exec_work
 
 _log = logging.getLogger(__name__)
 

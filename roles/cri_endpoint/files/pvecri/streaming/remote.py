@@ -25,9 +25,7 @@ from pvecri.streaming.parking import Parking
 from pvecri.streaming.status import Status
 from pvecri.streaming.terminal import Sizes
 from pvecri.streaming.times import Times
-from pvecri.streaming.work import AttachWork, ExecWork, attach_work, exec_work
-
-__all__ = ["AttachWork", "ExecWork", "Remote", "Runtime", "attach_work", "exec_work"]
+from pvecri.streaming.work import AttachWork, ExecWork
 
 _log = logging.getLogger(__name__)
 

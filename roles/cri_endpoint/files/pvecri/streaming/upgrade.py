@@ -19,12 +19,7 @@ import typing as t
 
 from wsproto.utilities import generate_accept_token
 
-from pvecri.streaming.channel import (
-    ForwardSession,
-    Limits,
-    RemoteChannels,
-    StreamOptions,
-)
+from pvecri.streaming.channel import ForwardSession, Limits, RemoteChannels, StreamOptions
 from pvecri.streaming.gathering import ForwardStreams, RemoteStreams
 from pvecri.streaming.spdy import SpdySession
 from pvecri.streaming.tunnel import Tunnel
@@ -36,8 +31,6 @@ from pvecri.streaming.websocket_channels import (
     remote_channels,
 )
 from pvecri.streaming.wire import Connection
-
-__all__ = ["Limits", "StreamOptions", "UpgradeError", "UpgradeRequest", "upgrade_forward", "upgrade_remote"]
 
 _SPDY = "SPDY/3.1"
 _TUNNEL = "SPDY/3.1+portforward.k8s.io"

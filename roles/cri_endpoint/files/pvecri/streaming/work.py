@@ -13,25 +13,19 @@ from pvecri.state.records import ContainerRecord
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ExecWork:
-    """A command to run; with a terminal its output is ``stdout`` alone."""
+    """A command to run; which streams it gets the client's channels say."""
 
     container_id: str
     command: tuple[str, ...]
-    stdin: bool = False
-    stdout: bool = False
-    stderr: bool = False
     tty: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AttachWork:
-    """The streams that are wanted of a container, and those that it has."""
+    """What matters of a client's input, and of the streams that the container has."""
 
     container_id: str
     stdin: bool = False
-    stdout: bool = False
-    stderr: bool = False
-    tty: bool = False
     has_stdin: bool = False
     stdin_once: bool = False
     has_tty: bool = False
@@ -52,14 +46,7 @@ class AttachWork:
 
 def exec_work(container_id: str, request: pb.ExecRequest) -> ExecWork:
     """Return what a request asks for."""
-    return ExecWork(
-        container_id=container_id,
-        command=tuple(request.cmd),
-        stdin=request.stdin,
-        stdout=request.stdout,
-        stderr=request.stderr,
-        tty=request.tty,
-    )
+    return ExecWork(container_id=container_id, command=tuple(request.cmd), tty=request.tty)
 
 
 def attach_work(record: ContainerRecord, request: pb.AttachRequest) -> AttachWork:
@@ -68,9 +55,6 @@ def attach_work(record: ContainerRecord, request: pb.AttachRequest) -> AttachWor
     return AttachWork(
         container_id=record.id,
         stdin=request.stdin,
-        stdout=request.stdout,
-        stderr=request.stderr,
-        tty=request.tty,
         has_stdin=config.stdin,
         stdin_once=config.stdin_once,
         has_tty=config.tty,
