@@ -151,6 +151,22 @@ def test_nothing_is_kept_when_nobody_listens(registry: Registry, monkeypatch: py
     asyncio.run(run())
 
 
+def test_nothing_is_kept_that_all_have_taken(registry: Registry) -> None:
+    async def run() -> None:
+        async with telling(registry) as events:
+            quick, slow = await subscribed(events), await subscribed(events)
+            pod = run_pod(registry, "p")
+            for number in range(10):
+                live(registry, pod, str(number))
+            await take(quick, 32)
+            await take(slow, 12)
+            assert len(events._log) == 20
+            await take(slow, 20)
+            assert not events._log
+
+    asyncio.run(run())
+
+
 def test_what_recovery_found_is_for_those_who_come_soon(registry: Registry) -> None:
     pod = registry.reserve_sandbox(records.sandbox("p")).id
     app = registry.reserve_container(records.container(pod, "a", phase=Phase.RUNNING)).id

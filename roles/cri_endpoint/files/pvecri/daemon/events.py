@@ -5,7 +5,7 @@
 
 All subscribers read one short log at their own pace.  One that falls out of it, because
 it does not read, is ended, whether or not its stream takes anything, and nobody waits for
-it.  Without subscribers nothing is kept, but for a while after a start: what recovery finds out of
+it.  What all have taken is not kept, but for a while after a start: what recovery finds out of
 the time when nobody looked is for those who lost their stream then.
 """
 
@@ -123,7 +123,10 @@ class Events:
             if index == len(self._log):
                 return None
             follower.position += 1
-            return self._log[index]
+            event = self._log[index]
+            if index == 0:
+                self._tidy()
+            return event
 
     @property
     def _first(self) -> int:
@@ -147,8 +150,12 @@ class Events:
             self._tidy()
 
     def _tidy(self) -> None:
-        if not self._followers and not self._is_remembering:
-            self._log.clear()
+        """Let go of what nobody is to hear any more: an event may tell of a pod with many containers."""
+        if self._is_remembering:
+            return
+        wanted = min((follower.position for follower in self._followers), default=self._next)
+        while self._first < wanted:
+            self._log.popleft()
 
     # ---- in whatever thread something changes -------------------------------------------------------------
 
