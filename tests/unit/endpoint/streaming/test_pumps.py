@@ -71,10 +71,10 @@ def test_parked_connection_whose_container_ends_at_that_moment_is_not_handed_ove
                 theirs.close()
             for _turn in range(count):
                 await asyncio.sleep(0)
-            found = await parking.leave("c")
+            found = await parking.take("c")
             if found is not None:
                 found.close()
             await parking.close()
-            assert await parking.leave("c") is None
+            assert await parking.take("c") is None
 
     run_loop(work())

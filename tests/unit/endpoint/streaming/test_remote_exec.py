@@ -371,12 +371,15 @@ def test_background_processes_of_a_command_that_ends_in_time_are_left_alone(
         async with serving(runtime) as place:
             session = place.begin(["sh", "-c", "nohup NAP & echo begun; cat"])
             await session.until(b"begun")
+            # The shell does not wait for it.
+            await asyncio.to_thread(eventually, naps, timeout_s=5)
             await session.lose()
             assert naps()
             end_naps()
             # Only a hang-up ends this one; nohup lets the other outlive it.
             session = place.begin(["sh", "-c", "nohup NAP 2>/dev/null & echo begun; sleep 999"])
             await session.until(b"begun")
+            await asyncio.to_thread(eventually, naps, timeout_s=5)
             await session.lose()
             assert naps()
             end_naps()

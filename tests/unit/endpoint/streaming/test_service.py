@@ -27,7 +27,7 @@ from pvecri.rpc.errors import TooBusy, Unavailable
 from pvecri.rpc.streams import StreamRpc
 from pvecri.state.records import Phase
 from pvecri.state.registry import Registry
-from pvecri.streaming import door
+from pvecri.streaming import server
 from pvecri.streaming.requests import Kind
 from pvecri.streaming.service import Streaming
 from pvecri.streaming.tokens import MAX_OUTSTANDING
@@ -235,7 +235,7 @@ def test_a_fault_ends_one_client_and_is_logged(tmp_path, monkeypatch, caplog):
     async def crash(*_unused: t.Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(door.Remote, "run_exec", crash)
+    monkeypatch.setattr(server.Remote, "run_exec", crash)
 
     async def scenario(lab: Lab) -> None:
         reader, writer = await connect(await lab.exec(), WEBSOCKET)
@@ -265,7 +265,7 @@ def test_close_cuts_off_sessions_that_do_not_end(tmp_path, monkeypatch, caplog):
             cancelled.append(True)
 
     cancelled: list[bool] = []
-    monkeypatch.setattr(door.Remote, "run_attach", hang)
+    monkeypatch.setattr(server.Remote, "run_attach", hang)
 
     async def scenario(lab: Lab) -> None:
         _reader, writer = await connect(await lab.attach(), WEBSOCKET)
@@ -287,7 +287,7 @@ def test_old_certificates_stay_when_new_ones_are_none(tmp_path, caplog):
 
     async def scenario(lab: Lab) -> None:
         await lab.exec()
-        made: t.Any = lab.streaming._door
+        made: t.Any = lab.streaming._server
         made._tls = Broken()
         url = await lab.exec()
         assert (await ask(url))[0] == 400
@@ -299,7 +299,7 @@ def test_old_certificates_stay_when_new_ones_are_none(tmp_path, caplog):
 def test_the_daemon_starts_without_what_streams_need():
     code = (
         "import sys, pvecri.daemon.daemon; "
-        "print([name for name in ('h11', 'wsproto', 'pvecri.streaming.door') if name in sys.modules])"
+        "print([name for name in ('h11', 'wsproto', 'pvecri.streaming.server') if name in sys.modules])"
     )
     done = subprocess.run(
         [endpoint_process.PYTHON, "-P", "-c", code],

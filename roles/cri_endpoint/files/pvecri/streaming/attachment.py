@@ -22,8 +22,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.attach import 
 from pvecri.streaming import conmon
 from pvecri.streaming.backlog import Backlog
 from pvecri.streaming.channel import Channel, ChannelReset, RemoteChannels
-from pvecri.streaming.crew import Crew
 from pvecri.streaming.pumps import Descriptor, feed
+from pvecri.streaming.session_tasks import SessionTasks
 from pvecri.streaming.terminal import Sizes
 from pvecri.streaming.times import Times
 from pvecri.streaming.work import AttachWork
@@ -53,25 +53,25 @@ class Attachment:
 
     async def serve(self, resize: Resize) -> None:
         """Return when the container has ended, or the client is through; raises ClientGone and TooSlow."""
-        crew = Crew(self._channels.closed)
+        tasks = SessionTasks(self._channels.closed)
         try:
-            taking = crew.begin(self._take())
-            delivering = crew.begin(self._deliver())
+            taking = tasks.begin(self._take())
+            delivering = tasks.begin(self._deliver())
             if self._channels.resize is not None and self._work.has_tty:
                 sizes = Sizes(self._channels.resize)
-                crew.begin(sizes.read())
-                crew.begin(_resize(sizes, resize))
+                tasks.begin(sizes.read())
+                tasks.begin(_resize(sizes, resize))
             if self._channels.stdin is not None:
-                feeding = crew.begin(self._feed(self._channels.stdin))
-                await crew.any_of(taking, feeding)
+                feeding = tasks.begin(self._feed(self._channels.stdin))
+                await tasks.any_of(taking, feeding)
                 if not taking.done():
-                    await self._input_ended(crew, taking)
-            await crew.any_of(taking)
-            await crew.any_of(delivering)
+                    await self._input_ended(tasks, taking)
+            await tasks.any_of(taking)
+            await tasks.any_of(delivering)
         finally:
-            await crew.dismiss()
+            await tasks.cancel()
 
-    async def _input_ended(self, crew: Crew, taking: asyncio.Task[t.Any]) -> None:
+    async def _input_ended(self, tasks: SessionTasks, taking: asyncio.Task[t.Any]) -> None:
         if not self._work.feeds:
             return
         if self._work.stdin_once:
@@ -79,7 +79,7 @@ class Attachment:
             with contextlib.suppress(OSError):
                 self._connection.shutdown(socket.SHUT_WR)
             return
-        await crew.any_of(taking, crew.begin(asyncio.sleep(self._times.answer_s)))
+        await tasks.any_of(taking, tasks.begin(asyncio.sleep(self._times.answer_s)))
         self._backlog.end()
         taking.cancel()
         await asyncio.wait({taking})

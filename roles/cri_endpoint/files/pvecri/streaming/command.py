@@ -27,8 +27,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.execution impo
 from pvecri.daemon.operations import Operations, Pool
 from pvecri.streaming import status
 from pvecri.streaming.channel import RemoteChannels
-from pvecri.streaming.crew import Crew
 from pvecri.streaming.pumps import Descriptor, Output, feed
+from pvecri.streaming.session_tasks import SessionTasks
 from pvecri.streaming.terminal import Sizes
 from pvecri.streaming.times import Times
 
@@ -46,16 +46,16 @@ class Command:
         self._operations = operations
         self._times = times
         self._pidfd = os.pidfd_open(session.child.pid)
-        self._crew = Crew(channels.closed)
+        self._tasks = SessionTasks(channels.closed)
         self._outputs: list[Output] = []
 
     async def run(self, sizes: Sizes | None) -> status.Status:
         """Return how the command ended, after its output was delivered; raises ClientGone."""
         outputs = self._begin(sizes)
-        await self._crew.any_of(self._crew.begin(self._ended()))
+        await self._tasks.any_of(self._tasks.begin(self._ended()))
         for output in self._outputs:
             output.command_ended()
-        await self._crew.any_of(self._crew.begin(self._drain(outputs)))
+        await self._tasks.any_of(self._tasks.begin(self._drain(outputs)))
         session = self._session
         code = session.child.wait()
         code = code if code >= 0 else 128 - code
@@ -70,7 +70,7 @@ class Command:
 
     async def end(self, grace_s: float) -> None:
         """Leave nothing behind: a command that still runs gets ``grace_s`` seconds."""
-        await self._crew.dismiss()
+        await self._tasks.cancel()
         session = self._session
         try:
             if session.child.poll() is None:
@@ -88,17 +88,17 @@ class Command:
         child, terminal, channels = self._session.child, self._session.terminal, self._channels
         if terminal is not None:
             if channels.stdin is not None:
-                self._crew.begin(feed(channels.stdin, Descriptor(terminal).write_all))
+                self._tasks.begin(feed(channels.stdin, Descriptor(terminal).write_all))
             if sizes is not None:
-                self._crew.begin(self._resize(terminal, sizes))
+                self._tasks.begin(self._resize(terminal, sizes))
             # crun has complaints of its own to tell on its error output, and nothing on its output.
             wanted: list[tuple[int | None, t.Any]] = [(terminal, channels.stdout)]
         else:
             if child.stdin is not None and channels.stdin is not None:
-                self._crew.begin(self._feed(child.stdin, channels))
+                self._tasks.begin(self._feed(child.stdin, channels))
             wanted = [(_handle(child.stdout), channels.stdout), (_handle(child.stderr), channels.stderr)]
         self._outputs = [Output(handle, channel) for handle, channel in wanted if handle is not None]
-        return [self._crew.begin(output.run()) for output in self._outputs]
+        return [self._tasks.begin(output.run()) for output in self._outputs]
 
     async def _ended(self) -> None:
         """Wait for the end of crun, which comes after the command's."""

@@ -30,7 +30,7 @@ class Parking:
         keeping = asyncio.get_running_loop().create_task(self._keep(container_id, connection))
         self._places[container_id][connection] = keeping
 
-    async def leave(self, container_id: str) -> socket.socket | None:
+    async def take(self, container_id: str) -> socket.socket | None:
         """Hand over a connection to a container, if one is there."""
         while places := self._places.get(container_id):
             connection, keeping = places.popitem()
@@ -46,7 +46,7 @@ class Parking:
     async def close(self) -> None:
         """Close all of them."""
         for container_id in list(self._places):
-            while (connection := await self.leave(container_id)) is not None:
+            while (connection := await self.take(container_id)) is not None:
                 connection.close()
 
     async def _keep(self, container_id: str, connection: socket.socket) -> None:

@@ -20,8 +20,8 @@ from pvecri.streaming.attachment import Attachment
 from pvecri.streaming.backlog import TooSlow
 from pvecri.streaming.channel import ChannelReset, RemoteChannels
 from pvecri.streaming.command import Command, pipes
-from pvecri.streaming.crew import ClientGone
 from pvecri.streaming.parking import Parking
+from pvecri.streaming.session_tasks import ClientGone
 from pvecri.streaming.status import Status
 from pvecri.streaming.terminal import Sizes
 from pvecri.streaming.times import Times
@@ -207,7 +207,7 @@ class Remote:
                     lambda: self._runtime.resize_terminal(container_id, width, height), pool=Pool.EXEC
                 )
 
-        connection = await self._parking.leave(container_id) if work.must_stay else None
+        connection = await self._parking.take(container_id) if work.must_stay else None
         if connection is None:
             connection = await self._made(
                 lambda: self._runtime.attach(container_id), lambda made: made.close()

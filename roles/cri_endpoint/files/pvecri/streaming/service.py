@@ -21,7 +21,7 @@ from pvecri.streaming.requests import Grant, Kind
 from pvecri.streaming.tokens import Tokens
 
 if t.TYPE_CHECKING:
-    from pvecri.streaming.door import Door
+    from pvecri.streaming.server import StreamingServer
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Streaming:
         self._context = context
         self._operations = operations
         self._tokens: Tokens[Grant] = Tokens()
-        self._door: Door | None = None
+        self._server: StreamingServer | None = None
         self._starting = asyncio.Lock()
         self._is_closed = False
 
@@ -43,40 +43,40 @@ class Streaming:
         Raises TooBusy when too many are out, WrongState when the address cannot be listened on,
         InvalidSpec for certificates that are none, and Unavailable when the daemon is stopping.
         """
-        door = self._door or await self._open()
-        return f"{door.base}/{grant.kind}/{self._tokens.issue(grant.kind, grant)}"
+        server = self._server or await self._open()
+        return f"{server.base}/{grant.kind}/{self._tokens.issue(grant.kind, grant)}"
 
     @property
     def sessions(self) -> t.Mapping[str, int]:
         """How many clients are served now, by kind."""
-        return dict.fromkeys(Kind, 0) if self._door is None else self._door.open_by_kind()
+        return dict.fromkeys(Kind, 0) if self._server is None else self._server.open_by_kind()
 
     @property
     def served(self) -> t.Mapping[str, int]:
         """How many clients were served since the start, by kind."""
-        return dict.fromkeys(Kind, 0) if self._door is None else dict(self._door.served)
+        return dict.fromkeys(Kind, 0) if self._server is None else dict(self._server.served)
 
     async def close(self, timeout_s: float) -> None:
         """Listen no more, and end all sessions with word of it to the clients; containers go on."""
         self._is_closed = True
         self._tokens.clear()
-        if self._door is not None:
-            await self._door.close(timeout_s)
+        if self._server is not None:
+            await self._server.close(timeout_s)
 
-    async def _open(self) -> Door:
+    async def _open(self) -> StreamingServer:
         async with self._starting:
             if self._is_closed:
                 raise Unavailable("the endpoint is stopping")
-            if self._door is None:
+            if self._server is None:
                 made = await self._operations.call(
                     functools.partial(_load, self._context, self._operations, self._tokens), pool=Pool.QUERY
                 )
                 await made.open()
-                self._door = made
-        return self._door
+                self._server = made
+        return self._server
 
 
-def _load(context: Context, operations: Operations, tokens: Tokens[Grant]) -> Door:
-    from pvecri.streaming.door import Door  # noqa: PLC0415
+def _load(context: Context, operations: Operations, tokens: Tokens[Grant]) -> StreamingServer:
+    from pvecri.streaming.server import StreamingServer  # noqa: PLC0415
 
-    return Door(context, operations, tokens)
+    return StreamingServer(context, operations, tokens)

@@ -20,8 +20,8 @@ import typing as t
 from wsproto.utilities import generate_accept_token
 
 from pvecri.streaming.channel import ForwardSession, Limits, RemoteChannels, StreamOptions
-from pvecri.streaming.gathering import ForwardStreams, RemoteStreams
 from pvecri.streaming.spdy import SpdySession
+from pvecri.streaming.spdy_streams import ForwardStreams, RemoteStreams
 from pvecri.streaming.tunnel import Tunnel
 from pvecri.streaming.upgrade_request import UpgradeError, UpgradeRequest
 from pvecri.streaming.websocket_channels import (

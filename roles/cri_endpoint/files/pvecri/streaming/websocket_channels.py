@@ -23,8 +23,8 @@ from pvecri.streaming.channel import (
     RemoteChannels,
     StreamOptions,
 )
-from pvecri.streaming.gathering import stream_names
 from pvecri.streaming.inbox import Inbox
+from pvecri.streaming.spdy_streams import stream_names
 from pvecri.streaming.websocket import WebSocket
 from pvecri.streaming.wire import ClosableWire, ProtocolError
 

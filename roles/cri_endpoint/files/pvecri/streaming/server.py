@@ -42,7 +42,7 @@ _REASONS: t.Final = {
 _GOODBYE_S: t.Final = 1.0
 
 
-class Door:
+class StreamingServer:
     """The listener with the sessions of the clients that came in."""
 
     def __init__(self, context: Context, operations: Operations, tokens: Tokens[Grant]) -> None:
@@ -52,7 +52,7 @@ class Door:
         self._tokens = tokens
         self._config = config = context.config.streaming
         self._tls = Tls(config) if config.tls_cert else None
-        self._listener = Listener(self._come_in, tls=self._current_tls)
+        self._listener = Listener(self._admit, tls=self._current_tls)
         self._remote = Remote(runtime=context.crun, operations=operations)
         self._limits = Limits(
             creation_timeout_s=config.creation_timeout_s, idle_timeout_s=config.idle_timeout_s
@@ -96,7 +96,7 @@ class Door:
 
     # ---- one client -----------------------------------------------------------------------------------
 
-    def _come_in(self, reader: HeadReader, request: UpgradeRequest) -> None:
+    def _admit(self, reader: HeadReader, request: UpgradeRequest) -> None:
         try:
             kind, token = admission.admitted(request, self.base)
             if len(self._sessions) >= self._config.max_sessions:

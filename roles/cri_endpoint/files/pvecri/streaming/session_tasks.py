@@ -13,7 +13,7 @@ class ClientGone(Exception):
     """Nobody is there to be told how it ended."""
 
 
-class Crew:
+class SessionTasks:
     """The tasks of one session, and one that waits for the client to vanish."""
 
     def __init__(self, closed: asyncio.Event) -> None:
@@ -40,7 +40,7 @@ class Crew:
             running = [task for task in self._tasks if not task.done()]
             await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
 
-    async def dismiss(self) -> None:
+    async def cancel(self) -> None:
         """Cancel all tasks and wait for their ends: from then on nobody uses what they used."""
         for task in self._tasks:
             task.cancel()
