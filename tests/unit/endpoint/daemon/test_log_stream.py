@@ -165,3 +165,12 @@ def test_log_says_how_many_lines_are_lost(monkeypatch: pytest.MonkeyPatch, forma
         assert "log lines were lost" in one
         assert str(lost) in one
         assert "after" in two
+
+
+def test_stream_that_is_replaced_leaves_no_file_open() -> None:
+    with pipe() as (_out, into), contextlib.closing(socket.socketpair()[0]) as end:
+        before = os.listdir("/proc/self/fd")
+        for descriptor in (into, end.fileno()):
+            for _reload in range(3):
+                LogStream(descriptor, told)
+        assert len(os.listdir("/proc/self/fd")) == len(before)

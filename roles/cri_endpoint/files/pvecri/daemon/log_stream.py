@@ -75,5 +75,7 @@ def _writer(descriptor: int) -> t.Callable[[bytes], int]:
         except OSError:
             # A terminal of another mount namespace, say: better a log that may wait than none.
             return lambda data: os.write(descriptor, data)
-        return lambda data: os.write(own, data)
+        # Closed with the stream: each reload makes another.
+        file = open(own, "wb", buffering=0)  # noqa: SIM115
+        return lambda data: file.write(data) or 0
     return lambda data: os.write(descriptor, data)
