@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import pathlib
@@ -28,6 +29,7 @@ from pvecri.rpc.streams import StreamRpc
 from pvecri.state.records import Phase
 from pvecri.state.registry import Registry
 from pvecri.streaming import server
+from pvecri.streaming.channel import Limits
 from pvecri.streaming.requests import Kind
 from pvecri.streaming.service import Streaming
 from pvecri.streaming.tokens import MAX_OUTSTANDING
@@ -218,7 +220,9 @@ def test_more_sessions_than_allowed_are_refused_until_one_ends(tmp_path):
     run(scenario, tmp_path, max_sessions=1)
 
 
-def test_a_client_that_opens_no_streams_is_let_go(tmp_path):
+def test_a_client_that_opens_no_streams_is_let_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "Limits", functools.partial(Limits, creation_timeout_s=0.05))
+
     async def scenario(lab: Lab) -> None:
         reader, writer = await connect(await lab.exec(), EXEC)
         assert b"101 Switching" in await reader.readuntil(b"\r\n\r\n")
@@ -228,7 +232,7 @@ def test_a_client_that_opens_no_streams_is_let_go(tmp_path):
         while lab.streaming.sessions[Kind.EXEC]:
             await asyncio.sleep(0.01)
 
-    run(scenario, tmp_path, creation_timeout_s=0.05)
+    run(scenario, tmp_path)
 
 
 def test_a_fault_ends_one_client_and_is_logged(tmp_path, monkeypatch, caplog):

@@ -184,9 +184,6 @@ class StreamingConfig:
     max_sessions: int = option(
         1000, "Clients that are served at once; more are answered 503.", between(1, 100_000)
     )
-    creation_timeout_s: float = option(
-        30.0, "How long the streams of a session are awaited, in seconds.", between(1, 3600)
-    )
     idle_timeout_s: float = option(
         4 * 3600.0,
         "A session in which nothing moves for so long is ended, in seconds; 0 is never.",

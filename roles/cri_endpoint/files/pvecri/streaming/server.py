@@ -54,9 +54,7 @@ class StreamingServer:
         self._tls = Tls(config) if config.tls_cert else None
         self._listener = Listener(self._admit, tls=self._current_tls)
         self._remote = Remote(runtime=context.crun, operations=operations)
-        self._limits = Limits(
-            creation_timeout_s=config.creation_timeout_s, idle_timeout_s=config.idle_timeout_s
-        )
+        self._limits = Limits(idle_timeout_s=config.idle_timeout_s)
         self._sessions: dict[asyncio.Task[None], Kind] = {}
         #: Clients so far, by kind.
         self.served: collections.Counter[str] = collections.Counter(dict.fromkeys(Kind, 0))
