@@ -141,11 +141,18 @@ def auth_document(registry: str, username: str, password: str) -> bytes:
 
 _FATAL = re.compile(r'level=fatal msg="((?:[^"\\]|\\.)*)"')
 
+_AUTHORITY = (
+    "Put the authority's certificate into /etc/containers/certs.d/<registry>, "
+    "or give it as a play's ca_file or cert_dir"
+)
 #: What skopeo says, and what to do about it.  Only hints hang on the text, never a decision.
 _HINTS = (
-    ("server gave HTTP response to HTTPS client", "The registry speaks plain HTTP: set tls_verify to false"),
-    ("x509:", "Give the authority's certificate as ca_file or cert_dir"),
-    ("tls:", "Give the authority's certificate as ca_file or cert_dir"),
+    (
+        "server gave HTTP response to HTTPS client",
+        "The registry speaks plain HTTP: set insecure in registries.conf (in a play tls_verify: false)",
+    ),
+    ("x509:", _AUTHORITY),
+    ("tls:", _AUTHORITY),
     ("unauthorized", "Give username and password, or an authfile, that may pull this image"),
     ("authentication required", "Give username and password, or an authfile, that may pull this image"),
     ("access to the resource is denied", "Give username and password that may pull it, or check the name"),
