@@ -134,12 +134,13 @@ class Monitoring:
     async def _answer(self, reader: HeadReader, request: UpgradeRequest) -> None:
         is_full = len(self._readers) > self._connections_max
         reply = Reply(503, "too many connections") if is_full else await self._reply(request)
-        data = _encoded(reply, has_body=request.method != "HEAD")
-        transport = request.transport
-        if transport.is_closing():
-            return
-        transport.set_protocol(
-            _Sending(transport, data, self._timeout_s, lambda: self._readers.discard(reader))
+        reader.answer(
+            reply.status,
+            reply.text,
+            (*reply.headers, (b"Cache-Control", b"no-store")),
+            kind=reply.kind,
+            has_body=request.method != "HEAD",
+            linger_s=self._timeout_s,
         )
 
     async def _reply(self, request: UpgradeRequest) -> Reply:
@@ -172,35 +173,6 @@ class _Refusing(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Close it."""
         t.cast("asyncio.Transport", transport).abort()
-
-
-class _Sending(asyncio.Protocol):
-    """A connection that is given its answer, within its time."""
-
-    def __init__(
-        self, transport: asyncio.Transport, data: bytes, timeout_s: float, done: t.Callable[[], None]
-    ) -> None:
-        self._done = done
-        self._timer = asyncio.get_running_loop().call_later(timeout_s, transport.abort)
-        transport.write(data)
-        transport.write_eof()
-        # What the client says yet is of no interest, but closed with unread bytes the connection would
-        # lose the answer; its end is awaited.
-        transport.resume_reading()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Let go."""
-        self._timer.cancel()
-        self._done()
-
-
-def _encoded(reply: Reply, *, has_body: bool) -> bytes:
-    from pvecri.streaming.http import answer_bytes  # noqa: PLC0415 loaded by `serve`, in a thread
-
-    data = answer_bytes(
-        reply.status, reply.text, (*reply.headers, (b"Cache-Control", b"no-store")), kind=reply.kind
-    )
-    return data if has_body else data[: data.index(b"\r\n\r\n") + 4]
 
 
 def _load_http() -> None:

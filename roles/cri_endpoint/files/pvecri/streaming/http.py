@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 HEAD_BYTES: t.Final = 32 * 1024
 HEAD_TIMEOUT_S: t.Final = 10.0
-#: How long a connection is read on after an answer: closed with unread bytes, it would lose the answer.
+#: How long a client may take for its answer; it is read on: closed with unread bytes, it would lose that.
 _LINGER_S: t.Final = 1.0
 
 Headers = t.Sequence[tuple[bytes, bytes]]
@@ -91,19 +91,28 @@ class HeadReader(asyncio.Protocol):
 
     # ---- for the owner --------------------------------------------------------------------------------
 
-    def answer(self, status: int, text: str, headers: Headers = (), *, kind: str = "text/plain") -> None:
+    def answer(
+        self,
+        status: int,
+        text: str,
+        headers: Headers = (),
+        *,
+        kind: str = "text/plain",
+        has_body: bool = True,
+        linger_s: float = _LINGER_S,
+    ) -> None:
         """Answer and close the connection."""
         self._is_done = True
         self._stop_timer()
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        transport.write(answer_bytes(status, text, headers, kind=kind))
+        transport.write(answer_bytes(status, text, headers, kind=kind, has_body=has_body))
         if transport.can_write_eof():
             with contextlib.suppress(OSError, RuntimeError):
                 transport.write_eof()
         transport.resume_reading()
-        self._timer = asyncio.get_running_loop().call_later(_LINGER_S, transport.abort)
+        self._timer = asyncio.get_running_loop().call_later(linger_s, transport.abort)
 
     def abort(self) -> None:
         """Close the connection without a word."""
@@ -155,7 +164,9 @@ class HeadReader(asyncio.Protocol):
             self._timer = None
 
 
-def answer_bytes(status: int, text: str, headers: Headers = (), *, kind: str = "text/plain") -> bytes:
+def answer_bytes(
+    status: int, text: str, headers: Headers = (), *, kind: str = "text/plain", has_body: bool = True
+) -> bytes:
     """Return a whole answer; the connection is closed after it."""
     body = text.encode(errors="replace")
     if kind == "text/plain" and not body.endswith(b"\n"):
@@ -172,4 +183,4 @@ def answer_bytes(status: int, text: str, headers: Headers = (), *, kind: str = "
         b"Connection: close",
         *(name + b": " + value for name, value in headers),
     ]
-    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+    return b"\r\n".join(lines) + b"\r\n\r\n" + (body if has_body else b"")
