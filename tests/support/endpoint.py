@@ -289,7 +289,8 @@ class Endpoint:
         own: dict[str, dict[str, t.Any]] = {
             "server": {"socket": self.socket},
             "paths": {"state_dir": self.state_dir, "run_dir": self.run_dir},
-            "runtime": {"crun": CRUN},
+            # The cgroups that `pod` describes are no slices, whatever the host's init is.
+            "runtime": {"crun": CRUN, "cgroup_driver": "cgroupfs"},
             "network": {"conf_dir": self.cni_conf},
             "log": {"level": "debug"},
         }
