@@ -621,6 +621,24 @@ def test_a_database_that_breaks_on_a_full_disk_is_written_anew_when_there_is_spa
     assert [record.id for record in found.sandboxes()] == [pod.id]
 
 
+def test_a_database_that_breaks_and_cannot_be_moved_is_written_anew_when_it_can(
+    registry: Registry, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the kernel has made the file system read-only."""
+    pod = registry.reserve_sandbox(records.sandbox())
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "update", _breaks)
+        patch.setattr("pvecri.state.journal.set_aside", _is_read_only)
+        registry.update_sandbox(pod.id, phase=Phase.STOPPED)
+    registry.update_sandbox(pod.id, message="later")
+    found = reopened(registry, path).sandbox(pod.id)
+    assert (found.phase, found.message) == (Phase.STOPPED, "later")
+
+
+def _is_read_only(*_unused: t.Any) -> t.NoReturn:
+    raise OSError(30, "read-only file system")
+
+
 def _breaks(*_unused: t.Any) -> None:
     raise DatabaseDamagedError("database disk image is malformed")
 

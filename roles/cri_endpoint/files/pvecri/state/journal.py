@@ -36,7 +36,7 @@ class Journal:
         #: Objects whose change or removal is yet to be written.
         self._late: dict[tuple[str, str], AnyTable] = {}
         self._late_boot_id = False
-        #: The file was damaged, and there was no space for another.
+        #: The file was damaged, and could not be moved or written anew.
         self._is_lost = False
         self._boot_id = str(database.note(_BOOT_ID) or "")
 
@@ -77,9 +77,9 @@ class Journal:
             path = self._database.path
             with contextlib.suppress(Exception):
                 self._database.close()
+            self._is_lost = True
             aside = set_aside(path)
             _log.error("database %s is damaged (%s); it was moved to %s", path, exc, aside)
-            self._is_lost = True
             self._begin_anew()
             return act(self._database)
 
