@@ -10,13 +10,13 @@ import contextlib
 from pvecri.streaming.channel import ChannelReset, Limits
 from pvecri.streaming.spdy import Acceptor, SpdySession
 from pvecri.streaming.websocket import WebSocket
-from pvecri.streaming.wire import ClosableWire, ProtocolError
+from pvecri.streaming.wire import Connection, ProtocolError
 
 
 class Tunnel:
     """A wire for SPDY whose bytes are another wire's messages; where one message ends means nothing."""
 
-    def __init__(self, wire: ClosableWire, limits: Limits, acceptor: Acceptor) -> None:
+    def __init__(self, wire: Connection, limits: Limits, acceptor: Acceptor) -> None:
         self.closed = wire.closed
         self.budget = wire.budget
         self.peer = wire.peer

@@ -13,7 +13,7 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessa
 from wsproto.frame_protocol import CloseReason
 
 from pvecri.streaming.channel import ChannelReset
-from pvecri.streaming.wire import ClosableWire, ProtocolError
+from pvecri.streaming.wire import Connection, ProtocolError
 
 
 class Receiver(t.Protocol):
@@ -35,7 +35,7 @@ class Receiver(t.Protocol):
 class WebSocket:
     """One connection; its messages go to the receiver."""
 
-    def __init__(self, wire: ClosableWire, receiver: Receiver) -> None:
+    def __init__(self, wire: Connection, receiver: Receiver) -> None:
         self.wire = wire
         self.closed = wire.closed
         self._receiver = receiver

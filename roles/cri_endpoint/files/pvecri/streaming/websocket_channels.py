@@ -26,7 +26,7 @@ from pvecri.streaming.channel import (
 from pvecri.streaming.inbox import Inbox
 from pvecri.streaming.spdy_streams import stream_names
 from pvecri.streaming.websocket import WebSocket
-from pvecri.streaming.wire import ClosableWire, ProtocolError
+from pvecri.streaming.wire import Connection, ProtocolError
 
 MESSAGE_BYTES = 64 * 1024
 """Of a message at most: channels of one connection take turns."""
@@ -86,7 +86,7 @@ class SocketChannel:
 class SocketChannels:
     """The channels of one connection."""
 
-    def __init__(self, wire: ClosableWire, *, is_base64: bool = False, has_close: bool = False) -> None:
+    def __init__(self, wire: Connection, *, is_base64: bool = False, has_close: bool = False) -> None:
         self.socket = WebSocket(wire, self)
         self.closed = wire.closed
         self.channels: dict[int, SocketChannel] = {}
@@ -173,7 +173,7 @@ class SocketChannels:
 class ForwardChannels(SocketChannels):
     """Those of a direct port-forward; with the last of them the connection ends."""
 
-    def __init__(self, wire: ClosableWire, *, is_base64: bool = False) -> None:
+    def __init__(self, wire: Connection, *, is_base64: bool = False) -> None:
         super().__init__(wire, is_base64=is_base64)
         self.session = ForwardSession(self)
         self._closer: asyncio.Task[None] | None = None

@@ -80,14 +80,6 @@ class Wire(t.Protocol):
         ...
 
 
-class ClosableWire(Wire, t.Protocol):
-    """A wire that can be closed without words."""
-
-    def hang_up(self, reason: str) -> None:
-        """Close when everything is sent, without waiting for the peer."""
-        ...
-
-
 class Connection(asyncio.Protocol):
     """The wire that is a TCP or TLS connection."""
 
