@@ -119,6 +119,18 @@ def test_a_pod_is_restored_whole_or_not_at_all(endpoint: Endpoint, tmp_path: pat
     assert ({each.id for each in endpoint.cri.list_pods()}, len(endpoint.cri.list_containers())) == before
 
 
+def test_a_repeat_that_fails_takes_nothing_away(endpoint: Endpoint, tmp_path: pathlib.Path) -> None:
+    _pod, pod_id, _containers = two(endpoint)
+    checkpoint_pod(endpoint, pod_id, f"{tmp_path}/p.tar")
+    copy = endpoint.pod()
+    answer = restore_pod(endpoint, f"{tmp_path}/p.tar", config=copy)
+    other = endpoint.container("two", labels={"x": "y"})
+    with refused("ALREADY_EXISTS"):
+        restore_pod(endpoint, f"{tmp_path}/p.tar", config=copy, container_configs=[other])
+    for each in answer.restored_containers:
+        assert state(endpoint, each.container_id) == pb.CONTAINER_RUNNING
+
+
 def test_what_pods_are_refused(endpoint: Endpoint, tmp_path: pathlib.Path) -> None:
     path = f"{tmp_path}/p.tar"
     _pod, pod_id, container_id = counter(endpoint)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pathlib
@@ -16,7 +17,7 @@ import typing as t
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
-from pvecri.checkpoints import applying
+from pvecri.checkpoints import applying, changes
 from pvecri.checkpoints.changes import Layers, write_changes, write_tree
 
 LIMIT = 1 << 24
@@ -141,6 +142,35 @@ def test_what_is_refused(tmp_path: pathlib.Path, members: t.Any, message: str) -
         applying.apply_changes(str(root), path, limit=LIMIT, what="it")
     assert os.listdir(out) == ["secret"]
     assert os.listdir(tmp_path) != []
+
+
+def test_a_link_put_in_place_of_a_file_is_not_followed(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In a pod's /dev/shm its containers write meanwhile.
+    (tmp_path / "root").mkdir()
+    (tmp_path / "host").write_text("")
+    (tmp_path / "host").chmod(0o600)
+    path = hostile(tmp_path / "t", ("f", tarfile.REGTYPE, {"mode": 0o4755}))
+    chown = os.chown
+
+    def swap(name: str, *arguments: t.Any, **options: t.Any) -> None:
+        chown(name, *arguments, **options)
+        os.unlink(tmp_path / "root/f")
+        os.symlink(tmp_path / "host", tmp_path / "root/f")
+
+    monkeypatch.setattr(os, "chown", swap)
+    with contextlib.suppress(OSError):
+        applying.apply_changes(f"{tmp_path}/root", path, limit=LIMIT, what="it")
+    assert stat.S_IMODE((tmp_path / "host").stat().st_mode) == 0o600
+
+
+def test_no_file_stays_in_memory(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "f").write_text("")
+    with tarfile.open(fileobj=io.BytesIO(), mode="w") as tar:
+        for number in range(10):
+            changes.add(tar, f"{tmp_path}/f", str(number))
+            assert not vars(tar)["members"]
 
 
 def test_overlay_s_own_attributes_are_not_set(tmp_path: pathlib.Path) -> None:

@@ -143,6 +143,57 @@ def test_a_sparse_file(tmp_path: pathlib.Path) -> None:
         list(reading.TarSource(f"{tmp_path}/a", limit=LIMIT).entries())
 
 
+class Counting(io.FileIO):
+    """A file that knows how much of it was read."""
+
+    count = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        found = super().read(-1 if size is None else size)
+        Counting.count += len(found)
+        return found
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_SPARSE, tarfile.XHDTYPE])
+def test_a_map_of_holes_is_not_read(tmp_path: pathlib.Path, kind: bytes) -> None:
+    headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "1"}
+    made = member("config.dump", pax_headers=headers, size=LIMIT // 2)
+    if kind == tarfile.GNUTYPE_SPARSE:
+        # It says that another block of the map follows.
+        made = member("config.dump", kind)
+        block = bytearray(made.tobuf(tarfile.GNU_FORMAT))
+        block[482:483] = b"\1"
+        block[148:156] = b"%06o\0 " % (sum(block[:148]) + 8 * 32 + sum(block[156:512]))
+        text = bytes(block) + (b"\0" * 504 + b"\1" + b"\0" * 7) * (LIMIT // 1024)
+    else:
+        text = made.tobuf(tarfile.PAX_FORMAT) + b"%d\n" % LIMIT + b"0\n" * (LIMIT // 4)
+    (tmp_path / "a").write_bytes(text)
+    Counting.count = 0
+    with (
+        pytest.raises(InvalidSpec, match="sparse"),
+        Counting(tmp_path / "a") as stream,
+        reading.open_tar(t.cast("t.BinaryIO", stream), LIMIT, "it") as members,
+    ):
+        list(members)
+    assert Counting.count < 10_000
+
+
+def test_headers_without_end(tmp_path: pathlib.Path) -> None:
+    chain = member("x", tarfile.XHDTYPE, size=512).tobuf() + b"8 a=bcd\n".ljust(512, b"\0")
+    (tmp_path / "a").write_bytes(chain * 1000)
+    with pytest.raises(InvalidSpec, match="no tar file"):
+        list(reading.TarSource(f"{tmp_path}/a", limit=LIMIT).entries())
+
+
+def test_keywords_without_end(tmp_path: pathlib.Path) -> None:
+    with open(tmp_path / "a", "wb") as stream:
+        for number in range(200):
+            stream.write(tarfile.TarInfo.create_pax_global_header({f"k{number}": "v"}))
+            stream.write(member(f"f{number}").tobuf())
+    with pytest.raises(InvalidSpec, match="more than 100 keywords"):
+        list(reading.TarSource(f"{tmp_path}/a", limit=LIMIT).entries())
+
+
 def test_read_container_wants_both_dumps(tmp_path: pathlib.Path) -> None:
     for missing in DUMPS:
         source = archive(tmp_path / "a", **{name: text for name, text in DUMPS.items() if name != missing})

@@ -35,7 +35,7 @@ def apply_changes(root: str, tar_path: str, *, limit: int, what: str, is_new_onl
     Raises InvalidSpec for what no container's root file system can have, and OSError.
     """
     with open(tar_path, "rb") as stream, open_tar(stream, limit, what) as members:
-        late: list[tuple[str, tarfile.TarInfo]] = []
+        late: list[tuple[str, float]] = []
         for member, tar in members:
             path = inside(member.name, what)
             if not path or (is_new_only and os.path.lexists(os.path.join(root, path))):
@@ -44,18 +44,18 @@ def apply_changes(root: str, tar_path: str, *, limit: int, what: str, is_new_onl
                 with _parent(root, path) as (parent, name):
                     _make(root, (parent, name), member, tar, what)
                     if member.isdir():
-                        late.append((path, member))
+                        late.append((path, member.mtime))
             except (NotADirectoryError, IsADirectoryError) as exc:
                 raise InvalidSpec(
                     "", f"{what}: '{shown(path)}' lies below something that is no directory"
                 ) from exc
         # Last, since what is made in a directory changes its time.
-        for path, member in reversed(late):
+        for path, mtime in reversed(late):
             with (
                 contextlib.suppress(FileNotFoundError, NotADirectoryError),
                 _parent(root, path) as (parent, name),
             ):
-                os.utime(name, (member.mtime, member.mtime), dir_fd=parent, follow_symlinks=False)
+                os.utime(name, (mtime, mtime), dir_fd=parent, follow_symlinks=False)
 
 
 def remove_deleted(root: str, paths: t.Iterable[str], what: str) -> None:
@@ -131,7 +131,7 @@ def _make(
         )
     os.chown(name, member.uid, member.gid, dir_fd=parent, follow_symlinks=False)
     if not member.issym():
-        os.chmod(f"/proc/self/fd/{parent}/{name}", mode)
+        _set_mode(parent, name, mode)
         os.utime(name, (member.mtime, member.mtime), dir_fd=parent, follow_symlinks=False)
     _set_xattrs(parent, name, member)
 
@@ -144,6 +144,15 @@ def _write(parent: int, name: str, member: tarfile.TarInfo, tar: tarfile.TarFile
     with os.fdopen(handle, "wb") as output:
         while content is not None and (chunk := content.read(_CHUNK)):
             output.write(chunk)
+
+
+def _set_mode(parent: int, name: str, mode: int) -> None:
+    # By its name a link would be followed that a container of the pod puts there at this moment.
+    handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        os.chmod(f"/proc/self/fd/{handle}", mode)
+    finally:
+        os.close(handle)
 
 
 def _link(root: str, target: str, parent: int, name: str, what: str) -> None:

@@ -92,12 +92,14 @@ def add(tar: tarfile.TarFile, path: str, name: str) -> None:
         for attribute in os.listxattr(path, follow_symlinks=False)
         if attribute.startswith(_KEPT)
     }
-    if not member.isreg():
+    if member.isreg():
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as stream:
+            tar.addfile(member, stream)
+    else:
         tar.addfile(member)
-        return
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as stream:
-        tar.addfile(member, stream)
+    # tarfile remembers all that it has written: as much memory as the container has files.
+    vars(tar)["members"] = []
 
 
 def _is_opaque(path: str) -> bool:

@@ -12,7 +12,7 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, CoreError, InvalidSpec
 from pvecri.api import cri_pb2
 from pvecri.checkpoints import layout, messages
-from pvecri.checkpoints.reading import Part, TarSource, chunks, read_document
+from pvecri.checkpoints.reading import DOCUMENT_MAX, Part, TarSource, chunks, read_document
 from pvecri.checkpoints.restoring import Origin, Restorer, is_restored_from
 from pvecri.checkpoints.service import POD_ARCHIVE, truth
 from pvecri.checks import clean_path
@@ -66,6 +66,8 @@ class PodRestorer:
         is_new = sandbox_id not in before
         if not is_new:
             self._refuse_others(sandbox_id, path)
+        # What a client was given by an earlier call stays, however this one ends.
+        given = {record.id for record in self._context.registry.containers_of(sandbox_id)}
         made: list[str] = []
         try:
             self._restore_shm(source, sandbox_id)
@@ -77,7 +79,7 @@ class PodRestorer:
                     with self._context.registry.held(container_id):
                         self._containers.start(container_id)
         except BaseException:
-            self._undo(sandbox_id, made, is_new=is_new)
+            self._undo(sandbox_id, [each for each in made if each not in given], is_new=is_new)
             raise
         self._context.log.info(
             "pod restored", extra={"sandbox": sandbox_id, "location": path, "containers": len(made)}
@@ -93,11 +95,15 @@ class PodRestorer:
     def _read(self, source: TarSource) -> Contents:
         """Return what an archive says in one pass through it."""
         found: dict[str, bytes] = {}
+        total = 0
         for entry in source.entries():
             folder, _slash, name = entry.path.rpartition("/")
             if (not folder and name in {layout.POD_OPTIONS, layout.POD_DUMP}) or (
                 name == layout.CONTAINER_CONFIG and "/" not in folder
             ):
+                total += entry.size
+                if total > DOCUMENT_MAX:
+                    raise InvalidSpec("", f"{source.what}: its descriptions have more than {DOCUMENT_MAX} bytes")
                 found[entry.path] = read_document(entry, source.what)
         for name in (layout.POD_OPTIONS, layout.POD_DUMP):
             if name not in found:
@@ -126,11 +132,12 @@ class PodRestorer:
         for entry in source.entries():
             if entry.path != layout.DEV_SHM:
                 continue
-            with tempfile.NamedTemporaryFile(dir=self._context.paths.state_dir, prefix=".shm.") as copy:
+            # Without a name: nothing of it stays if we are killed.
+            with tempfile.TemporaryFile(dir=self._context.paths.state_dir) as copy:
                 for chunk in chunks(entry.stream, source.what):
                     copy.write(chunk)
                 copy.flush()
-                self._restorer.restore_shm(copy.name, sandbox_id, source.what)
+                self._restorer.restore_shm(f"/proc/self/fd/{copy.fileno()}", sandbox_id, source.what)
             return
 
     def _undo(self, sandbox_id: str, made: t.Sequence[str], *, is_new: bool) -> None:

@@ -25,7 +25,18 @@ _ENTRIES_MAX: t.Final = 1_000_000
 _HEADER_MAX: t.Final = 1 << 20
 _CHUNK: t.Final = 1 << 20
 _GZIP: t.Final = b"\x1f\x8b"
-_DAMAGE: t.Final = (tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error, ValueError, OverflowError)
+#: Keywords that hold for all files that follow; nobody has any.
+_GLOBAL_MAX: t.Final = 100
+_DAMAGE: t.Final = (
+    tarfile.TarError,
+    EOFError,
+    gzip.BadGzipFile,
+    zlib.error,
+    ValueError,
+    OverflowError,
+    # A header may stand before a header, which stands before a header, …
+    RecursionError,
+)
 _ZSTD: t.Final = b"\x28\xb5\x2f\xfd"
 
 
@@ -46,6 +57,15 @@ class Source(t.Protocol):
 
     def entries(self) -> t.Iterator[Entry]:
         """Yield its regular files, each stream readable until the next one; raises InvalidSpec."""
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose map of holes is not read: it may be as long as the archive."""
+
+    def _refuse(self, *_arguments: t.Any) -> t.NoReturn:
+        raise tarfile.ReadError("there is a sparse file in it, which has to be packed plainly")
+
+    _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse
 
 
 class Guarded:
@@ -90,7 +110,7 @@ def open_tar(
     inner = t.cast("t.BinaryIO", gzip.GzipFile(fileobj=stream)) if begin[:2] == _GZIP else stream
     guarded = t.cast("t.IO[bytes]", Guarded(inner, limit, what))
     try:
-        with tarfile.open(fileobj=guarded, mode="r:", errors="surrogateescape") as tar:
+        with tarfile.open(fileobj=guarded, mode="r:", errors="surrogateescape", tarinfo=_Member) as tar:
             yield _members(tar, what)
     except _DAMAGE as exc:
         raise InvalidSpec("", f"{what}: it is no tar file that can be read: {exc}") from exc
@@ -102,8 +122,10 @@ def _members(tar: tarfile.TarFile, what: str) -> t.Iterator[tuple[tarfile.TarInf
         count += 1
         if count > _ENTRIES_MAX:
             raise InvalidSpec("", f"{what}: it has more than {_ENTRIES_MAX} entries")
-        if member.size < 0 or member.issparse():
-            raise InvalidSpec("", f"{what}: '{shown(member.name)}' is a sparse file", hint="Pack it plainly")
+        if member.size < 0:
+            raise InvalidSpec("", f"{what}: '{shown(member.name)}' in it has {member.size} bytes")
+        if len(tar.pax_headers) > _GLOBAL_MAX:
+            raise InvalidSpec("", f"{what}: it has more than {_GLOBAL_MAX} keywords that hold for all files")
         # tarfile remembers all that it has seen, which an archive of many small files makes large.
         vars(tar)["members"] = []
         yield member, tar
