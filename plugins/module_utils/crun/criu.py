@@ -39,7 +39,7 @@ def _path(host: CrunHost) -> str:
 
 def check_host(host: CrunHost) -> None:
     """Raise MissingDependency, with the remedy, unless crun and CRIU of this host can checkpoint."""
-    crun, criu = host.programs.crun, host.programs.criu
+    crun, criu = host.given.crun, host.programs.criu
     version = host.runner.run([crun, "--version"], timeout_s=host.command_timeout_s).stdout
     if "+CRIU" not in version.split():
         name = " ".join(version.splitlines()[0].split()) if version else crun
