@@ -19,7 +19,6 @@ import typing as t
 
 _lock = threading.Lock()
 _own: set[int] = set()
-_lingering: dict[int, str] = {}
 #: Called whenever a child of ours has been waited for.
 _listeners: list[t.Callable[[], None]] = []
 
@@ -52,32 +51,16 @@ class Child(subprocess.Popen[bytes]):
                 _forget(self.pid)
 
 
-def lingering() -> dict[int, str]:
-    """Return the killed children that do not end, since they wait for the kernel, with their programs."""
-    with _lock:
-        return dict(_lingering)
-
-
-def await_killed(child: Child, timeout_s: float) -> bool:
-    """Wait for the end of a child that was killed; return whether it came.
+def await_killed(child: Child, timeout_s: float) -> None:
+    """Wait for the end of a child that was killed, ``timeout_s`` seconds at most.
 
     One in uninterruptible sleep ends when the device that it waits for answers, which may be
-    never: it is waited for in a thread, so that nothing else does, and counts as `lingering`.
+    never: then it is waited for in a thread, so that nothing else does.
     """
     try:
         child.wait(timeout_s)
     except subprocess.TimeoutExpired:
-        with _lock:
-            _lingering[child.pid] = str(child.args[0] if isinstance(child.args, list) else child.args)
-        threading.Thread(target=_outlive, args=(child,), name="lingering", daemon=True).start()
-        return False
-    return True
-
-
-def _outlive(child: Child) -> None:
-    child.wait()
-    with _lock:
-        _lingering.pop(child.pid, None)
+        threading.Thread(target=child.wait, name="lingering", daemon=True).start()
 
 
 def _await_end(pid: int, timeout_s: float) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import signal
 import stat
 import typing as t
 
@@ -72,7 +71,6 @@ _RESOLVE_NO_MAGICLINKS = 0x02
 _RESOLVE_IN_ROOT = 0x10
 _RENAME_EXCHANGE = 0x2
 _STATX_ATTR_MOUNT_ROOT = 0x2000
-_PR_SET_PDEATHSIG = 1
 _TMPFS_MAGIC = 0x01021994
 _RAMFS_MAGIC = 0x858458F6
 
@@ -251,11 +249,6 @@ def unshare(flags: int) -> None:
 def setns(namespace_fd: int, kind: int = 0) -> None:
     """Call setns(2) for the calling thread."""
     _check(_libc.setns(namespace_fd, kind))
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that forked it ends (PR_SET_PDEATHSIG, prctl(2))."""
-    _check(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL)))
 
 
 def set_thread_user(uid: int) -> None:

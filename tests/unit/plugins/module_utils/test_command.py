@@ -22,7 +22,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandTimeout,
     MissingDependency,
 )
-from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 
 RUNNER = SubprocessRunner()
 
@@ -146,6 +145,7 @@ def test_run_does_not_wait_for_a_killed_child_that_waits_for_the_kernel(stuck: t
     with pytest.raises(CommandTimeout, match=r"process \d+ goes on all the same") as caught:
         SubprocessRunner().run(["sleep", "1000"], timeout_s=0.01)
     assert caught.value.stdout == "said"
-    assert list(children.lingering().values()) == ["sleep"]
+    (waiting,) = [thread for thread in threading.enumerate() if thread.name == "lingering"]
     stuck.set()
-    eventually(lambda: not children.lingering())
+    waiting.join(30)
+    assert not waiting.is_alive()
