@@ -58,9 +58,14 @@ class Running:
         self._on_end(self)
 
 
-@types.coroutine
-def resumed(work: t.Any, awaited: t.Any) -> t.Generator[t.Any, t.Any, t.Any]:
+async def resumed(work: t.Any, awaited: t.Any) -> t.Any:
     """Go on, in a task, with a coroutine that was stepped before and waits for ``awaited``."""
+    # In a coroutine of its own: tasks take no generators, from Python 3.12 on.
+    return await _steps(work, awaited)
+
+
+@types.coroutine
+def _steps(work: t.Any, awaited: t.Any) -> t.Generator[t.Any, t.Any, t.Any]:
     while True:
         try:
             sent = yield awaited
