@@ -23,12 +23,15 @@ from pvecri.streaming.spdy_headers import (
 )
 from pvecri.streaming.wire import ProtocolError
 
+#: A frame's length has 24 bits.
+MAX_DATA_BYTES = 2**24 - 1
+
 IDS = st.integers(1, 2**31 - 1)
 NAMES = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=30).map(str.lower)
 VALUES = st.text(st.characters(min_codepoint=1, max_codepoint=255), max_size=60)
 HEADERS = st.dictionaries(NAMES, VALUES, max_size=6)
 FRAMES = st.one_of(
-    st.builds(frames.SynStream, IDS, HEADERS, st.booleans(), st.booleans(), st.integers(0, 7)),
+    st.builds(frames.SynStream, IDS, HEADERS, st.booleans(), st.booleans()),
     st.builds(frames.SynReply, IDS, HEADERS, st.booleans()),
     st.builds(frames.RstStream, IDS, st.integers(1, 11)),
     st.builds(frames.Settings, st.dictionaries(st.integers(1, 8), st.integers(0, 2**32 - 1), max_size=4)),
@@ -107,12 +110,10 @@ def test_frames_byte_by_byte() -> None:
 
 def test_frames_of_data_are_not_held_back_until_they_are_whole() -> None:
     decoder = frames.Decoder()
-    assert list(decoder.feed(frames.data_head(3, frames.MAX_DATA_BYTES, fin=True) + b"x" * 10)) == [
+    assert list(decoder.feed(frames.data_head(3, MAX_DATA_BYTES, fin=True) + b"x" * 10)) == [
         frames.Data(3, b"x" * 10)
     ]
-    assert list(decoder.feed(b"y" * (frames.MAX_DATA_BYTES - 11))) == [
-        frames.Data(3, b"y" * (frames.MAX_DATA_BYTES - 11))
-    ]
+    assert list(decoder.feed(b"y" * (MAX_DATA_BYTES - 11))) == [frames.Data(3, b"y" * (MAX_DATA_BYTES - 11))]
     assert list(decoder.feed(b"z")) == [frames.Data(3, b"z", True)]
 
 

@@ -16,7 +16,6 @@ from pvecri.streaming.wire import ProtocolError
 
 MAX_CONTROL_BYTES = 16 * 1024
 """Of a control frame; those with headers have a few hundred bytes."""
-MAX_DATA_BYTES = 2**24 - 1
 
 _VERSION = 3
 _CONTROL = 0x80000000
@@ -40,7 +39,6 @@ class SynStream(t.NamedTuple):
     headers: dict[str, str]
     fin: bool = False
     unidirectional: bool = False
-    priority: int = 0
 
 
 class SynReply(t.NamedTuple):
@@ -188,11 +186,9 @@ def _id(body: bytes, position: int) -> int:
 
 
 def _read_syn_stream(headers: HeaderDecompressor, flags: int, body: bytes) -> Frame:
-    stream_id, _associated, priority, _slot = _SYN_STREAM_HEAD.unpack_from(body)
+    stream_id, _associated, _priority, _slot = _SYN_STREAM_HEAD.unpack_from(body)
     fields = headers.decompress(body[_SYN_STREAM_HEAD.size :])
-    return SynStream(
-        stream_id & 0x7FFFFFFF, fields, bool(flags & _FIN), bool(flags & _UNIDIRECTIONAL), priority >> 5
-    )
+    return SynStream(stream_id & 0x7FFFFFFF, fields, bool(flags & _FIN), bool(flags & _UNIDIRECTIONAL))
 
 
 def _read_syn_reply(headers: HeaderDecompressor, flags: int, body: bytes) -> Frame:
@@ -251,9 +247,9 @@ class Encoder:
         match frame:
             case Data(stream_id, data, fin):
                 return data_head(stream_id, len(data), fin=fin) + data
-            case SynStream(stream_id, headers, fin, unidirectional, priority):
+            case SynStream(stream_id, headers, fin, unidirectional):
                 kind, flags = 1, _FIN * fin | _UNIDIRECTIONAL * unidirectional
-                body = _SYN_STREAM_HEAD.pack(stream_id, 0, priority << 5, 0) + self._headers.compress(headers)
+                body = _SYN_STREAM_HEAD.pack(stream_id, 0, 0, 0) + self._headers.compress(headers)
             case SynReply(stream_id, headers, fin):
                 kind, flags, body = 2, _FIN * fin, _NUMBER.pack(stream_id) + self._headers.compress(headers)
             case RstStream(stream_id, status):
