@@ -35,6 +35,8 @@ class Anticipation:
         self._until = 0.0
         self._thread: threading.Thread | None = None
         self._is_refused = False
+        #: The file that is known to be of our cgroup.
+        self._known = ""
 
     def expect(self, for_s: float = WINDOW_S) -> None:
         """Keep the way free for ``for_s`` seconds from now; returns at once."""
@@ -85,7 +87,17 @@ class Anticipation:
             for top in (name, "unified") if not name else (name,):
                 path = os.path.join(self._root, top, group.lstrip("/"), "cgroup.procs")
                 try:
-                    return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+                    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+                    if path == self._known or _has_us(path):
+                        self._known = path
+                        return handle
+                    os.close(handle)
                 except OSError as exc:
                     failure = exc
         raise failure
+
+
+def _has_us(path: str) -> bool:
+    """Say whether we are in a cgroup; what is mounted may be of another cgroup namespace than paths are."""
+    with open(path, "rb") as stream:
+        return b"%d" % os.getpid() in stream.read().split()

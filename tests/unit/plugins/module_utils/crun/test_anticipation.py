@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import threading
 
@@ -20,7 +21,7 @@ def tree(tmp_path: pathlib.Path, own: str, *groups: str) -> Anticipation:
     root = tmp_path / "cgroup"
     for group in groups:
         (root / group).mkdir(parents=True)
-        (root / group / "cgroup.procs").write_text("")
+        (root / group / "cgroup.procs").write_text(f"1\n{os.getpid()}\n")
     (tmp_path / "own").write_text(own)
     return Anticipation(str(root), str(tmp_path / "own"))
 
@@ -39,12 +40,24 @@ def tree(tmp_path: pathlib.Path, own: str, *groups: str) -> Anticipation:
 def test_wait_now_moves_to_where_it_is(
     tmp_path: pathlib.Path, own: str, groups: list[str], written: str
 ) -> None:
-    tree(tmp_path, own, *groups).wait_now()
+    anticipation = tree(tmp_path, own, *groups)
+    anticipation.wait_now()
+    anticipation.wait_now()
     found = {
-        str(path.parent.relative_to(tmp_path / "cgroup")): path.read_text()
+        str(path.parent.relative_to(tmp_path / "cgroup")): path.read_text()[0]
         for path in (tmp_path / "cgroup").rglob("cgroup.procs")
     }
-    assert found == {**dict.fromkeys(groups, ""), written: "0"}
+    assert found == {**dict.fromkeys(groups, "1"), written: "0"}
+
+
+def test_wait_now_keeps_away_from_a_cgroup_in_which_it_is_not(tmp_path: pathlib.Path) -> None:
+    """As where the hierarchies of another cgroup namespace are mounted."""
+    anticipation = tree(tmp_path, "0::/\n", ".")
+    procs = tmp_path / "cgroup" / "cgroup.procs"
+    procs.write_text(f"1\n{os.getpid()}0\n")
+    with pytest.raises(FileNotFoundError):
+        anticipation.wait_now()
+    assert procs.read_text() == f"1\n{os.getpid()}0\n"
 
 
 @pytest.mark.parametrize("own", ["", "0::/gone\n"])
