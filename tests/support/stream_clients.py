@@ -16,6 +16,7 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Message, TextMe
 
 from pvecri.streaming import spdy_frames as frames
 from pvecri.streaming.channel import Limits, RemoteChannels, StreamOptions
+from pvecri.streaming.http import HeadReader
 from pvecri.streaming.upgrade import upgrade_remote
 from pvecri.streaming.upgrade_request import UpgradeError, UpgradeRequest
 
@@ -36,45 +37,22 @@ def run(main: t.Coroutine[t.Any, t.Any, T], loop: str = "uvloop", *, timeout_s: 
         return runner.run(limited())
 
 
-class _Head(asyncio.Protocol):
-    """Read the head of a request, then stop reading and hand over."""
-
-    def __init__(self, handler: Handler, tasks: list[asyncio.Task[None]]) -> None:
-        self._handler = handler
-        self._tasks = tasks
-        self._data = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = t.cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        self._data += data
-        if b"\r\n\r\n" not in self._data:
-            return
-        self._transport.pause_reading()
-        head, leftover = self._data.split(b"\r\n\r\n", 1)
-        first, *lines = head.split(b"\r\n")
-        method, target, _version = first.decode().split()
-        fields = [
-            (name.strip(), value.strip()) for name, _colon, value in (line.partition(b":") for line in lines)
-        ]
-        request = UpgradeRequest(method, target, fields, self._transport, leftover)
-        self._tasks.append(asyncio.get_running_loop().create_task(self._serve(request)))
-
-    async def _serve(self, request: UpgradeRequest) -> None:
-        try:
-            await self._handler(request)
-        except UpgradeError as exc:
-            lines = [f"HTTP/1.1 {exc.status} No".encode(), *(b"%s: %s" % field for field in exc.headers)]
-            self._transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + exc.text.encode())
-            self._transport.close()
-
-
 @contextlib.asynccontextmanager
 async def serving(handler: Handler) -> t.AsyncIterator[int]:
     """Listen; the port.  At the end what a handler raised is raised here."""
+    loop = asyncio.get_running_loop()
     tasks: list[asyncio.Task[None]] = []
-    server = await asyncio.get_running_loop().create_server(lambda: _Head(handler, tasks), "127.0.0.1", 0)
+
+    async def serve(reader: HeadReader, request: UpgradeRequest) -> None:
+        try:
+            await handler(request)
+        except UpgradeError as exc:
+            reader.answer(exc.status, exc.text, exc.headers)
+
+    def on_head(reader: HeadReader, request: UpgradeRequest) -> None:
+        tasks.append(loop.create_task(serve(reader, request)))
+
+    server = await loop.create_server(lambda: HeadReader(on_head), "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
         await asyncio.gather(*tasks)
