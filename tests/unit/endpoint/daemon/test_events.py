@@ -18,7 +18,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreE
 from ansible_collections.pvecri.runtime.tests.support import records
 from pvecri.api import cri_pb2 as pb
 from pvecri.daemon.events import Events
-from pvecri.rpc.errors import TooBusy, TooSlow, Unavailable, reason_of_cancel
+from pvecri.errors import TooBusy, TooSlow, Unavailable
+from pvecri.rpc.errors import reason_of_cancel
 from pvecri.state.records import Phase
 from pvecri.state.registry import Registry
 

@@ -11,7 +11,7 @@ import typing as t
 import pytest
 
 from pvecri.daemon.operations import Operations, Pool
-from pvecri.rpc.errors import TooBusy
+from pvecri.errors import TooBusy
 
 LIMIT_S = 20
 

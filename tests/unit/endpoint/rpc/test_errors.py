@@ -10,7 +10,8 @@ import errno
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import errors
-from pvecri.rpc.errors import DETAILS_MAX, TooBusy, Unavailable, details_of, is_foreseen, status_of
+from pvecri.errors import TooBusy, Unavailable
+from pvecri.rpc.errors import DETAILS_MAX, details_of, is_foreseen, status_of
 from pvecri.rpc.gate import Gate
 from pvecri.rpc.status import Code
 from pvecri.state.table import AmbiguousError

@@ -24,7 +24,7 @@ from ansible_collections.pvecri.runtime.tests.support import endpoint_process, r
 from pvecri.api import cri_pb2 as pb
 from pvecri.config.model import Config, StreamingConfig
 from pvecri.daemon.operations import Operations
-from pvecri.rpc.errors import TooBusy, Unavailable
+from pvecri.errors import TooBusy, Unavailable
 from pvecri.rpc.streams import StreamRpc
 from pvecri.state.records import Phase
 from pvecri.state.registry import Registry

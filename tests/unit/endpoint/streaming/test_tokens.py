@@ -9,7 +9,7 @@ import re
 
 import pytest
 
-from pvecri.rpc.errors import TooBusy
+from pvecri.errors import TooBusy
 from pvecri.streaming.tokens import LIFETIME_S, MAX_OUTSTANDING, Tokens
 
 

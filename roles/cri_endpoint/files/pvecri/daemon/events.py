@@ -18,7 +18,7 @@ import threading
 import time
 import typing as t
 
-from pvecri.rpc.errors import TooBusy, TooSlow, Unavailable
+from pvecri.errors import TooBusy, TooSlow, Unavailable
 from pvecri.state import events
 from pvecri.state.events import Event
 from pvecri.state.records import SandboxRecord

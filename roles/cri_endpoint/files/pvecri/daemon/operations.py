@@ -21,7 +21,7 @@ import typing as t
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.named import Named
-from pvecri.rpc.errors import TooBusy
+from pvecri.errors import TooBusy
 
 T = t.TypeVar("T")
 

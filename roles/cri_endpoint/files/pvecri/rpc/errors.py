@@ -8,7 +8,7 @@ NotFound                                 NOT_FOUND
 Conflict                                 ALREADY_EXISTS
 WrongState Unsupported MissingDependency FAILED_PRECONDITION
 CommandTimeout, TimeoutError             DEADLINE_EXCEEDED
-OSError for want of space                RESOURCE_EXHAUSTED
+TooBusy, OSError for want of space       RESOURCE_EXHAUSTED
 Unavailable                              UNAVAILABLE
 PullError                                UNKNOWN, from which kubelet takes the word
 NotImplementedError                      UNIMPLEMENTED
@@ -29,6 +29,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     Unsupported,
     WrongState,
 )
+from pvecri.errors import TooBusy, Unavailable
 from pvecri.images.errors import PullError
 from pvecri.rpc.status import Code
 
@@ -49,24 +50,6 @@ _CODES: tuple[tuple[type[BaseException], Code], ...] = (
 )
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-
-class Unavailable(CoreError):
-    """Refuse a request for now; the client should try again."""
-
-    code = "unavailable"
-
-
-class TooBusy(CoreError):
-    """Refuse a request because too many others are in flight."""
-
-    code = "too_busy"
-
-
-class TooSlow(TooBusy):
-    """End a stream whose client does not read."""
-
-    code = "too_slow"
 
 
 def reason_of_cancel(cancelled: BaseException) -> CoreError | None:

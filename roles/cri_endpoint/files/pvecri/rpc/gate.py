@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
-from pvecri.rpc.errors import TooBusy, Unavailable
+from pvecri.errors import TooBusy, Unavailable
 
 #: What may be asked at any time.  Who follows events waits for them anyway, and hears from the
 #: beginning what a start finds out: kubelet gives events up after a few refusals.

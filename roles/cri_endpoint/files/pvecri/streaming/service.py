@@ -16,7 +16,7 @@ import typing as t
 
 from pvecri.context import Context
 from pvecri.daemon.operations import Operations, Pool
-from pvecri.rpc.errors import Unavailable
+from pvecri.errors import Unavailable
 from pvecri.streaming.requests import Grant, Kind
 from pvecri.streaming.tokens import Tokens
 

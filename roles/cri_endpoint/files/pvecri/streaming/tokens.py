@@ -11,7 +11,7 @@ import os
 import time
 import typing as t
 
-from pvecri.rpc.errors import TooBusy
+from pvecri.errors import TooBusy
 
 T = t.TypeVar("T")
 
