@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import sys
 import threading
 import typing as t
 
@@ -255,6 +256,18 @@ def test_a_port_that_is_taken_is_waited_for(
     with caplog.at_level(logging.INFO):
         asyncio.run(main())
     assert caplog.text.count("cannot be served yet") == 1
+
+
+def test_a_host_without_what_speaks_http_is_told_so(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pvecri.streaming.http", None)
+
+    async def test(made: Monitoring) -> None:
+        assert made.port == 0
+
+    run(Answers(), test)
+    assert "metrics are not served" in caplog.text
 
 
 def test_listening_to_other_hosts_is_worth_a_warning(caplog: pytest.LogCaptureFixture) -> None:

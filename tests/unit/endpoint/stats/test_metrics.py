@@ -19,8 +19,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.usage import (
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.counters import Direction, Interface
 from pvecri.api import cri_pb2
-from pvecri.containers.layers import Figure
-from pvecri.images.disk_usage import Usage
+from pvecri.disk.layers import Figure
+from pvecri.disk.usage import Usage
 from pvecri.stats import collect, metrics
 from pvecri.stats.facts import label_values
 from pvecri.stats.processes import Open
@@ -239,6 +239,13 @@ def test_values_of_a_pod_stand_above_those_of_its_containers():
     assert [member.container_id for member in found.container_metrics] == ["c" * 64]
     assert list(values(found.metrics).values()) == [1, 2, 4, 3, 5, 6, 8, 7]
     assert list(found.metrics[0].label_values) == ["", "p" * 64, "", "", "default", "pod", "eth0"]
+
+
+@pytest.mark.parametrize("text", ["max", "", "²", "9" * 30, "-5"])
+def test_reservation_that_is_no_number_is_none(text):
+    resources = cri_pb2.LinuxContainerResources(unified={"memory.min": text})
+    found = values(container(resources=resources).metrics)
+    assert found[("container_spec_memory_reservation_limit_bytes",)] == 0
 
 
 def test_unknown_is_not_delivered_and_faults_without_a_sum_of_their_own_are_the_sum():

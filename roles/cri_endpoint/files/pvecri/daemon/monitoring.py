@@ -85,7 +85,11 @@ class Monitoring:
 
     async def serve(self) -> None:
         """Listen until it is cancelled; an address that is taken is waited for."""
-        await self._operations.call(_load_http, pool=Pool.QUERY)
+        try:
+            await self._operations.call(_load_http, pool=Pool.QUERY)
+        except ImportError as exc:
+            _log.error("metrics are not served", extra={"error": str(exc)})
+            return
         has_failed = False
         while self._server is None:
             try:

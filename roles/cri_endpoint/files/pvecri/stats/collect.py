@@ -12,7 +12,7 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.usage import CgroupDetails, CgroupUsage
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.counters import Interface
 from pvecri.api import cri_pb2
-from pvecri.containers.layers import Figure
+from pvecri.disk.layers import Figure
 from pvecri.state.views import element
 from pvecri.stats import metrics
 from pvecri.stats.devices import device_name
@@ -25,6 +25,9 @@ _US = 1_000_000
 
 #: What the kernel does for who sets nothing.
 _CPU_PERIOD_US, _CPU_SHARES = 100_000, 1024
+
+#: Of a number that certainly fits a metric.
+_DIGITS = 18
 
 #: Labels of metrics repeat from scrape to scrape.
 _labels = functools.lru_cache(4096)(label_values)
@@ -172,10 +175,12 @@ def _limits(sink: _Sink, resources: cri_pb2.LinuxContainerResources) -> None:
     sink.add(metrics.SPEC_CPU_SHARES, resources.cpu_shares or _CPU_SHARES)
     if resources.cpu_quota > 0:
         sink.add(metrics.SPEC_CPU_QUOTA, resources.cpu_quota)
-    reserved = resources.unified.get("memory.min", "0")
+    reserved = resources.unified.get("memory.min", "")
     sink.add(metrics.SPEC_MEMORY, max(0, resources.memory_limit_in_bytes))
     sink.add(metrics.SPEC_MEMORY_SWAP, max(0, resources.memory_swap_limit_in_bytes))
-    sink.add(metrics.SPEC_MEMORY_RESERVATION, int(reserved) if reserved.isdigit() else 0)
+    # A client's word, which only the kernel of a host with cgroup v2 has looked at.
+    is_number = reserved.isdecimal() and len(reserved) <= _DIGITS
+    sink.add(metrics.SPEC_MEMORY_RESERVATION, int(reserved) if is_number else 0)
 
 
 def _pressure(sink: _Sink, usage: CgroupUsage) -> None:
