@@ -27,6 +27,7 @@ from ansible_collections.pvecri.runtime.tests.support import host
 from pvecri.api import cri_pb2 as pb
 from pvecri.config.model import Config, ImagesConfig
 from pvecri.daemon.logs import fields_of
+from pvecri.disk.layers import layers_of
 from pvecri.images.service import ImageService
 
 
@@ -78,14 +79,14 @@ class Images:
     def service(self, **options: t.Any) -> ImageService:
         """Return a new service; ``options`` are keys of the section images."""
         options = {"registries_conf": str(self.registries_conf), "no_progress_timeout_s": 30.0, **options}
-        context = types.SimpleNamespace(
+        context: t.Any = types.SimpleNamespace(
             config=Config(images=ImagesConfig(**options)),
             paths=self.paths,
             runner=self.runner,
             store=self.store,
             log=self.log,
         )
-        made = ImageService(t.cast("t.Any", context))
+        made = ImageService(context, layers_of(context))
         self._services.append(made)
         return made
 

@@ -34,6 +34,7 @@ from pvecri.config.load import load
 from pvecri.containers.exits import Exits
 from pvecri.containers.service import ContainerService
 from pvecri.daemon.assembly import build_context
+from pvecri.disk.layers import layers_of
 from pvecri.images.service import ImageService
 from pvecri.state.records import Phase, SandboxRecord
 from pvecri.state.registry import Registry
@@ -94,7 +95,9 @@ class Node:
             self.context.registry.close()
         self.context = build_context(load(f"{self.top}/c.toml"), logging.getLogger("test"))
         self.exits = Exits(self.context.registry, self.context.crun)
-        self.service = ContainerService(self.context, ImageService(self.context), self.exits)
+        self.service = ContainerService(
+            self.context, ImageService(self.context, layers_of(self.context)), self.exits
+        )
 
     def create(self) -> str:
         return self.service.create(self.sandbox, self.config)

@@ -36,14 +36,15 @@ SCRIPT = textwrap.dedent(
     from ansible_collections.pvecri.runtime.plugins.module_utils.model import Owner, Paths
     from pvecri.api.cri_pb2 import ImageSpec
     from pvecri.config.model import Config, ImagesConfig
-    from pvecri.images.service import ImageService
+    from pvecri.disk.layers import layers_of
+from pvecri.images.service import ImageService
 
     state, run, conf, address, seed = sys.argv[1:]
     paths, runner = Paths(state, run, owner=Owner.CRI), SubprocessRunner()
     context = types.SimpleNamespace(
         config=Config(images=ImagesConfig(registries_conf=conf)), paths=paths, runner=runner,
         store=ImageStore(paths, runner), log=logging.getLogger("test"))
-    service = ImageService(context)
+    service = ImageService(context, layers_of(context))
     service.start()
     print("ready", flush=True)
     choose = random.Random(int(seed))

@@ -12,8 +12,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.usage import (
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.counters import Direction, Interface
 from pvecri.api import cri_pb2
-from pvecri.containers.layers import Figure
-from pvecri.images.disk_usage import Usage
+from pvecri.disk.layers import Figure
+from pvecri.disk.usage import Usage
 from pvecri.stats import messages
 
 S = 1_000_000_000

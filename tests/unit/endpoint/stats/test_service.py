@@ -17,8 +17,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.network import coun
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.counters import Direction, Interface
 from ansible_collections.pvecri.runtime.tests.support import records
 from pvecri.api import cri_pb2 as pb
-from pvecri.containers.layers import Figure
-from pvecri.images.disk_usage import Usage
+from pvecri.disk.layers import Figure
+from pvecri.disk.usage import Usage
 from pvecri.state.records import Phase
 from pvecri.state.registry import Registry
 from pvecri.stats import service as service_module

@@ -11,11 +11,11 @@ from pvecri.checkpoints.pods import PodRestorer
 from pvecri.checkpoints.restoring import Restorer
 from pvecri.checkpoints.service import CheckpointService
 from pvecri.containers.exits import Exits
-from pvecri.containers.layers import layers_of
 from pvecri.containers.service import ContainerService
 from pvecri.context import Context
 from pvecri.daemon.events import Events
 from pvecri.daemon.operations import Operations
+from pvecri.disk.layers import layers_of
 from pvecri.images.service import ImageService
 from pvecri.rpc.checkpoints import CheckpointRpc
 from pvecri.rpc.containers import ContainerRpc

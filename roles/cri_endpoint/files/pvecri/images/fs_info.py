@@ -22,9 +22,9 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 from pvecri.api import cri_pb2
-from pvecri.containers.layers import Figure, WritableLayers
-from pvecri.images.disk_usage import Usage, count
-from pvecri.images.pacing import Paced
+from pvecri.disk.layers import Figure, WritableLayers
+from pvecri.disk.pacing import Paced
+from pvecri.disk.usage import Usage, count
 
 #: Layers that one call of du counts.
 _BATCH = 100

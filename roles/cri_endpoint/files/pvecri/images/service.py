@@ -18,8 +18,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
 from pvecri.api import cri_pb2
-from pvecri.containers.layers import WritableLayers, layers_of
 from pvecri.context import Context
+from pvecri.disk.layers import WritableLayers
 from pvecri.images.catalogue import Catalogue, Entry, Snapshot
 from pvecri.images.credentials import credentials_of
 from pvecri.images.describe import verbose_info
@@ -42,7 +42,7 @@ from pvecri.metrics.counts import PullCounts
 class ImageService:
     """The images of this host as clients of the CRI see and change them; one for the daemon."""
 
-    def __init__(self, context: Context, layers: WritableLayers | None = None) -> None:
+    def __init__(self, context: Context, layers: WritableLayers) -> None:
         """Set up; ``layers`` knows what containers write."""
         config = context.config.images
         pinned = [*config.pinned, *([config.pause_image] if config.pause_image else [])]
@@ -52,7 +52,6 @@ class ImageService:
         self._queue = PullQueue(config.max_parallel_pulls)
         self._puller = Puller(context.store, context.runner, config, context.log, self._stop)
         self.catalogue = Catalogue(context.store, pinned, context.log)
-        layers = layers or layers_of(context)
         self.usage = FsUsage(context.paths, context.store, context.runner, context.log, layers)
 
     def start(self) -> None:

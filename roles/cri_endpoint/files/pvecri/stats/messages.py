@@ -15,7 +15,7 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.usage import CgroupUsage, PressureStall
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.counters import Interface
 from pvecri.api import cri_pb2
-from pvecri.containers.layers import Figure
+from pvecri.disk.layers import Figure
 
 #: What CNI calls the interface that it gives to a pod.
 DEFAULT_INTERFACE: t.Final = "eth0"

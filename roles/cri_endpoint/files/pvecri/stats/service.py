@@ -19,8 +19,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.usage_reader i
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import counters
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.counters import Interface
 from pvecri.api import cri_pb2
-from pvecri.containers.layers import Figure, WritableLayers, layers_of
 from pvecri.context import Context
+from pvecri.disk.layers import Figure, WritableLayers
 from pvecri.state.filters import is_empty, matcher
 from pvecri.state.records import ContainerRecord, Phase, SandboxRecord
 from pvecri.state.views import element
@@ -40,11 +40,9 @@ _LINUX, _CONTAINERS = 2, 5
 class StatsService:
     """Answers requests for statistics and metrics; one for the daemon."""
 
-    def __init__(
-        self, context: Context, layers: WritableLayers | None = None, reader: UsageReader | None = None
-    ) -> None:
+    def __init__(self, context: Context, layers: WritableLayers, reader: UsageReader | None = None) -> None:
         self._registry = context.registry
-        self._layers = layers or layers_of(context)
+        self._layers = layers
         self._reader = reader or UsageReader()
         self._rates = Rates()
         self._facts = Facts(context, self._rates.forget)

@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import SubprocessRunner
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
-from pvecri.containers.layers import WritableLayers
+from pvecri.disk.layers import WritableLayers
 
 LOG = logging.getLogger("test")
 WAIT_S = 20.0

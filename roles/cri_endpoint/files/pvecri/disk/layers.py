@@ -16,8 +16,8 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
 from pvecri.context import Context
-from pvecri.images.disk_usage import Usage, count
-from pvecri.images.pacing import Paced
+from pvecri.disk.pacing import Paced
+from pvecri.disk.usage import Usage, count
 
 #: The directory of a bundle that takes what its container writes.
 _UPPER = "upper"
