@@ -103,7 +103,9 @@ class PodRestorer:
             ):
                 total += entry.size
                 if total > DOCUMENT_MAX:
-                    raise InvalidSpec("", f"{source.what}: its descriptions have more than {DOCUMENT_MAX} bytes")
+                    raise InvalidSpec(
+                        "", f"{source.what}: its descriptions have more than {DOCUMENT_MAX} bytes"
+                    )
                 found[entry.path] = read_document(entry, source.what)
         for name in (layout.POD_OPTIONS, layout.POD_DUMP):
             if name not in found:
