@@ -235,6 +235,18 @@ class WebSocketClient(Client):
         return event
 
 
+async def echo(channels: RemoteChannels) -> None:
+    """Send back what comes on stdin, then a status, then close."""
+    assert channels.stdin
+    assert channels.stdout
+    assert channels.error
+    while data := await channels.stdin.read():
+        await channels.stdout.write(data)
+    await channels.stdout.close_write()
+    await channels.error.write(b"done")
+    await channels.close()
+
+
 SessionWork = t.Callable[[RemoteChannels, asyncio.Transport], t.Coroutine[t.Any, t.Any, None]]
 
 

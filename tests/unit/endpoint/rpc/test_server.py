@@ -216,27 +216,6 @@ def test_server_limits_requests_in_flight(tmp_path: pathlib.Path) -> None:
     asyncio.run(run())
 
 
-def test_server_tells_a_handler_when_its_client_leaves(tmp_path: pathlib.Path) -> None:
-    async def run() -> None:
-        entered, left = asyncio.Event(), asyncio.Event()
-
-        async def wait(_request: t.Any) -> bytes:
-            entered.set()
-            try:
-                await asyncio.sleep(60)
-            finally:
-                left.set()
-            return b""
-
-        async with serving(tmp_path, {"Status": wait}) as (cri, _unused, _unused):
-            call = cri.call("Status")
-            await entered.wait()
-            call.cancel()
-            await asyncio.wait_for(left.wait(), 30)
-
-    asyncio.run(run())
-
-
 def test_server_stop_waits_for_requests_but_not_for_idle_clients(tmp_path: pathlib.Path) -> None:
     async def run() -> None:
         entered, release = asyncio.Event(), asyncio.Event()

@@ -17,6 +17,7 @@ from ansible_collections.pvecri.runtime.tests.support.stream_clients import (
     SPDY_FORWARD,
     SPDY_REMOTE,
     SpdyClient,
+    echo,
     run,
     serving,
 )
@@ -57,18 +58,6 @@ async def remote(
             yield client
         finally:
             client.vanish()
-
-
-async def echo(channels: RemoteChannels) -> None:
-    """Send back what comes on stdin, then a status, then close."""
-    assert channels.stdin
-    assert channels.stdout
-    assert channels.error
-    while data := await channels.stdin.read():
-        await channels.stdout.write(data)
-    await channels.stdout.close_write()
-    await channels.error.write(b"done")
-    await channels.close()
 
 
 @pytest.mark.parametrize("loop", LOOPS)
