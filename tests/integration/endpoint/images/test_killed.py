@@ -37,7 +37,7 @@ SCRIPT = textwrap.dedent(
     from pvecri.api.cri_pb2 import ImageSpec
     from pvecri.config.model import Config, ImagesConfig
     from pvecri.disk.layers import layers_of
-from pvecri.images.service import ImageService
+    from pvecri.images.service import ImageService
 
     state, run, conf, address, seed = sys.argv[1:]
     paths, runner = Paths(state, run, owner=Owner.CRI), SubprocessRunner()
