@@ -22,13 +22,15 @@ from google.protobuf.message import DecodeError
 
 from pvecri.api.methods import METHODS, Method
 from pvecri.config.model import ServerConfig
+from pvecri.rpc.call_task import CallTask, resumed
 from pvecri.rpc.calls import Call, Refusal
 from pvecri.rpc.errors import details_of, is_foreseen, reason_of_cancel, status_of
 from pvecri.rpc.gate import Gate
 from pvecri.rpc.http2 import UNFINISHED, Connection, Routes
-from pvecri.rpc.running import Running, Streaming, Unary, resumed
 from pvecri.rpc.status import Code
 
+Unary = t.Callable[[t.Any], t.Awaitable[bytes]]
+Streaming = t.Callable[[t.Any], t.AsyncIterator[bytes]]
 Handler = Unary | Streaming
 #: Told of each call that is over: its method, the name of its status, and its seconds.
 Observe = t.Callable[[str, str, float], None]
@@ -100,7 +102,7 @@ class Server:
             method.path.encode(): (method, handlers.get(method.name)) for method in METHODS.values()
         }
         self._connections: set[Connection] = set()
-        self._running: set[Running] = set()
+        self._running: set[CallTask] = set()
         self._listener: asyncio.Server | None = None
 
     @property
@@ -189,7 +191,7 @@ class Server:
         except (Exception, asyncio.CancelledError) as exc:
             self._fail(call, method, started, exc)
         else:
-            running = Running(call, method, started, self._loop.create_task(work), self._ended)
+            running = CallTask(call, method, started, self._loop.create_task(work), self._ended)
             self._running.add(running)
             running.follow(self._loop)
 
@@ -207,7 +209,7 @@ class Server:
                 raise
             raise reason from exc
 
-    def _ended(self, running: Running) -> None:
+    def _ended(self, running: CallTask) -> None:
         """Answer what a task has come to."""
         self._running.discard(running)
         call, method, started, task = running.call, running.method, running.started, running.task

@@ -13,11 +13,8 @@ from pvecri.api.methods import Method
 from pvecri.rpc.calls import Call
 from pvecri.rpc.status import Code
 
-Unary = t.Callable[[t.Any], t.Awaitable[bytes]]
-Streaming = t.Callable[[t.Any], t.AsyncIterator[bytes]]
 
-
-class Running:
+class CallTask:
     """A call with the task that works on it."""
 
     __slots__ = ("_on_end", "_timer", "call", "method", "started", "task")
@@ -28,7 +25,7 @@ class Running:
         method: Method,
         started: float,
         task: asyncio.Task[t.Any],
-        on_end: t.Callable[[Running], None],
+        on_end: t.Callable[[CallTask], None],
     ) -> None:
         self.call = call
         self.method = method

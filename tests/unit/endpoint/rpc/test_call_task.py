@@ -11,7 +11,7 @@ import typing as t
 
 import pytest
 
-from pvecri.rpc.running import resumed
+from pvecri.rpc.call_task import resumed
 
 
 async def work(futures: t.Sequence[asyncio.Future[str]]) -> str:
