@@ -97,7 +97,7 @@ def test_files_that_are_no_certificate_are_told(streams, container, authority):
     streams.endpoint.stop()
     path.write_bytes(b"nothing")
     streams.endpoint.start()
-    with refused("INVALID_ARGUMENT", "streaming.tls_cert"):
+    with refused("FAILED_PRECONDITION", "streaming.tls_cert"):
         streams.exec_url(container, "true")
     path.write_bytes(content)
     assert streams.exec_url(container, "true").startswith("https://")

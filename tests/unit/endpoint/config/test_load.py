@@ -159,6 +159,7 @@ BAD = [
     ("[streaming]\ntls_cert = '/c'", "2: streaming.tls_cert: tls_key is missing: the files belong together"),
     ("[streaming]\n\ntls_key = '/k'", "3: streaming.tls_key: tls_cert is missing"),
     ("[streaming]\ntls_client_ca = '/a'", "2: streaming.tls_client_ca: tls_cert is missing"),
+    ("[metrics]\nport = 80\n[streaming]\nport = 80", "2: metrics.port: it is streaming.port, too"),
 ]
 
 

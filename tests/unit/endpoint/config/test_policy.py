@@ -9,6 +9,7 @@ import pathlib
 
 import pytest
 
+from ansible_collections.pvecri.runtime.tests.support.certificates import Authority
 from pvecri.config.host_checks import host_problems
 from pvecri.config.load import ConfigError, Loaded, parse
 from pvecri.config.model import Config
@@ -71,3 +72,18 @@ def test_host_problems_name_what_is_not_there(tmp_path: pathlib.Path) -> None:
 def test_host_problems_is_empty_where_all_is_well(group: str) -> None:
     text = f'[runtime]\ncrun = "/bin/true"\nconmon = "/bin/true"\n[server]\nsocket_group = "{group}"\n'
     assert host_problems(loaded(text)) == []
+
+
+def test_host_problems_tell_of_certificates_that_are_none(tmp_path: pathlib.Path) -> None:
+    own = Authority(tmp_path).server("node", "DNS:node")
+    (tmp_path / "text").write_text("nothing")
+    text = '[runtime]\ncrun = "/bin/true"\nconmon = "/bin/true"\n[streaming]\n'
+    good = f'{text}tls_cert = "{own.cert}"\ntls_key = "{own.key}"\n'
+    assert host_problems(loaded(good)) == []
+    assert ":5: streaming.tls_cert: " in host_problems(loaded(good.replace(own.cert, f"{tmp_path}/text")))[0]
+    assert (
+        ":7: streaming.tls_client_ca: "
+        in host_problems(loaded(f'{good}tls_client_ca = "{tmp_path}/text"'))[0]
+    )
+    (missing,) = host_problems(loaded(good.replace(own.key, "/none.key")))
+    assert missing.endswith("streaming.tls_key: the file '/none.key' cannot be read")

@@ -147,7 +147,7 @@ def test_an_address_that_cannot_be_had_is_told_each_time(tmp_path):
 
 def test_certificates_that_are_none_are_told(tmp_path):
     async def scenario(lab: Lab) -> None:
-        with pytest.raises(InvalidSpec, match="are no certificate and its key"):
+        with pytest.raises(WrongState, match="are no certificate and its key"):
             await lab.exec()
 
     run(scenario, tmp_path, tls_cert="/no/such", tls_key="/no/such")

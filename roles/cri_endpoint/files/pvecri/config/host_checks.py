@@ -9,8 +9,11 @@ import grp
 import os
 import typing as t
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from pvecri.config.load import ConfigError, Loaded
+from pvecri.config.model import StreamingConfig
 from pvecri.config.policy import configured_policy
+from pvecri.streaming.tls import Tls
 
 
 def host_problems(loaded: Loaded) -> list[str]:
@@ -44,9 +47,23 @@ def _problems(loaded: Loaded) -> t.Iterator[tuple[tuple[str, str], str]]:
         path = getattr(getattr(config, section), key)
         if path and not os.access(path, os.R_OK):
             yield (section, key), f"the file '{path}' cannot be read"
+    if problem := _certificate_problem(config.streaming):
+        yield problem
     for path in config.images.additional_stores:
         if not os.path.isdir(path):
             yield ("images", "additional_stores"), f"there is no directory '{path}'"
+
+
+def _certificate_problem(streaming: StreamingConfig) -> tuple[tuple[str, str], str] | None:
+    files = [path for path in (streaming.tls_cert, streaming.tls_key, streaming.tls_client_ca) if path]
+    if not files or not all(os.access(path, os.R_OK) for path in files):
+        return None
+    try:
+        Tls(streaming)
+    except InvalidSpec as exc:
+        section, _unused, key = exc.field.partition(".")
+        return (section, key), exc.problem
+    return None
 
 
 def _is_group(name: str) -> bool:

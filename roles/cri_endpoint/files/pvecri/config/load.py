@@ -141,6 +141,11 @@ class _Reader:
                 f"'{metrics.address}' can be reached from other hosts: set allow_remote = true if that is "
                 "wanted, or listen on 127.0.0.1",
             )
+        if metrics.port and (metrics.port, metrics.address) == (
+            config.streaming.port,
+            config.streaming.address,
+        ):
+            self._problem(("metrics", "port"), "it is streaming.port, too: each needs its own")
         return config
 
     def _check_streaming(self, config: StreamingConfig) -> None:

@@ -14,6 +14,7 @@ import functools
 import logging
 import typing as t
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, WrongState
 from pvecri.context import Context
 from pvecri.daemon.operations import Operations, Pool
 from pvecri.errors import Unavailable
@@ -40,8 +41,8 @@ class Streaming:
     async def url(self, grant: Grant) -> str:
         """Return the URL at which a client gets its streams, once and within a minute.
 
-        Raises TooBusy when too many are out, WrongState when the address cannot be listened on,
-        InvalidSpec for certificates that are none, and Unavailable when the daemon is stopping.
+        Raises TooBusy when too many are out, WrongState when the address cannot be listened on or
+        certificates are none, and Unavailable when the daemon is stopping.
         """
         server = self._server or await self._open()
         return f"{server.base}/{grant.kind}/{self._tokens.issue(grant.kind, grant)}"
@@ -79,4 +80,8 @@ class Streaming:
 def _load(context: Context, operations: Operations, tokens: Tokens[Grant]) -> StreamingServer:
     from pvecri.streaming.server import StreamingServer  # noqa: PLC0415
 
-    return StreamingServer(context, operations, tokens)
+    try:
+        return StreamingServer(context, operations, tokens)
+    except InvalidSpec as exc:
+        # The request is right, the configuration is not.
+        raise WrongState(str(exc)) from exc
