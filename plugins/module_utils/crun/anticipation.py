@@ -13,6 +13,7 @@ it is.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -44,11 +45,14 @@ class Anticipation:
             if self._is_refused:
                 return
             self._until = max(self._until, time.monotonic() + for_s)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._keep, name="anticipation", daemon=True)
-                self._thread.start()
-            else:
+            if self._thread is not None:
                 self._lock.notify()
+                return
+            thread = threading.Thread(target=self._keep, name="anticipation", daemon=True)
+            # A host that has no room for a thread may have some for the process.
+            with contextlib.suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
 
     def _keep(self) -> None:
         while True:

@@ -97,6 +97,18 @@ def test_expect_waits_again_and_again_in_one_thread_until_refused() -> None:
     assert anticipation.waits == 3
 
 
+def test_expect_without_room_for_a_thread_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    anticipation = Counted(allowed=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        anticipation.expect(ENDLESS_S)
+    anticipation.expect(ENDLESS_S)
+    assert anticipation.refused.wait(30)
+
+
 def test_expect_goes_on_after_a_pause() -> None:
     anticipation = Counted(allowed=1)
     anticipation.expect(0.0)
