@@ -17,7 +17,7 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import streams, syscalls
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import argv as argvs
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun import console, errors, procfs
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import console, errors, leftovers, procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.host import CrunHost
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import (
     PID_SUFFIX,
@@ -97,10 +97,15 @@ class ExecSession:
         failed = CommandError("crun exec failed", argv=self._argv, rc=rc, stderr=complaint)
         return errors.translate(failed, name=self._name)
 
+    def _command(self) -> int | None:
+        """Return the command's process id while it is the command's; crun gives it up as its last act."""
+        pid = self.inner_pid()
+        stat = None if pid is None or self.child.poll() is not None else procfs.read_stat(pid)
+        return pid if stat is not None and self.child.pid in {stat.parent, stat.pid} else None
+
     def signal(self, number: int) -> None:
         """Send a signal to the command, if it still runs, and all that it started."""
-        # While crun has not ended the id is the command's: nobody else waits for that.
-        if self.child.poll() is None and (pid := self.inner_pid()) is not None:
+        if (pid := self._command()) is not None:
             procfs.signal_family(pid, number)
 
     def hang_up(self) -> None:
@@ -117,16 +122,19 @@ class ExecSession:
         """Kill the command with everything it started, in the container and without."""
         deadline = time.monotonic() + _PID_WAIT_S
         # crun tells the process id after it has let the command go on.
-        while (pid := self.inner_pid()) is None and self.child.poll() is None:
+        while self.inner_pid() is None and self.child.poll() is None:
             if time.monotonic() >= deadline:
                 return
             time.sleep(_PID_POLL_S)
-        if pid is not None:
+        if (pid := self._command()) is not None:
             procfs.kill_family(pid)
 
     def close(self) -> int:
         """End crun if it still runs, reap it, drop what the session held, and return the exit code."""
         rc = streams.end(self.child)
+        if rc < 0:
+            # A command outlives a crun that was killed.
+            leftovers.end_orphan(self._pid_file)
         for handle in (self._log, self.terminal):
             if handle is not None:
                 os.close(handle)
@@ -156,37 +164,43 @@ def open_session(
     process = exec_process(_config(layout), request, _user(state, request))
     prepare(layout.paths)
     spec = _memory_file("process", json.dumps(process).encode())
-    log = _memory_file("log", b"")
     # Not in the monitor directory: a container made by somebody else has none.
     pid_file = os.path.join(sockets(layout.paths), secrets.token_hex(8) + PID_SUFFIX)
     try:
         with console.receiver(layout) if request.terminal else contextlib.nullcontext() as receiver:
-            child = streams.spawn(
-                argvs.exec_argv(
-                    host.programs,
-                    host.root,
-                    layout.name,
-                    process_path=f"/proc/self/fd/{spec}",
-                    pid_file=pid_file,
-                    log_path=f"/proc/self/fd/{log}",
-                    console_socket=receiver.path if receiver else None,
-                ),
-                stdin=subprocess.DEVNULL if receiver else stdin,
-                stdout=subprocess.PIPE if receiver else stdout,
-                stderr=subprocess.PIPE if receiver else stderr,
-                pass_fds=(spec, log),
-            )
+            log = _memory_file("log", b"")
+            # Whoever comes after us finds crun by this file, even if it has not told the process id yet.
+            os.close(os.open(pid_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             try:
-                terminal = receiver.accept(child, timeout_s) if receiver else None
+                child = streams.spawn(
+                    argvs.exec_argv(
+                        host.programs,
+                        host.root,
+                        layout.name,
+                        process_path=f"/proc/self/fd/{spec}",
+                        pid_file=pid_file,
+                        log_path=f"/proc/self/fd/{log}",
+                        console_socket=receiver.path if receiver else None,
+                    ),
+                    stdin=subprocess.DEVNULL if receiver else stdin,
+                    stdout=subprocess.PIPE if receiver else stdout,
+                    stderr=subprocess.PIPE if receiver else stderr,
+                    pass_fds=(spec, log),
+                )
             except BaseException:
-                streams.end(child)
+                os.close(log)
+                os.unlink(pid_file)
                 raise
-    except BaseException:
-        os.close(log)
-        raise
+            session = ExecSession(child, pid_file, log, None, name=layout.name, argv=request.args)
+            try:
+                session.terminal = receiver.accept(child, timeout_s) if receiver else None
+            except BaseException:
+                session.kill()
+                session.close()
+                raise
     finally:
         os.close(spec)
-    return ExecSession(child, pid_file, log, terminal, name=layout.name, argv=request.args)
+    return session
 
 
 def run(

@@ -41,20 +41,20 @@ def end_commands(files: t.Sequence[str]) -> None:
     """Kill the commands of these files with all that they started, and remove the files."""
     if not files:
         return
-    # crun has them on its command line; the directory is where nobody works.
-    for helper in procfs.belonging_to(os.path.dirname(files[0]), *files):
+    # crun has them on its command line; who works in their directory is an administrator.
+    for helper in procfs.belonging_to(None, *files):
         for stat in procfs.descendants(helper.pid):
             procfs.kill_family(stat.pid)
         procfs.kill_family(helper.pid)
     for path in files:
         # A command outlives a crun that was killed.
         if path.endswith(PID_SUFFIX):
-            _end_orphan(path)
+            end_orphan(path)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
 
 
-def _end_orphan(pid_file: str) -> None:
+def end_orphan(pid_file: str) -> None:
     """Kill the process of a pid file, unless the id is another's by now."""
     with contextlib.suppress(OSError, ValueError):
         with open(pid_file, "rb") as stream:

@@ -150,7 +150,8 @@ def kill_family(pid: int) -> None:
     Looked up anew until nobody is found, since they go on forking meanwhile.
     """
     first = read_stat(pid)
-    family = {pid: first.start_time if first else 0}
+    # The id of one that is gone may be another's.
+    family = {pid: first.start_time} if first else {}
     # A command without a terminal is in a session whose leader, a process of crun's, is long gone.
     session = first.session if first else pid
     for _round in range(_KILL_ROUNDS):
@@ -164,14 +165,18 @@ def kill_family(pid: int) -> None:
             send_signal(member, family[member], signal.SIGKILL)
 
 
-def belonging_to(directory: str, *words: str) -> list[ProcessStat]:
+def belonging_to(directory: str | None, *words: str) -> list[ProcessStat]:
     """Return all processes that work in a directory or have one of these words on their command line.
 
     A process in the middle of execve(2) has no command line, but a working directory.
     """
     wanted = {os.fsencode(word) for word in words}
     pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
-    related = (pid for pid in pids if _directory(pid) == directory or not wanted.isdisjoint(_words(pid)))
+    related = (
+        pid
+        for pid in pids
+        if (directory is not None and _directory(pid) == directory) or not wanted.isdisjoint(_words(pid))
+    )
     stats = (read_stat(pid) for pid in related)
     return [stat for stat in stats if stat is not None and stat.is_alive]
 

@@ -16,8 +16,10 @@ import typing as t
 
 import pytest
 
+from ansible_collections.pvecri.runtime.plugins.module_utils import streams
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import console, procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.leftovers import left_commands
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.processes import ExecRequest
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandTimeout,
@@ -276,6 +278,62 @@ def test_exec_session_whose_user_goes_away(runtime: CrunRuntime, box: str, termi
         session.signal(signal.SIGHUP)
     finally:
         assert session.close() == 137
+
+
+def test_exec_session_kills_nobody_but_its_command(runtime: CrunRuntime, box: str) -> None:
+    session = runtime.exec_session(box, ExecRequest(args=("sleep", "3150")))
+    with subprocess.Popen(["sleep", "3151"], start_new_session=True) as stranger:
+        try:
+            command = eventually(session.inner_pid)
+            # The command has ended, crun not yet, and its id is another's by now.
+            with open(session._pid_file, "w", encoding="ascii") as stream:
+                stream.write(str(stranger.pid))
+            session.signal(signal.SIGTERM)
+            session.kill()
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+            procfs.kill_family(command)
+            session.close()
+
+
+def test_exec_session_whose_crun_is_killed(runtime: CrunRuntime, box: str) -> None:
+    session = runtime.exec_session(box, ExecRequest(args=("sleep", "3152")))
+    command = eventually(session.inner_pid)
+    session.child.kill()
+    assert session.close() == 137
+    eventually(lambda: (stat := procfs.read_stat(command)) is None or not stat.is_alive)
+
+
+def test_exec_session_without_its_terminal_leaves_nothing(
+    runtime: CrunRuntime, box: str, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(_receiver: console.Receiver, _child: subprocess.Popen[bytes], _timeout_s: float) -> None:
+        eventually(lambda: "sleep 3153" in runtime.exec(box, ["ps", "-o", "args"]).stdout)
+        raise CommandTimeout("crun sent no terminal")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(console.Receiver, "accept", never)
+        with pytest.raises(CommandTimeout):
+            runtime.exec_session(box, ExecRequest(args=("sleep", "3153"), terminal=True))
+    eventually(lambda: "sleep 3153" not in runtime.exec(box, ["ps", "-o", "args"]).stdout)
+    assert left_commands(paths) == []
+
+
+def test_exec_session_is_on_disk_before_crun_is_there(
+    runtime: CrunRuntime, box: str, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+
+    def fail(*_arguments: object, **_options: object) -> t.NoReturn:
+        found.extend(left_commands(paths))
+        raise BlockingIOError
+
+    monkeypatch.setattr(streams, "spawn", fail)
+    with pytest.raises(BlockingIOError):
+        runtime.exec_session(box, ExecRequest(args=("true",)))
+    assert len(found) == 1
+    assert left_commands(paths) == []
 
 
 @pytest.mark.parametrize(

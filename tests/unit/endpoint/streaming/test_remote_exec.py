@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import hashlib
 import logging
 import os
@@ -15,6 +16,7 @@ import signal
 import threading
 import time
 import typing as t
+from unittest import mock
 
 import pytest
 
@@ -333,6 +335,22 @@ def test_fault_of_a_pump_ends_the_session_and_the_command(
     with caplog.at_level(logging.ERROR):
         run_loop(work())
     assert "a stream crashed" in caplog.text
+
+
+def test_want_of_descriptors_ends_the_command(
+    run_loop: RunLoop, runtime: LocalRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        async with serving(runtime) as place:
+            with monkeypatch.context() as patch:
+                patch.setattr(
+                    command.Command, "__init__", mock.Mock(side_effect=OSError(errno.EMFILE, "many"))
+                )
+                result = await place.run(["sh", "-c", "exec NAP"])
+            assert result.status["reason"] == "InternalError"
+            await asyncio.to_thread(eventually, lambda: not naps(), timeout_s=5)
+
+    run_loop(work())
 
 
 # ---- clients that vanish -----------------------------------------------------------------------------------

@@ -163,7 +163,11 @@ class Remote:
         reading = None if sizes is None else asyncio.get_running_loop().create_task(sizes.read())
         try:
             session = await self._begin(channels, work, sizes)
-            command = Command(session, channels, self._operations, self._times)
+            try:
+                command = Command(session, channels, self._operations, self._times)
+            except OSError:
+                self._end(self._operations.call(lambda: _drop(session), pool=Pool.EXEC))
+                raise
             grace_s = self._times.gone_s
             try:
                 return await command.run(sizes)
@@ -187,12 +191,8 @@ class Remote:
         )
         streams = {} if work.tty else pipes(channels)
 
-        def drop(session: ExecSession) -> None:
-            session.kill()
-            session.close()
-
         return await self._made(
-            lambda: self._runtime.exec_session(work.container_id, request, **streams), drop
+            lambda: self._runtime.exec_session(work.container_id, request, **streams), _drop
         )
 
     # ---- attach ----------------------------------------------------------------------------------------
@@ -220,6 +220,12 @@ class Remote:
                 self._parking.park(container_id, connection)
             else:
                 self._end(conmon.part(connection, self._times.linger_s))
+
+
+def _drop(session: ExecSession) -> None:
+    """End a command that nobody attends to."""
+    session.kill()
+    session.close()
 
 
 async def _say(channels: RemoteChannels, end: Status) -> None:

@@ -78,6 +78,17 @@ def test_crun_with_its_command_is_ended_by_its_file(directory: pathlib.Path, sta
     assert not pid_file.exists()
 
 
+def test_who_looks_around_is_left_alone(directory: pathlib.Path) -> None:
+    (directory / "0123.pid").write_text("not yet")
+    shell = subprocess.Popen(["sleep", "1000"], cwd=directory, start_new_session=True)
+    try:
+        end_commands([f"{directory}/0123.pid"])
+        assert shell.poll() is None
+    finally:
+        shell.kill()
+        shell.wait()
+
+
 @pytest.mark.parametrize("age_s", [0, 100])
 def test_command_without_crun_is_ended_unless_the_id_is_another_s(
     directory: pathlib.Path, start: Start, age_s: float

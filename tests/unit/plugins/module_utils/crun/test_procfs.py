@@ -110,6 +110,19 @@ def test_descendants_by_parent_and_session() -> None:
             process.kill()
 
 
+def test_nobody_is_killed_for_one_that_is_gone(
+    child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The id is given to another process right after the first look."""
+    found = procfs.read_stat(child.pid)
+    looks, look = iter([None]), procfs.read_stat
+    monkeypatch.setattr(
+        procfs, "read_stat", lambda pid: next(looks, found) if pid == child.pid else look(pid)
+    )
+    procfs.kill_family(child.pid)
+    assert child.poll() is None
+
+
 def test_belonging_to(tmp_path: t.Any) -> None:
     here = str(tmp_path)
     command = ["sh", "-c", "read x", "--mark=1234", "other"]
