@@ -14,7 +14,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Comma
 
 #: What CRIU is told beyond what crun tells it; crun has no options for these.
 #: The other ends of connections know nothing of a restored container: they are dumped as closed.
-CONFIGURATION = "tcp-close\n"
+#: The mode of the root directory is the image's with us and 0755 with containerd: restores do not compare.
+CONFIGURATION = "tcp-close\nskip-file-rwx-check\n"
 
 _HINT = "Debian 13 and Proxmox VE 9 have what checkpoints need in the packages crun, criu and libcriu2"
 

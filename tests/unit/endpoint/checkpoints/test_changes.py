@@ -181,6 +181,28 @@ def test_overlay_s_own_attributes_are_not_set(tmp_path: pathlib.Path) -> None:
     assert os.listxattr(tmp_path / "root/d") == ["user.ok"]
 
 
+def test_whiteouts_delete(tmp_path: pathlib.Path) -> None:
+    root = tmp_path / "root"
+    for name in ("gone/deep", "stays", "opaque/old", "opaque/deep/er"):
+        (root / name).mkdir(parents=True)
+    whiteouts = ("stays/.wh.none", ".wh.gone", "opaque/.wh..wh..opq", "stays/.wh..wh.plnk")
+    entries = [*whiteouts, "opaque/new"]
+    path = hostile(tmp_path / "t", *((name, tarfile.REGTYPE, {}) for name in entries))
+    applying.apply_changes(str(root), path, limit=LIMIT, what="it")
+    found = sorted(str(each.relative_to(root)) for each in root.rglob("*"))
+    assert found == ["opaque", "opaque/new", "stays"]
+
+
+@pytest.mark.parametrize("name", ["d/.wh.", "d/.wh..", "d/.wh..."])
+def test_whiteouts_stay_inside(tmp_path: pathlib.Path, name: str) -> None:
+    (tmp_path / "root/d").mkdir(parents=True)
+    (tmp_path / "root/keep").write_text("")
+    path = hostile(tmp_path / "t", (name, tarfile.REGTYPE, {}))
+    with pytest.raises(InvalidSpec, match="deletes no file"):
+        applying.apply_changes(f"{tmp_path}/root", path, limit=LIMIT, what="it")
+    assert sorted(os.listdir(tmp_path / "root")) == ["d", "keep"]
+
+
 def test_remove_deleted_stays_inside(tmp_path: pathlib.Path) -> None:
     root = tmp_path / "root"
     root.mkdir()

@@ -6,6 +6,9 @@
 Every path is followed one component at a time and never through a link, so that nothing
 outside can be reached.  Device nodes other than the harmless ones that every container has,
 and attributes by which overlayfs steers itself, are not made.
+
+What was deleted is listed beside the changes, as CRI-O and Podman do, or among them by whiteouts,
+as containerd does (OCI image specification, layer.md).
 """
 
 from __future__ import annotations
@@ -25,6 +28,9 @@ from pvecri.checkpoints.reading import inside, open_tar, shown
 #: null, zero, full, random, urandom, tty.
 _DEVICES: t.Final = frozenset({(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0)})
 _XATTRS: t.Final = ("security.capability", "user.")
+#: Begins the name of an empty file that says: its namesake, or all that was in its directory, is deleted.
+_WHITEOUT: t.Final = ".wh."
+_OPAQUE: t.Final = ".wh..wh..opq"
 _CHUNK: t.Final = 1 << 20
 _DIRECTORY: t.Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -42,6 +48,9 @@ def apply_changes(root: str, tar_path: str, *, limit: int, what: str, is_new_onl
                 continue
             try:
                 with _parent(root, path) as (parent, name):
+                    if not is_new_only and _is_whiteout(member, name):
+                        _hide(parent, name, what)
+                        continue
                     _make(root, (parent, name), member, tar, what)
                     if member.isdir():
                         late.append((path, member.mtime))
@@ -96,6 +105,25 @@ def _remove(parent: int, name: str) -> None:
         remove_tree(f"/proc/self/fd/{parent}/{name}")
     else:
         os.unlink(name, dir_fd=parent)
+
+
+def _is_whiteout(member: tarfile.TarInfo, name: str) -> bool:
+    return name.startswith(_WHITEOUT) and member.isreg() and member.size == 0
+
+
+def _hide(parent: int, name: str, what: str) -> None:
+    """Remove what a whiteout in a directory stands for; one for all comes before what is new there."""
+    if name == _OPAQUE:
+        for found in os.listdir(parent):
+            _remove(parent, found)
+        return
+    deleted = name.removeprefix(_WHITEOUT)
+    if deleted in {"", ".", ".."}:
+        raise InvalidSpec("", f"{what}: '{name}' in it deletes no file")
+    # Others of these are notes of aufs to itself.
+    if not deleted.startswith(_WHITEOUT):
+        with contextlib.suppress(FileNotFoundError):
+            _remove(parent, deleted)
 
 
 def _make(
