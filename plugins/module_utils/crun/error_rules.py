@@ -76,6 +76,13 @@ RULES: tuple[Rule, ...] = (
         shell_code=126,
     ),
     Rule(
+        r"exec\b.*: Argument list too long",
+        "its arguments and environment are longer than the kernel takes",
+        "Pass what is long in a file or on standard input",
+        field="process.args",
+        shell_code=126,
+    ),
+    Rule(
         r"open executable: (.+)",
         "the program cannot be executed: {0}",
         "Name a file with permission to execute",

@@ -55,6 +55,8 @@ FIELDS = [
     ("exec container process `/bad`: Exec format error", "process.args", "architecture"),
     (f"exec container process (missing dynamic library?) `/b`: {NO_FILE}", "process.args", "library"),
     ("exec: Exec format error", "process.args", "Exec format error"),
+    ("exec: Argument list too long", "process.args", "standard input"),
+    ("exec container process `/bin/echo`: Argument list too long", "process.args", "standard input"),
     ("exec: Permission denied", "process.args", "Permission denied"),
     ("executable path not specified", "process.args", "no program"),
     (f"chdir to `/nodir`: {NO_FILE}", "process.cwd", "'/nodir'"),
