@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 import typing as t
@@ -141,10 +140,3 @@ def told_of(sandbox: SandboxRecord, pod: cri_pb2.PodSandboxConfig, version: str)
         "host.kernel": os.uname().release,
     }
     return {f"{layout.ANNOTATION}{key}": value for key, value in found.items()}
-
-
-def pod_options(containers: t.Mapping[str, str], told: t.Mapping[str, str]) -> bytes:
-    """Return ``pod.options``."""
-    return json.dumps(
-        {"version": layout.POD_VERSION, "containers": dict(containers), "annotations": dict(told)}, indent=2
-    ).encode()

@@ -159,6 +159,13 @@ def spec_dump(
     return document({**config, "annotations": told})
 
 
+def pod_options(containers: t.Mapping[str, str], annotations: t.Mapping[str, str]) -> bytes:
+    """Return ``pod.options``; ``containers`` are directories of the archive by names."""
+    return document(
+        {"version": POD_VERSION, "containers": dict(containers), "annotations": dict(annotations)}
+    )
+
+
 def bind_destinations(config: t.Mapping[str, t.Any]) -> frozenset[str]:
     """Return the places of a config.json's bind mounts that are not the pod's own business."""
     found = set()

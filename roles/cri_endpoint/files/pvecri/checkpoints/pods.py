@@ -14,7 +14,7 @@ from pvecri.api import cri_pb2
 from pvecri.checkpoints import layout, messages
 from pvecri.checkpoints.reading import DOCUMENT_MAX, Part, TarSource, chunks, read_document
 from pvecri.checkpoints.restoring import Origin, Restorer, is_restored_from
-from pvecri.checkpoints.service import POD_ARCHIVE, truth
+from pvecri.checkpoints.service import POD_ARCHIVE, is_on
 from pvecri.checks import clean_path
 from pvecri.containers.service import ContainerService
 from pvecri.context import Context
@@ -50,10 +50,7 @@ class PodRestorer:
         Repeated with the same request it goes on, or answers the same.  Raises InvalidSpec,
         Conflict, and what the parts raise; then nothing of the new pod is left.
         """
-        for key in request.options:
-            if key != _START:
-                raise InvalidSpec(f"options[{key}]", "is unknown", hint=f"Known is {_START}: true or false")
-        is_to_start = truth(request.options, _START)
+        is_to_start = is_on(request.options, _START)
         path = clean_path(request.checkpoint_path, "checkpoint_path")
         self._context.crun.checkpoints.check_host()
         path = os.path.join(path, POD_ARCHIVE) if os.path.isdir(path) else path

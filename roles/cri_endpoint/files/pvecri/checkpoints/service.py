@@ -27,7 +27,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
 from pvecri import __version__
 from pvecri.api import cri_pb2
 from pvecri.checkpoints import layout
-from pvecri.checkpoints.capture import Capture, pod_options, told_of
+from pvecri.checkpoints.capture import Capture, told_of
 from pvecri.checkpoints.changes import write_tree
 from pvecri.checkpoints.journal import Journal, resume
 from pvecri.checkpoints.messages import plain
@@ -99,7 +99,7 @@ class CheckpointService:
         ``output_path`` is the archive or a directory for it.  Raises what `checkpoint_container` raises.
         """
         context = self._context
-        leave_running = _leave_running(options or {})
+        leave_running = is_on(options or {}, _LEAVE_RUNNING)
         sandbox = context.registry.sandbox(sandbox_id)
         if sandbox.phase is not Phase.READY:
             raise WrongState(f"sandbox {sandbox.id} is {sandbox.phase}, not ready")
@@ -162,7 +162,7 @@ class CheckpointService:
         pod = cri_pb2.PodSandboxConfig.FromString(sandbox.config)
         told = told_of(sandbox, pod, __version__)
         with open(os.path.join(archive, layout.POD_OPTIONS), "xb") as stream:
-            stream.write(pod_options(directories, told))
+            stream.write(layout.pod_options(directories, told))
         with open(os.path.join(archive, layout.POD_DUMP), "xb") as stream:
             stream.write(layout.document(plain(pod)))
         shm = Places(self._context.paths, sandbox.id).shm
@@ -224,19 +224,11 @@ def _name(record: ContainerRecord) -> str:
     return cri_pb2.ContainerConfig.FromString(record.config).metadata.name
 
 
-def _leave_running(options: t.Mapping[str, str]) -> bool:
-    """Return whether the containers go on; raises InvalidSpec for options that there are not."""
-    for key in options:
-        if key != _LEAVE_RUNNING:
-            raise InvalidSpec(
-                f"options[{key}]", "is unknown", hint=f"Known is {_LEAVE_RUNNING}: true or false"
-            )
-    return truth(options, _LEAVE_RUNNING)
-
-
-def truth(options: t.Mapping[str, str], key: str) -> bool:
-    """Return what an option says, true without it; raises InvalidSpec for other words."""
-    value = options.get(key, "true")
-    if value not in {"true", "false"}:
-        raise InvalidSpec(f"options[{key}]", f"'{value[:64]}' is neither true nor false")
-    return value == "true"
+def is_on(options: t.Mapping[str, str], name: str) -> bool:
+    """Return what the only option that there is says, true without it; raises InvalidSpec for others."""
+    for key, value in options.items():
+        if key != name:
+            raise InvalidSpec(f"options[{key}]", "is unknown", hint=f"Known is {name}: true or false")
+        if value not in {"true", "false"}:
+            raise InvalidSpec(f"options[{key}]", f"'{value[:64]}' is neither true nor false")
+    return options.get(name) != "false"
