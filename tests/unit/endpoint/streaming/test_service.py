@@ -201,7 +201,9 @@ def test_what_ended_meanwhile_is_told(tmp_path):
     run(scenario, tmp_path)
 
 
-def test_more_sessions_than_allowed_are_refused_until_one_ends(tmp_path):
+def test_more_sessions_than_allowed_are_refused_until_one_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "MAX_SESSIONS", 1)
+
     async def scenario(lab: Lab) -> None:
         reader, writer = await connect(await lab.forward(), FORWARD)
         assert b"101 Switching" in await reader.readuntil(b"\r\n\r\n")
@@ -217,7 +219,7 @@ def test_more_sessions_than_allowed_are_refused_until_one_ends(tmp_path):
         writer.close()
         assert lab.streaming.served[Kind.FORWARD] == 2
 
-    run(scenario, tmp_path, max_sessions=1)
+    run(scenario, tmp_path)
 
 
 def test_a_client_that_opens_no_streams_is_let_go(tmp_path, monkeypatch):

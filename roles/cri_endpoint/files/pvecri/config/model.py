@@ -181,9 +181,6 @@ class StreamingConfig:
     tls_client_ca: str = option(
         "", "File with the authorities (PEM) of which clients need a certificate; empty: none.", optional_path
     )
-    max_sessions: int = option(
-        1000, "Clients that are served at once; more are answered 503.", between(1, 100_000)
-    )
     idle_timeout_s: float = option(
         4 * 3600.0,
         "A session in which nothing moves for so long is ended, in seconds; 0 is never.",

@@ -38,6 +38,8 @@ _REASONS: t.Final = {
     409: "Conflict",
     503: "ServiceUnavailable",
 }
+#: Clients that are served at once.
+MAX_SESSIONS: t.Final = 1000
 #: How long a client has to take the last word of a session.
 _GOODBYE_S: t.Final = 1.0
 
@@ -97,7 +99,7 @@ class StreamingServer:
     def _admit(self, reader: HeadReader, request: UpgradeRequest) -> None:
         try:
             kind, token = admission.admitted(request, self.base)
-            if len(self._sessions) >= self._config.max_sessions:
+            if len(self._sessions) >= MAX_SESSIONS:
                 retry = (b"Retry-After", b"%d" % LIFETIME_S)
                 raise UpgradeError(503, f"{len(self._sessions)} clients are served already", (retry,))
             grant = self._tokens.redeem(kind, token)
