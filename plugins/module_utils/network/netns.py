@@ -16,7 +16,6 @@ import fcntl
 import functools
 import operator
 import os
-import re
 import socket
 import struct
 import threading
@@ -42,8 +41,6 @@ KINDS: t.Final = {
     "ipc": syscalls.CLONE_NEWIPC,
     "uts": syscalls.CLONE_NEWUTS,
 }
-
-_SYSCTL = re.compile(r"net(\.[a-zA-Z0-9_@-]+|/[a-zA-Z0-9_.@-]+)+")
 
 
 def pin(path: str) -> bool:
@@ -167,17 +164,6 @@ def run_inside_all(paths: t.Mapping[str, str], action: t.Callable[[], T]) -> T:
         return action()
 
     return in_thread(enter)
-
-
-def set_sysctls(path: str, values: t.Mapping[str, str]) -> None:
-    """Set kernel parameters ``net.…`` of the namespace at ``path``.
-
-    Raises InvalidSpec for one that is of another kind, does not exist or takes no such value.
-    """
-    for name in values:
-        if not _SYSCTL.fullmatch(name) or ".." in name:
-            raise InvalidSpec("sysctls", f"'{name}' does not belong to a network namespace")
-    run_inside(path, lambda: write_sysctls(values))
 
 
 def write_sysctls(values: t.Mapping[str, str], *, owner: int | None = None) -> None:

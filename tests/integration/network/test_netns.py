@@ -99,9 +99,8 @@ def test_sysctls_of_the_namespace_only(pinned: Pin) -> None:
     path = pinned("ns")
     with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as stream:
         before = stream.read()
-    netns.set_sysctls(
-        path, {"net.ipv4.ip_local_port_range": "40000 40010", "net/ipv4/conf/lo/forwarding": "1"}
-    )
+    values = {"net.ipv4.ip_local_port_range": "40000 40010", "net/ipv4/conf/lo/forwarding": "1"}
+    netns.run_inside(path, lambda: netns.write_sysctls(values))
 
     def read() -> str:
         with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as stream:
@@ -111,10 +110,9 @@ def test_sysctls_of_the_namespace_only(pinned: Pin) -> None:
     assert read() == before
 
 
-@pytest.mark.parametrize("name", ["kernel.hostname", "net.ipv4.nope", "net/../kernel/hostname", "net"])
-def test_sysctls_of_another_kind(pinned: Pin, name: str) -> None:
+def test_sysctl_that_there_is_not(pinned: Pin) -> None:
     with pytest.raises(InvalidSpec) as caught:
-        netns.set_sysctls(pinned("ns"), {name: "1"})
+        netns.run_inside(pinned("ns"), lambda: netns.write_sysctls({"net.ipv4.nope": "1"}))
     assert caught.value.field == "sysctls"
 
 
