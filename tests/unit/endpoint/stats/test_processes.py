@@ -38,6 +38,20 @@ def test_file_that_is_closed_meanwhile_does_not_count(tmp_path):
     assert count_open([7], str(tmp_path)) == Open(2, 1)
 
 
+def test_more_than_can_be_looked_at_is_what_the_kernel_says(tmp_path):
+    with socket.socket():
+        before = os.stat("/proc/self/fd").st_size
+        found = count_open([os.getpid()] * 2, most=os.sysconf("SC_OPEN_MAX"))
+        assert None not in found
+        assert count_open([os.getpid()] * 2, most=found.files) == found
+        less = count_open([os.getpid()] * 2, most=found.files - 1)
+    # While it looked, the directory itself was open.
+    assert less == Open(2 * (before + 1) if before else None, None)
+    (tmp_path / "7" / "fd").mkdir(parents=True)
+    (tmp_path / "7" / "fd" / "0").symlink_to("socket:[1]")
+    assert count_open([7, 8], str(tmp_path), most=0).sockets is None
+
+
 def test_limit_is_the_soft_one(tmp_path):
     assert open_files_limit(os.getpid()) == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     (tmp_path / "7").mkdir()

@@ -8,31 +8,47 @@ from __future__ import annotations
 import os
 import typing as t
 
+#: Files of a container that are looked at: whoever pleases may open half a million, and each takes 10 µs.
+MOST_LOOKS: t.Final = 20_000
+
 
 class Open(t.NamedTuple):
-    """What processes have open in all."""
+    """What processes have open in all; None where it is too much to look at."""
 
-    files: int
-    sockets: int
+    files: int | None
+    sockets: int | None
 
 
-def count_open(pids: t.Iterable[int], proc: str = "/proc") -> Open:
+def count_open(pids: t.Sequence[int], proc: str = "/proc", *, most: int = MOST_LOOKS) -> Open:
     """Return what processes have open; one that has ended has nothing."""
-    files = sockets = 0
+    files = sockets = looks = 0
     for pid in pids:
-        directory = f"{proc}/{pid}/fd"
         try:
-            names = os.listdir(directory)
+            with os.scandir(f"{proc}/{pid}/fd") as entries:
+                for entry in entries:
+                    looks += 1
+                    if looks > most:
+                        return Open(_count_files(pids, proc), None)
+                    try:
+                        sockets += os.readlink(entry.path).startswith("socket:")
+                    except OSError:
+                        # Closed meanwhile.
+                        continue
+                    files += 1
         except OSError:
             continue
-        files += len(names)
-        for name in names:
-            try:
-                sockets += os.readlink(f"{directory}/{name}").startswith("socket:")
-            except OSError:
-                # Closed meanwhile.
-                files -= 1
     return Open(files, sockets)
+
+
+def _count_files(pids: t.Iterable[int], proc: str) -> int | None:
+    """Return how many files processes have open as the kernel says it since 6.2; None before."""
+    files = 0
+    for pid in pids:
+        try:
+            files += os.stat(f"{proc}/{pid}/fd").st_size
+        except OSError:
+            continue
+    return files or None
 
 
 def open_files_limit(pid: int, proc: str = "/proc") -> int | None:
