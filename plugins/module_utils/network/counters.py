@@ -20,6 +20,9 @@ _DEVICES = "/proc/thread-self/net/dev"
 
 _CHUNK = 1 << 16
 
+#: Interfaces of a namespace that are told, the oldest: who may make some may make very many.
+MOST: t.Final = 256
+
 #: Columns of one interface after its name.
 _COLUMNS = 16
 
@@ -76,14 +79,16 @@ def _content() -> bytes:
 
 
 def parse(data: bytes) -> tuple[Interface, ...]:
-    """Return the interfaces of a file of /proc but for loopback, in the kernel's order."""
-    found = []
+    """Return the interfaces of a file of /proc but for loopback, in the kernel's order; `MOST` at most."""
+    found: list[Interface] = []
     for line in data.splitlines():
         name, colon, rest = line.partition(b":")
         columns = rest.split()
         name = name.strip()
         if not colon or len(columns) < _COLUMNS or name == b"lo":
             continue
+        if len(found) == MOST:
+            break
         received, sent = (Direction(*map(int, columns[at : at + 4])) for at in (0, _COLUMNS // 2))
         # Whoever may make interfaces names them by any bytes.
         found.append(Interface(name.decode(errors="backslashreplace"), received, sent))

@@ -35,6 +35,12 @@ def test_names_that_are_no_text_can_be_told():
     assert [found.name for found in counters.parse(lines)] == [r"\xff\xfe", r"\xff"]
 
 
+def test_a_namespace_with_very_many_interfaces_tells_of_the_first():
+    lines = [b"br%d: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n" % number for number in range(5000)]
+    found = counters.parse(b"".join(lines))
+    assert [interface.name for interface in found] == [f"br{number}" for number in range(counters.MOST)]
+
+
 def test_nothing_is_read_of_no_namespaces():
     before = threading.active_count()
     assert counters.read_all([]) == {}
