@@ -25,7 +25,11 @@ class Authority:
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self._own = self._files(name)
-        extensions = ("-addext", "basicConstraints=critical,CA:TRUE")
+        # Python 3.13 trusts no authority that does not say what its key is for (RFC 5280, section 4.2.1.3).
+        extensions = (
+            *("-addext", "basicConstraints=critical,CA:TRUE"),
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),
+        )
         self._openssl("req", "-x509", *self._key(self._own), "-subj", f"/CN={name}", *extensions)
 
     @property

@@ -55,6 +55,11 @@ class Node:
         status = endpoint.cri.pod_status(self.pod_id)
         self.address = status.network.ip
 
+    @property
+    def has_no_disk(self) -> bool:
+        """Whether the endpoint's files are on no block device: `/tmp` of Debian 13 is a tmpfs."""
+        return os.major(os.stat(self.endpoint.top).st_dev) == 0
+
     def usage(self) -> CgroupUsage:
         """Return what the kernel says of the busy container."""
         return self.reader.group(f"{self.pod_group}/{self.container_id}").usage()
@@ -122,14 +127,19 @@ def test_memory_is_the_kernels(node):
     for name, value in (("usageBytes", used.memory_bytes), ("workingSetBytes", used.working_set_bytes)):
         assert abs(number(memory[name]) - value) < 2 * MIB, name
     assert number(memory["availableBytes"]) == LIMIT - number(memory["workingSetBytes"])
-    assert number(memory["pageFaults"]) >= 48 * MIB // 4096
+    # One page at a time, or a huge page.
+    assert number(memory["pageFaults"]) >= 48 * MIB // (2 * MIB)
     assert "majorPageFaults" in memory
 
 
 def test_writable_layer_is_what_was_written(node):
+    def layer_of() -> t.Any:
+        # A slow host has not counted it by the first question.
+        return eventually(lambda: stats_of(node).get("writableLayer"))
+
     # What was counted last may be some seconds old.
-    eventually(lambda: number(stats_of(node)["writableLayer"]["usedBytes"]) > 4 * MIB, timeout_s=40)
-    layer = stats_of(node)["writableLayer"]
+    eventually(lambda: number(layer_of()["usedBytes"]) > 4 * MIB, timeout_s=40)
+    layer = layer_of()
     assert number(layer["usedBytes"]) < 6 * MIB
     assert number(layer["inodesUsed"]) >= 2
     assert os.path.isdir(layer["fsId"]["mountpoint"])
@@ -294,8 +304,16 @@ def test_every_metric_that_is_described_is_there_with_the_labels_of_its_descript
     )
     missing = set(described) - {metric["name"] for metric in delivered}
     # What only some kernels count: the limits of huge pages, and the highest use by cgroup v2 before 5.19.
+    # And what went to disks, where the containers' files lie in memory.
+    uncounted = (
+        {"container_fs_reads", "container_fs_writes", "container_blkio"} if node.has_no_disk else set()
+    )
     assert missing <= {
-        name for name in described if "hugetlb" in name or name == "container_memory_max_usage_bytes"
+        name
+        for name in described
+        if "hugetlb" in name
+        or name == "container_memory_max_usage_bytes"
+        or name.startswith(tuple(uncounted))
     }
     assert all(descriptor["help"] for descriptor in described.values())
 
@@ -319,7 +337,7 @@ def test_metrics_tell_what_the_kernel_does(node):
     assert found["container_processes",] == found["container_threads",] == after.pids
     assert found["container_file_descriptors",] >= 3
     written = [value for key, value in found.items() if key[0] == "container_fs_writes_bytes_total"]
-    assert sum(written) >= 4 * MIB
+    assert node.has_no_disk or sum(written) >= 4 * MIB
     start = node.endpoint.cri.container_status(node.container_id).started_at // 10**9
     assert found["container_start_time_seconds",] == start
     labels = container["metrics"][0]["labelValues"]
