@@ -19,14 +19,12 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import S
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandError,
     CommandTimeout,
-    MissingDependency,
     NotFound,
     WrongState,
 )
 
 #: CRIU's log of a dump, in the work directory.
 DUMP_LOG = "dump.log"
-_RESTORE_LOG = "restore.log"
 #: The cgroup in which crun keeps the container's one alive until CRIU fills it.
 _PROXY = ".proxy-crun"
 
@@ -72,8 +70,6 @@ class Checkpoints:
         except CommandTimeout:
             raise
         except CommandError as exc:
-            if missing := _missing_library(exc.stderr):
-                raise missing from exc
             message = f"container '{name}' cannot be checkpointed"
             raise criu.failure(message, exc.stderr, os.path.join(work, DUMP_LOG), argv) from exc
 
@@ -100,7 +96,7 @@ class Checkpoints:
                 bundle_path,
                 options,
                 timeout_s or self._host.command_timeout_s,
-                restoring=_Restoring(self._host, layout, images),
+                restoring=criu.Restore(self._host, layout, images),
             )
         except BaseException:
             remove_proxies(self._host, bundle_path)
@@ -117,32 +113,3 @@ def remove_proxies(host: CrunHost, bundle_path: str) -> None:
         if isinstance(group, str) and group.startswith("/") and group.strip("/"):
             host.cgroups.remove(f"{group}/{_PROXY}")
             host.cgroups.remove(group)
-
-
-class _Restoring(creation.Restoring):
-    """What `creation.create` does differently for a restore."""
-
-    def __init__(self, host: CrunHost, layout: Layout, images: str) -> None:
-        self._host = host
-        self._layout = layout
-        self.images = os.path.abspath(images)
-
-    def environment(self) -> dict[str, str]:
-        """Return what is to be in the environment; conmon's directory exists then."""
-        return criu.environment(self._host, self._layout.monitor_dir)
-
-    def failure(self, message: str, argv: list[str]) -> CommandError | MissingDependency:
-        """Return the error for what crun said through conmon, which had it log into its own directory."""
-        log = os.path.join(self._layout.monitor_dir, _RESTORE_LOG)
-        return _missing_library(message) or criu.failure(
-            f"container '{self._layout.name}' cannot be restored", message, log, argv
-        )
-
-
-def _missing_library(message: str) -> MissingDependency | None:
-    """Return the error for a crun that has not found CRIU's library, which it loads when it needs it."""
-    if "libcriu" not in message:
-        return None
-    return MissingDependency(
-        "crun cannot load the library libcriu", hint="Install the Debian package 'libcriu2'"
-    )

@@ -24,29 +24,16 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun import (
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import layout as layouts
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import record as records
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.argv import CreateOptions
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.criu import Restore
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.host import CrunHost
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import conmon_pid, read_state
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandError,
     Conflict,
-    CoreError,
     InvalidSpec,
     NotFound,
 )
-
-
-class Restoring(t.Protocol):
-    """What is different when a container is not begun, but restored from a dump."""
-
-    #: Directory of the dump.
-    images: str
-
-    def environment(self) -> dict[str, str]:
-        """Return what conmon's environment must have."""
-
-    def failure(self, message: str, argv: list[str]) -> CoreError:
-        """Return the error for what crun said."""
 
 
 def create(
@@ -56,7 +43,7 @@ def create(
     options: CreateOptions,
     timeout_s: float,
     *,
-    restoring: Restoring | None = None,
+    restoring: Restore | None = None,
 ) -> int:
     """Create the container and return its process id; see `CrunRuntime.create`."""
     bundle = os.path.abspath(bundle_path)
@@ -122,7 +109,7 @@ def _launch(
     options: CreateOptions,
     timeout_s: float,
     *,
-    restoring: Restoring | None,
+    restoring: Restore | None,
 ) -> int:
     images = None if restoring is None else restoring.images
     argv = argvs.create_argv(host.programs, layout, bundle, options, images)

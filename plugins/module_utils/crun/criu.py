@@ -10,6 +10,7 @@ import re
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import DEFAULT_PATH, last_line
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.host import CrunHost
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandError, MissingDependency
 
 #: What CRIU is told beyond what crun tells it; crun has no options for these.
@@ -19,6 +20,7 @@ CONFIGURATION = "tcp-close\nskip-file-rwx-check\n"
 
 _HINT = "Debian 13 and Proxmox VE 9 have what checkpoints need in the packages crun, criu and libcriu2"
 
+_RESTORE_LOG = "restore.log"
 _LOG_LINES = 8
 _LOG_BYTES = 64 * 1024
 _ERROR = re.compile(r"^\([\d.]+\)\s*(?:\d+: )?Error \([^)]*\): (.*)$", re.MULTILINE)
@@ -55,14 +57,37 @@ def check_host(host: CrunHost) -> None:
         raise MissingDependency(f"the CRIU of this host does not work with its kernel: {reason}", hint=_HINT)
 
 
-def failure(message: str, error: str, log: str, argv: list[str]) -> CommandError:
+def failure(message: str, error: str, log: str, argv: list[str]) -> CommandError | MissingDependency:
     """Return the error for a dump or restore that failed, with what CRIU's log file ``log`` says of it."""
+    # crun loads CRIU's library when it needs it.
+    if "libcriu" in error:
+        return MissingDependency(
+            "crun cannot load the library libcriu", hint="Install the Debian package 'libcriu2'"
+        )
     return CommandError(
         f"{message}: {reasons(_tail(log)) or last_line(error) or 'without a message'}",
         argv=argv,
         rc=1,
         stderr=error,
     )
+
+
+class Restore:
+    """What is different when a container is not begun, but restored from the dump ``images``."""
+
+    def __init__(self, host: CrunHost, layout: Layout, images: str) -> None:
+        self._host = host
+        self._layout = layout
+        self.images = os.path.abspath(images)
+
+    def environment(self) -> dict[str, str]:
+        """Return what is to be in conmon's environment; its directory exists then."""
+        return environment(self._host, self._layout.monitor_dir)
+
+    def failure(self, message: str, argv: list[str]) -> CommandError | MissingDependency:
+        """Return the error for what crun said through conmon, which had it log into its own directory."""
+        log = os.path.join(self._layout.monitor_dir, _RESTORE_LOG)
+        return failure(f"container '{self._layout.name}' cannot be restored", message, log, argv)
 
 
 def reasons(log: str) -> str:
