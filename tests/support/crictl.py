@@ -38,11 +38,19 @@ class Crictl:
         config.write_text(f"{services}timeout: 30\n")
         self._argv = [PROGRAM, "--config", str(config)]
 
+    def argv(self, *arguments: str) -> list[str]:
+        """Return the argument list of crictl."""
+        return [*self._argv, *arguments]
+
     def try_(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run crictl to its end, whatever that is."""
-        argv = [*self._argv, *arguments]
         return subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
+            self.argv(*arguments),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TIMEOUT_S,
         )
 
     def __call__(self, *arguments: str) -> str:
@@ -72,7 +80,7 @@ class Crictl:
     def running(self, *arguments: str) -> t.Iterator[subprocess.Popen[str]]:
         """Run crictl while the block lasts; what it prints can be read line by line."""
         process = subprocess.Popen(
-            [*self._argv, *arguments],
+            self.argv(*arguments),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

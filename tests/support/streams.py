@@ -22,7 +22,8 @@ import typing as t
 import urllib.parse
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import syscalls
-from ansible_collections.pvecri.runtime.tests.support import crictl, kubelet
+from ansible_collections.pvecri.runtime.tests.support import kubelet
+from ansible_collections.pvecri.runtime.tests.support.crictl import Crictl
 from ansible_collections.pvecri.runtime.tests.support.endpoint import Endpoint
 from ansible_collections.pvecri.runtime.tests.support.private_host import PrivateHost
 from pvecri.api import cri_pb2 as pb
@@ -101,16 +102,13 @@ class Streams:
         self.endpoint = endpoint
         self.cri = endpoint.cri
         self.host: PrivateHost = endpoint.host
-        config = pathlib.Path(endpoint.top, "crictl.yaml")
-        lines = (f"{name}-endpoint: unix://{endpoint.socket}\n" for name in ("runtime", "image"))
-        config.write_text(f"{''.join(lines)}timeout: 30\n")
-        self._crictl = [crictl.PROGRAM, "--config", str(config)]
+        self._crictl = Crictl(endpoint.socket, pathlib.Path(endpoint.top))
 
     # ---- programs -----------------------------------------------------------------------------------------
 
     def crictl_argv(self, *arguments: str) -> list[str]:
         """Return the argument list of crictl within the endpoint's network."""
-        return self.host.argv([*self._crictl, *arguments])
+        return self.host.argv(self._crictl.argv(*arguments))
 
     def kubelet_argv(self, *arguments: str) -> list[str]:
         """Return the argument list of the stand-in for kubelet within the endpoint's network."""
