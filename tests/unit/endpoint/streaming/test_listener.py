@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import pathlib
 import shutil
 import socket
@@ -187,6 +188,23 @@ def test_the_silent_cannot_keep_others_out():
             # The first ones had to go.
             assert await silent[0][0].read(-1) == b""
             for _reader, writer in silent:
+                writer.close()
+
+    run(scenario())
+
+
+def test_those_who_were_refused_fill_no_table():
+    async def scenario() -> None:
+        async with serving(max_waiting=4) as server:
+            before = len(os.listdir("/proc/self/fd"))
+            clients = []
+            for _index in range(100):
+                clients.append(await server.open())
+                clients[-1][1].write(HEAD)
+                await clients[-1][0].read(1)
+            # They do not close, though they were answered.
+            assert len(os.listdir("/proc/self/fd")) - before - len(clients) <= 5
+            for _reader, writer in clients:
                 writer.close()
 
     run(scenario())

@@ -329,7 +329,7 @@ def test_stream_opened_with_fin_is_at_its_end() -> None:
         ([frames.SynStream(3, {}), frames.SynStream(1, {})], "cannot be opened as 1 after 3"),
         ([frames.Data(5, b"x")], "for stream 5, which was never opened"),
         ([frames.SynStream(3, {}), frames.Data(2, b"x")], "for stream 2, which was never opened"),
-        ([frames.SynStream(1, {"x": "y" * 20_000})], "a header block is larger than 16384 bytes"),
+        ([frames.SynStream(1, {"x": "y" * 20_000})], "a header block is larger than 4096 bytes"),
     ],
 )
 def test_session_ends_when_the_client_breaks_the_rules(

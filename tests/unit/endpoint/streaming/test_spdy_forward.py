@@ -87,7 +87,7 @@ def test_forward_joins_streams_in_either_order(kinds: tuple[str, str], has_ids: 
         {"port": "80", "requestid": "0"},
         *(
             {"streamtype": "data", "port": port}
-            for port in ("", "0", "65536", "-1", "+1", "1" * 5000, "٣", "x")
+            for port in ("", "0", "65536", "-1", "+1", "1" * 3000, "٣", "x")
         ),
         {"streamtype": "data", "requestid": "0"},
     ],

@@ -35,6 +35,7 @@ RunLoop = t.Callable[[t.Coroutine[t.Any, t.Any, None]], None]
         b'{"Width":[80],"Height":null}',
         b'{"Width":80,"Height":24',
         b"{\xff}",
+        b'{"Width":' + b"[" * 60_000 + b',"Height":1}',
         b'{"Width":' + b"9" * 5000 + b',"Height":1}',
     ],
 )

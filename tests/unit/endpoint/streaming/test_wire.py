@@ -11,6 +11,8 @@ import hashlib
 import logging
 import os
 import socket
+import time
+from unittest import mock
 
 import pytest
 
@@ -322,6 +324,54 @@ def test_an_error_of_our_own_costs_one_connection(
 
     run(main())
     assert "ZeroDivisionError" in caplog.text
+
+
+class Slow:
+    """A session that takes long over every piece."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.is_lost = False
+
+    def receive(self, data: bytes) -> None:
+        self.pieces.append(data)
+        time.sleep(0.006)
+
+    def lost(self, reason: str) -> None:
+        self.is_lost = True
+
+
+@pytest.mark.parametrize("ending", ["behind", "lost", "more"])
+def test_what_takes_long_is_taken_in_turns(ending: str) -> None:
+    payload = os.urandom(100_000)
+
+    async def main() -> None:
+        transport, session = mock.Mock(asyncio.Transport), Slow()
+        transport.is_closing.return_value = False
+        transport.get_extra_info.return_value = None
+        connection = Connection(transport, QUIET)
+        connection.start(session, b"")  # type: ignore[arg-type]
+        connection.go_on(b"")
+        transport.reset_mock()
+        connection.data_received(payload)
+        assert len(session.pieces) == 1
+        assert [call[0] for call in transport.method_calls if "reading" in call[0]] == ["pause_reading"]
+        if ending == "lost":
+            connection.connection_lost(None)
+        elif ending == "more":
+            connection.data_received(payload)
+        else:
+            connection.budget.take(QUIET.receive_buffer_bytes)
+            connection.budget.give(QUIET.receive_buffer_bytes)
+            transport.resume_reading.assert_not_called()
+        while sum(map(len, session.pieces)) < len(payload) * (1 + (ending == "more")):
+            await asyncio.sleep(0)
+        assert b"".join(session.pieces) == payload * (1 + (ending == "more"))
+        await asyncio.sleep(0)
+        assert session.is_lost == (ending == "lost")
+        assert transport.resume_reading.called == (ending != "lost")
+
+    run(main(), "asyncio")
 
 
 class Deaf:

@@ -58,6 +58,8 @@ class HeadReader(asyncio.Protocol):
         self._request: h11.Request | None = None
         #: Whether the head is complete or was answered: what comes then is not parsed.
         self._is_done = False
+        #: Whether all that is left is that the client takes its answer.
+        self.is_answered = False
 
     # ---- asyncio.Protocol -----------------------------------------------------------------------------
 
@@ -102,7 +104,7 @@ class HeadReader(asyncio.Protocol):
         linger_s: float = _LINGER_S,
     ) -> None:
         """Answer and close the connection."""
-        self._is_done = True
+        self._is_done = self.is_answered = True
         self._stop_timer()
         transport = self._transport
         if transport is None or transport.is_closing():

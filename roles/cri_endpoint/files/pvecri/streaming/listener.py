@@ -115,8 +115,10 @@ class Listener:
             raise
 
     def _take(self, reader: HeadReader, request: t.Any) -> None:
-        self._forget(reader)
         self._on_head(reader, request)
+        # One that was refused has a while to take the answer: it counts as one that waits.
+        if not reader.is_answered:
+            self._forget(reader)
 
     def _forget(self, reader: HeadReader) -> None:
         self._waiting.pop(reader, None)

@@ -11,8 +11,9 @@ import zlib
 
 from pvecri.streaming.wire import ProtocolError
 
-MAX_BLOCK_BYTES = 16 * 1024
-"""Of a header block when decompressed: a few hundred bytes are usual."""
+MAX_BLOCK_BYTES = 4 * 1024
+"""Of a header block when decompressed: a few hundred bytes are usual, and each open stream keeps its own."""
+MAX_HEADERS = 32
 
 _COUNT = struct.Struct(">I")
 
@@ -89,6 +90,8 @@ class HeaderDecompressor:
 def _parse(text: bytes) -> dict[str, str]:
     """Split a block: how many, then name and value of each, all after their lengths."""
     count, position = _number(text, 0)
+    if count > MAX_HEADERS:
+        raise ProtocolError(f"there are {count} headers in a block")
     headers: dict[str, str] = {}
     for _index in range(count):
         raw_name, position = _piece(text, position)

@@ -49,7 +49,7 @@ def _size(message: bytes) -> Size | None:
     try:
         # Any case of the names will do, as in the clients' own decoder.
         fields = {name.lower(): value for name, value in json.loads(message).items()}
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     width, height = (_length(fields.get(name)) for name in ("width", "height"))
     return None if width is None or height is None else Size(width, height)

@@ -12,6 +12,7 @@ import logging
 import socket
 import sys
 import termios
+import time
 import typing as t
 
 from pvecri.streaming.channel import ChannelReset, Limits
@@ -26,6 +27,11 @@ _UNREAD_ANSWERS_BYTES = 256 * 1024
 _KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
 
 _LOOK_AGAIN_S = 0.5
+
+# Of thousands of tiny frames that came at once no more are taken in one turn than this takes: all other
+# connections, and the endpoint's own socket, wait meanwhile.
+_TURN_S = 0.005
+_PIECE_BYTES = 16 * 1024
 
 
 class ProtocolError(Exception):
@@ -96,6 +102,8 @@ class Connection(asyncio.Protocol):
         self._room.set()
         self._reason = ""
         self._is_parting = False
+        self._rest = memoryview(b"")  # what came and was not taken yet
+        self._is_behind = False
         self._heard = self._used = self._loop.time()
         self._watch: asyncio.TimerHandle | None = None
 
@@ -119,10 +127,31 @@ class Connection(asyncio.Protocol):
     # -------------------------------------------------- what the transport tells
 
     def data_received(self, data: bytes) -> None:
-        """Hand bytes to the session; one that fails costs this connection only."""
-        if self._session is None or self._reason:
-            return
+        """Hand bytes to the session, a bounded time in each turn of the loop."""
         self._heard = self._loop.time()
+        self._rest = memoryview(bytes(self._rest) + data if self._rest else data)
+        if not self._is_behind:
+            self._go_through()
+
+    def _go_through(self) -> None:
+        until = time.monotonic() + _TURN_S
+        while self._rest:
+            piece, self._rest = bytes(self._rest[:_PIECE_BYTES]), self._rest[_PIECE_BYTES:]
+            self._take(piece)
+            if self._rest and time.monotonic() >= until and not self._transport.is_closing():
+                self._is_behind = True
+                self._transport.pause_reading()
+                self._loop.call_soon(self._go_through)
+                return
+        if self._is_behind:
+            self._is_behind = False
+            if not self.budget.is_paused:
+                self._resume_reading()
+
+    def _take(self, data: bytes) -> None:
+        """Hand bytes to the session; one that fails costs this connection only."""
+        if self._session is None or self._reason or not data:
+            return
         try:
             self._session.receive(data)
         except ProtocolError as exc:
@@ -147,6 +176,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everyone who waits."""
+        rest, self._rest = bytes(self._rest), memoryview(b"")
+        self._take(rest)
         self._reason = self._reason or (
             f"the connection broke: {exc}" if exc else "the client closed the connection"
         )
@@ -250,7 +281,7 @@ class Connection(asyncio.Protocol):
         self._watch_on()
 
     def _resume_reading(self) -> None:
-        if not self._transport.is_closing():
+        if not self._is_behind and not self.closed.is_set() and not self._transport.is_closing():
             self._transport.resume_reading()
 
 
