@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import collections
 import typing as t
 
 from pvecri.streaming.channel import (
@@ -116,11 +115,11 @@ class RemoteClient(t.NamedTuple):
     """The client's ends of an exec or attach session."""
 
     link: MemoryLink
-    stdin: MemoryChannel | None
-    stdout: MemoryChannel | None
-    stderr: MemoryChannel | None
     error: MemoryChannel
-    resize: MemoryChannel | None
+    stdin: MemoryChannel | None = None
+    stdout: MemoryChannel | None = None
+    stderr: MemoryChannel | None = None
+    resize: MemoryChannel | None = None
 
 
 def remote_pair(
@@ -128,18 +127,10 @@ def remote_pair(
 ) -> tuple[RemoteChannels, RemoteClient]:
     """Return the endpoint's channels of a session and the client's."""
     link = MemoryLink()
-    wanted = {
-        "stdin": options.stdin,
-        "stdout": options.stdout,
-        "stderr": options.stderr and not options.tty,
-        "error": True,
-        "resize": options.tty and protocol not in ("v1", "v2"),
-    }
-    ours: dict[str, MemoryChannel | None] = collections.defaultdict(lambda: None)
-    theirs: dict[str, MemoryChannel | None] = dict.fromkeys(wanted)
-    for name, is_wanted in wanted.items():
-        if is_wanted:
-            ours[name], theirs[name] = link.pair({"streamtype": name}, buffer_bytes)
+    ours: dict[str, MemoryChannel] = {}
+    theirs: dict[str, MemoryChannel] = {}
+    for name in options.names(protocol):
+        ours[name], theirs[name] = link.pair({"streamtype": name}, buffer_bytes)
     return RemoteChannels(link=link, protocol=protocol, **ours), RemoteClient(link=link, **theirs)
 
 

@@ -89,6 +89,17 @@ class StreamOptions:
     stderr: bool = False
     tty: bool = False
 
+    def names(self, protocol: str) -> list[str]:
+        """Return the streams by name; a terminal is resized from v3 on."""
+        wanted = {
+            "error": True,
+            "stdin": self.stdin,
+            "stdout": self.stdout,
+            "stderr": self.stderr,
+            "resize": self.tty and protocol not in ("v1", "v2"),
+        }
+        return [name for name, is_wanted in wanted.items() if is_wanted]
+
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class RemoteChannels:

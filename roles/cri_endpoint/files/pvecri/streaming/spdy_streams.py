@@ -23,24 +23,12 @@ from pvecri.streaming.spdy import SpdyChannel
 _LATE = b"the client did not open both streams of the connection in time"
 
 
-def stream_names(options: StreamOptions, protocol: str) -> list[str]:
-    """Return the streams of an exec or attach session; a terminal is resized from v3 on."""
-    wanted = {
-        "error": True,
-        "stdin": options.stdin,
-        "stdout": options.stdout,
-        "stderr": options.stderr,
-        "resize": options.tty and protocol not in ("v1", "v2"),
-    }
-    return [name for name, is_wanted in wanted.items() if is_wanted]
-
-
 class RemoteStreams:
     """The streams of an exec or attach session, one of each kind that was asked for."""
 
     def __init__(self, options: StreamOptions, protocol: str) -> None:
         self._protocol = protocol
-        self._missing = stream_names(options, protocol)
+        self._missing = options.names(protocol)
         self._channels: dict[str, SpdyChannel] = {}
         self._changed = asyncio.Event()
 
@@ -72,15 +60,7 @@ class RemoteStreams:
             ) from None
         if self._missing:
             raise ChannelReset("the client closed the connection before it had opened its streams")
-        return RemoteChannels(
-            link=link,
-            protocol=self._protocol,
-            stdin=self._channels.get("stdin"),
-            stdout=self._channels.get("stdout"),
-            stderr=self._channels.get("stderr"),
-            error=self._channels.get("error"),
-            resize=self._channels.get("resize"),
-        )
+        return RemoteChannels(link=link, protocol=self._protocol, **self._channels)
 
 
 @dataclasses.dataclass(slots=True)

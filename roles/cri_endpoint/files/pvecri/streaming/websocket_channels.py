@@ -24,7 +24,6 @@ from pvecri.streaming.channel import (
     StreamOptions,
 )
 from pvecri.streaming.inbox import Inbox
-from pvecri.streaming.spdy_streams import stream_names
 from pvecri.streaming.websocket import WebSocket
 from pvecri.streaming.wire import Connection, ProtocolError
 
@@ -191,21 +190,11 @@ class ForwardChannels(SocketChannels):
 
 def remote_channels(channels: SocketChannels, protocol: str, options: StreamOptions) -> RemoteChannels:
     """Open the channels of an exec or attach session, and tell the client that it has begun."""
-    opened = {
-        name: channels.open(_NUMBERS[name], streamtype=name) for name in stream_names(options, protocol)
-    }
+    opened = {name: channels.open(_NUMBERS[name], streamtype=name) for name in options.names(protocol)}
     # Clients of the peers wait for a first message, which is empty, on the first channel that they read.
     first = next(name for name in ("stdout", "stderr", "error") if name in opened)
     channels.send(_NUMBERS[first], b"")
-    return RemoteChannels(
-        link=channels,
-        protocol=protocol,
-        stdin=opened.get("stdin"),
-        stdout=opened.get("stdout"),
-        stderr=opened.get("stderr"),
-        error=opened.get("error"),
-        resize=opened.get("resize"),
-    )
+    return RemoteChannels(link=channels, protocol=protocol, **opened)
 
 
 def forward_session(channels: ForwardChannels, ports: t.Sequence[int]) -> ForwardSession:
