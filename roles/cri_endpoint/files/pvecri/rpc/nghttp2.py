@@ -128,7 +128,6 @@ def _load() -> ctypes.PyDLL:
         ("submit_settings", ctypes.c_int, (_P, ctypes.c_uint8, _P, _SIZE)),
         ("submit_response", ctypes.c_int, (_P, ctypes.c_int32, _P, _SIZE, _P)),
         ("submit_trailer", ctypes.c_int, (_P, ctypes.c_int32, _P, _SIZE)),
-        ("submit_rst_stream", ctypes.c_int, (_P, ctypes.c_uint8, ctypes.c_int32, ctypes.c_uint32)),
         ("submit_goaway", ctypes.c_int, (_P, ctypes.c_uint8, ctypes.c_int32, ctypes.c_uint32, _P, _SIZE)),
         ("strerror", ctypes.c_char_p, (ctypes.c_int,)),
         ("version", ctypes.POINTER(_Info), (ctypes.c_int,)),

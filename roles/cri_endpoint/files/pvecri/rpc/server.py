@@ -29,9 +29,7 @@ from pvecri.rpc.gate import Gate
 from pvecri.rpc.http2 import UNFINISHED, Connection, Routes
 from pvecri.rpc.status import Code
 
-Unary = t.Callable[[t.Any], t.Awaitable[bytes]]
-Streaming = t.Callable[[t.Any], t.AsyncIterator[bytes]]
-Handler = Unary | Streaming
+Handler = t.Callable[[t.Any], t.Awaitable[bytes]] | t.Callable[[t.Any], t.AsyncIterator[bytes]]
 #: Told of each call that is over: its method, the name of its status, and its seconds.
 Observe = t.Callable[[str, str, float], None]
 
