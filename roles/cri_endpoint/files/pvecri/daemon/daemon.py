@@ -144,21 +144,7 @@ class Daemon:
         self._events.start()
         socket = ListenSocket(self._config.server)
         socket.prepare()
-        self._server = Server(
-            self._config.server,
-            handlers(
-                self._context,
-                self._services,
-                self._operations,
-                gate=self._gate,
-                events=self._events,
-                streaming=self._streaming,
-            ),
-            self._gate,
-            self._log,
-            slow_s=self._config.log.slow_rpc_s,
-            observe=self._metrics.rpcs.observe,
-        )
+        self._server = self._new_server()
         await self._server.start(socket.temporary)
         socket.publish()
         tasks = [loop.create_task(notify.keep_watchdog())]
@@ -192,6 +178,23 @@ class Daemon:
                 task.cancel()
             left = await self._end(socket)
         return left
+
+    def _new_server(self) -> Server:
+        return Server(
+            self._config.server,
+            handlers(
+                self._context,
+                self._services,
+                self._operations,
+                gate=self._gate,
+                events=self._events,
+                streaming=self._streaming,
+            ),
+            self._gate,
+            self._log,
+            slow_s=self._config.log.slow_rpc_s,
+            observe=self._metrics.rpcs.observe,
+        )
 
     async def _end(self, socket: ListenSocket) -> int:
         """Take no more requests, and give those in flight the configured time."""
