@@ -382,6 +382,20 @@ def test_a_command_whose_client_vanished_ends(
     run_loop(work())
 
 
+def test_a_command_whose_client_vanished_ends_however_busy_the_daemon_is(
+    run_loop: RunLoop, runtime: LocalRuntime
+) -> None:
+    async def work() -> None:
+        async with serving(runtime) as place:
+            session = place.begin(["sh", "-c", "echo begun; trap '' HUP; NAP"])
+            await session.until(b"begun")
+            place.remote._operations._most = 0
+            await session.lose()
+            await asyncio.to_thread(eventually, lambda: not naps(), timeout_s=5)
+
+    run_loop(work())
+
+
 def test_background_processes_of_a_command_that_ends_in_time_are_left_alone(
     run_loop: RunLoop, runtime: LocalRuntime
 ) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import json
 import logging
 import os
+import time
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
@@ -22,6 +23,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.files import remove
 from pvecri.checkpoints.writing import UNFINISHED, unfinished
 
 _JOURNAL: t.Final = "journal.json"
+#: How long is waited after each attempt to let a container go on, which nobody else does.
+_TRIES_S: t.Final = (0.1, 0.5, 2.0, 0.0)
 
 
 class Work(t.NamedTuple):
@@ -84,9 +87,15 @@ class Journal:
 
 def resume(crun: CrunRuntime, container_id: str, log: logging.Logger) -> None:
     """Let a container go on that was paused, if it still is; a failure is logged, since others wait."""
-    try:
-        state = crun.state(container_id)
-        if state is not None and state.status is Status.PAUSED:
-            crun.resume(container_id)
-    except (CoreError, OSError) as exc:
-        log.error("a container cannot be resumed", extra={"container": container_id, "error": str(exc)})
+    for wait_s in _TRIES_S:
+        try:
+            state = crun.state(container_id)
+            if state is not None and state.status is Status.PAUSED:
+                crun.resume(container_id)
+        except (CoreError, OSError) as exc:
+            # The host may be short of processes, descriptors or memory just now.
+            problem = exc
+            time.sleep(wait_s)
+        else:
+            return
+    log.error("a container cannot be resumed", extra={"container": container_id, "error": str(problem)})

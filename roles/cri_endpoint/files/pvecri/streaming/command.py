@@ -135,11 +135,12 @@ class Command:
         session.hang_up()
         if await self._has_ended_within(grace_s / 2):
             return
-        await self._operations.call(lambda: session.signal(signal.SIGHUP), pool=Pool.EXEC)
+        # Not refused, and not kept waiting by commands that take all the time they like.
+        await self._operations.call(lambda: session.signal(signal.SIGHUP), pool=Pool.HOUSE)
         if await self._has_ended_within(grace_s / 2):
             return
         _log.info("a command whose client is gone is killed", extra={"pid": session.inner_pid()})
-        await self._operations.call(session.kill, pool=Pool.EXEC)
+        await self._operations.call(session.kill, pool=Pool.HOUSE)
         await self._has_ended_within(grace_s)
 
     async def _has_ended_within(self, timeout_s: float) -> bool:

@@ -147,7 +147,7 @@ class Remote:
         async def drop_it() -> None:
             with contextlib.suppress(CoreError, OSError):
                 made = await making
-                await self._operations.call(lambda: drop(made), pool=Pool.EXEC)
+                await self._operations.call(lambda: drop(made), pool=Pool.HOUSE)
 
         making = loop.create_task(make_it())
         try:
@@ -166,7 +166,7 @@ class Remote:
             try:
                 command = Command(session, channels, self._operations, self._times)
             except OSError:
-                self._end(self._operations.call(lambda: _drop(session), pool=Pool.EXEC))
+                self._end(self._operations.call(lambda: _drop(session), pool=Pool.HOUSE))
                 raise
             grace_s = self._times.gone_s
             try:
