@@ -282,3 +282,25 @@ def test_calls_that_clients_left_behind_may_fail(caplog: pytest.LogCaptureFixtur
 
     asyncio.run(run())
     assert not caplog.records
+
+
+def test_what_was_refused_for_want_of_a_thread_is_not_done_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    done: list[int] = []
+
+    async def run() -> None:
+        operations = Operations()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(TooBusy, match="no thread can be started"):
+                await operations.run(1, lambda: done.append(1), lock="one")
+            with pytest.raises(TooBusy):
+                await operations.call(lambda: done.append(2), pool=Pool.CONTAINER)
+        await operations.run(1, lambda: done.append(3), lock="one")
+        assert await operations.drain(30) == 0
+        operations.close()
+
+    asyncio.run(run())
+    assert done == [3]

@@ -136,7 +136,17 @@ class Operations:
             raise TooBusy(f"{count} operations are in flight", hint="Try again")
 
     def _begin(self, action: t.Callable[..., T], pool: Pool, *arguments: t.Any) -> asyncio.Future[T]:
-        future = self._pools[pool].submit(action, *arguments)
+        is_refused = False
+
+        def work() -> T | None:
+            return None if is_refused else action(*arguments)
+
+        try:
+            future = t.cast("Future[T]", self._pools[pool].submit(work))
+        except RuntimeError as exc:
+            # The executor keeps it for the next thread, when whoever asked has long done it again.
+            is_refused = True
+            raise TooBusy(f"no thread can be started: {exc}", hint="Try again") from exc
         self._at_work.add(future)
         future.add_done_callback(self._at_work.discard)
         return asyncio.wrap_future(future)
