@@ -296,6 +296,8 @@ def test_every_metric_that_is_described_is_there_with_the_labels_of_its_descript
     described = {
         descriptor["name"]: descriptor for descriptor in node.tool.json("metricdescs")["descriptors"]
     }
+    # Lists do not wait for the first count of what was written.
+    eventually(lambda: "writableLayer" in stats_of(node))
     pod = metrics_of(node)
     (container,) = pod["containerMetrics"]
     delivered = [*pod["metrics"], *container["metrics"]]
