@@ -39,9 +39,9 @@ _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     # Each client has connections of its own, as two processes would.
     ("grpc.use_local_subchannel_pool", 1),
-    # An endpoint that was started again is found soon.
+    # An endpoint that was started again is found soon; one that is slow to answer gets its time.
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 20_000),
     ("grpc.max_reconnect_backoff_ms", 200),
 )
 

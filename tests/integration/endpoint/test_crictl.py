@@ -25,6 +25,7 @@ from ansible_collections.pvecri.runtime.tests.support.crictl import Crictl
 from ansible_collections.pvecri.runtime.tests.support.endpoint import Endpoint
 from ansible_collections.pvecri.runtime.tests.support.layout_registry import LayoutRegistry
 from ansible_collections.pvecri.runtime.tests.support.private_host import PrivateHost
+from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 
 PEER = os.environ.get("PVECRI_TEST_PEER", "")
 #: Counts until a file /stop appears; the first lines come at once.
@@ -325,7 +326,8 @@ def test_stats_tell_what_a_container_uses(node):
     assert stats[0]["attributes"]["labels"] == {"part": "app"}
     assert int(stats[0]["cpu"]["usageCoreNanoSeconds"]["value"]) > 0
     assert int(stats[0]["memory"]["workingSetBytes"]["value"]) > 0
-    assert "writableLayer" in stats[0]
+    # A list does not wait for what is counted the first time.
+    eventually(lambda: "writableLayer" in node.crictl.json("stats", "--id", container_id)["stats"][0])
     assert node.crictl.json("stats", "--label", "part=other")["stats"] == []
 
 

@@ -59,8 +59,8 @@ def test_every_version_tells_output_and_failure(streams, container, way, transpo
 def test_a_terminal_follows_its_sizes(streams, container, way, transport):
     # crun gives the terminal its first size while it lets the program run.
     script = (
-        "until stty size 2>/dev/null; do :; done; "
-        "until stty size | grep -q '20 90'; do sleep 0.02; done; stty size"
+        "until stty size 2>/dev/null | grep ' [1-9]'; do sleep 0.02; done; "
+        "until stty size 2>/dev/null | grep '20 90'; do sleep 0.02; done"
     )
     url = streams.exec_url(container, "sh", "-c", script, tty=True)
     sizes = "100x40,120x50,90x20"
