@@ -130,6 +130,18 @@ def test_half_a_preface_is_not_waited_for_long(
     asyncio.run(run())
 
 
+def test_a_client_may_take_its_time_to_ask(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that connects before it needs to."""
+    monkeypatch.setattr("pvecri.rpc.http2.GREETING_S", 0.05)
+
+    async def run() -> None:
+        async with served(tmp_path) as (peer, _unused):
+            await asyncio.sleep(0.15)
+            assert (await peer.call("Version")).status == Code.OK
+
+    asyncio.run(run())
+
+
 def test_a_client_that_does_not_read_is_not_read(tmp_path: pathlib.Path) -> None:
     async def run() -> None:
         async with served(tmp_path) as (_unused, server):

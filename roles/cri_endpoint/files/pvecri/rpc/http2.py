@@ -36,8 +36,9 @@ _HIGH_WATER: t.Final = 256 << 10
 _MAX_QUEUED: t.Final = 4000
 #: How many of the longest messages a client may leave unfinished, or unread.
 UNFINISHED: t.Final = 4
-#: Seconds in which a client must have said that it speaks HTTP/2.
+#: Seconds in which a client must have said that it speaks HTTP/2: by a preface, and a frame (RFC 9113, 3.4).
 GREETING_S: t.Final = 60.0
+_GREETING: t.Final = 24 + 9
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class Connection(asyncio.Protocol):
         self.unsent = 0
         self._max_unread = UNFINISHED * owner.max_message
         self._greeting: asyncio.TimerHandle | None = None
+        self._heard = 0
         self._transport: asyncio.Transport | None = None
         self._session: Session | None = None
 
@@ -112,6 +114,8 @@ class Connection(asyncio.Protocol):
         self._is_busy = True
         try:
             session.receive(data)
+            if self._greeting is not None:
+                self._heed_greeting(len(data))
             while self._ready:
                 ready, self._ready = self._ready, []
                 for call, refusal in ready:
@@ -127,6 +131,13 @@ class Connection(asyncio.Protocol):
         finally:
             self._is_busy = False
         self._flush()
+
+    def _heed_greeting(self, size: int) -> None:
+        """Wait for no more when all of it came; the library has found nothing wrong with it."""
+        self._heard += size
+        if self._heard >= _GREETING and self._greeting is not None:
+            self._greeting.cancel()
+            self._greeting = None
 
     def pause_writing(self) -> None:
         """Send no more: the client does not read what it asked for."""
@@ -256,9 +267,6 @@ class Connection(asyncio.Protocol):
     def on_open(self, stream_id: int) -> None:
         """Note that a stream begins, or that its trailers do, in which no call has anything."""
         self.fields_size = 0
-        if self._greeting is not None:
-            self._greeting.cancel()
-            self._greeting = None
         self._opening = None
         if stream_id not in self._calls:
             self._opening = self._calls[stream_id] = Call(self, stream_id)
