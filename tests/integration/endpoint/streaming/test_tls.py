@@ -81,7 +81,7 @@ def test_others_are_not(streams, container, authority, options, transport, tmp_p
 
 def test_ports_are_forwarded(streams, pod, options):
     argv = streams.crictl_argv("port-forward", *options, "--tls-server-name", "node1", pod[0], "0:8001")
-    with streams.forwarded(argv) as (_process, (port,)), streams.connect(port) as connection:
+    with streams.forwarded(argv) as forwarded, streams.connect(forwarded[1][0]) as connection:
         assert connection.makefile("rb").read() == b"hello\n"
 
 

@@ -153,7 +153,8 @@ def _loggers() -> t.Iterator[None]:
 @pytest.mark.usefixtures("_loggers")
 @pytest.mark.parametrize("format_", ["text", "json"])
 def test_log_says_how_many_lines_are_lost(monkeypatch: pytest.MonkeyPatch, format_: str) -> None:
-    with pipe() as (out, into), os.fdopen(os.dup(into), "w") as stderr:
+    with pipe() as ends, os.fdopen(os.dup(ends[1]), "w") as stderr:
+        out, _into = ends
         monkeypatch.setattr(sys, "stderr", stderr)
         log = logs.set_up(LogConfig(format=format_))
         for _number in range(9):

@@ -72,9 +72,9 @@ async def exchange(port: int, data: bytes) -> bytes:
 
 async def ask(port: int, path: str, method: str = "GET") -> tuple[int, dict[str, str], str]:
     data = await exchange(port, f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    head, _, body = data.decode().partition("\r\n\r\n")
+    head, _end, body = data.decode().partition("\r\n\r\n")
     first, *lines = head.split("\r\n")
-    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    headers = {name.lower(): value for name, _colon, value in (line.partition(": ") for line in lines)}
     return int(first.split()[1]), headers, body
 
 

@@ -203,9 +203,9 @@ class Server:
                     await call.send(answer)
         except asyncio.CancelledError as exc:
             reason = reason_of_cancel(exc)
-            if reason is None:
-                raise
-            raise reason from exc
+            if reason is not None:
+                raise reason from exc
+            raise
 
     def _ended(self, running: CallTask) -> None:
         """Answer what a task has come to."""

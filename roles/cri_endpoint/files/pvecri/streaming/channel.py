@@ -28,7 +28,6 @@ class Channel(t.Protocol):
 
         Raises `ChannelReset`, after whatever came before it was read.
         """
-        ...
 
     async def write(self, data: bytes | memoryview) -> None:
         """Send the data; return when they fit into the bounded send buffer.
@@ -36,15 +35,12 @@ class Channel(t.Protocol):
         Whoever hands over a view must not change its memory afterwards.
         Raises `ChannelReset`.
         """
-        ...
 
     async def close_write(self) -> None:
         """End one's own direction; what the peer sends is still read."""
-        ...
 
     def reset(self) -> None:
         """End both directions at once; what was not sent or read yet is lost."""
-        ...
 
 
 class Link(t.Protocol):
@@ -57,7 +53,6 @@ class Link(t.Protocol):
 
         ``is_stopping`` tells a WebSocket client that the endpoint goes away (1001), not that all is done.
         """
-        ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

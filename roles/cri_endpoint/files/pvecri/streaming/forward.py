@@ -69,7 +69,8 @@ async def _serve(pair: ForwardPair, make: MakeSockets) -> None:
     try:
         try:
             connection = await _connected(pair.port, make)
-        except (OSError, CoreError) as exc:
+        except (OSError, CoreError, RuntimeError) as exc:
+            # RuntimeError: no further thread can be started.
             await pair.error.write(_reason(pair.port, exc).encode())
             await pair.data.close_write()
         else:

@@ -40,19 +40,15 @@ class Runtime(t.Protocol):
 
     def anticipate(self) -> None:
         """Learn that a command will be run in a moment."""
-        ...
 
     def exec_session(self, name: str, request: ExecRequest, **streams: int) -> ExecSession:
         """Start a command in a container."""
-        ...
 
     def attach(self, name: str) -> socket.socket:
         """Return a socket that is attached to a container."""
-        ...
 
     def resize_terminal(self, name: str, width: int, height: int) -> None:
         """Set the size of a container's terminal."""
-        ...
 
 
 class Remote:

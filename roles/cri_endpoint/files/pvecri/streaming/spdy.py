@@ -30,11 +30,9 @@ class Acceptor(t.Protocol):
 
     def accept(self, channel: SpdyChannel) -> str | None:
         """Take the stream, or say why not."""
-        ...
 
     def lost(self) -> None:
         """Learn that no further stream will come."""
-        ...
 
 
 class SpdyChannel:

@@ -25,6 +25,7 @@ from pvecri.streaming.spdy_streams import ForwardStreams, RemoteStreams
 from pvecri.streaming.tunnel import Tunnel
 from pvecri.streaming.upgrade_request import UpgradeError, UpgradeRequest
 from pvecri.streaming.websocket_channels import (
+    PORTS_MAX,
     ForwardChannels,
     SocketChannels,
     forward_session,
@@ -91,6 +92,8 @@ async def upgrade_forward(request: UpgradeRequest, ports: t.Sequence[int], limit
     name = _agree_websocket(request, _FORWARD_OVER_WEBSOCKET)
     if name != _TUNNEL and not ports:
         raise UpgradeError(400, "port-forward over WebSocket channels needs at least one port in the request")
+    if name != _TUNNEL and len(ports) > PORTS_MAX:
+        raise UpgradeError(400, f"port-forward over WebSocket channels takes {PORTS_MAX} ports at most")
     wire = Connection(request.transport, limits)
     if name == _TUNNEL:
         streams = ForwardStreams(limits)

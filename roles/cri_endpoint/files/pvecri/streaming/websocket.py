@@ -21,15 +21,12 @@ class Receiver(t.Protocol):
 
     def piece(self, data: bytes | bytearray, *, is_last: bool) -> None:
         """Take a piece of a message; raises `ProtocolError`."""
-        ...
 
     def refuse(self, error: ProtocolError) -> None:
         """Say in one's own protocol what was wrong, if it has words for that."""
-        ...
 
     def lost(self, reason: str) -> None:
         """Learn that no further message comes."""
-        ...
 
 
 class WebSocket:

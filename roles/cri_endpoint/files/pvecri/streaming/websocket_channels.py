@@ -29,6 +29,8 @@ from pvecri.streaming.wire import Connection, ProtocolError
 
 MESSAGE_BYTES = 64 * 1024
 """Of a message at most: channels of one connection take turns."""
+PORTS_MAX = 100
+"""Of a direct port-forward: a channel's number is one byte, as base64 one from "0" on."""
 _CLOSE = 255
 _INVALID_DATA = 1007
 _NUMBERS = {"stdin": 0, "stdout": 1, "stderr": 2, "error": 3, "resize": 4}
@@ -103,7 +105,7 @@ class SocketChannels:
         """Send one message at once."""
         self.socket.wire.touch()
         if self._is_base64:
-            self.socket.send(b"%d" % number, base64.b64encode(data))
+            self.socket.send(bytes((ord("0") + number,)), base64.b64encode(data))
         else:
             self.socket.send(bytes((number,)), data)
 

@@ -47,19 +47,15 @@ class Session(t.Protocol):
 
     def receive(self, data: bytes) -> None:
         """Take bytes; raises `ProtocolError`."""
-        ...
 
     def refuse(self, error: ProtocolError) -> None:
         """Tell the peer what it did wrong; the connection ends right after."""
-        ...
 
     def ping(self) -> None:
         """Ask whether the peer is still there."""
-        ...
 
     def lost(self, reason: str) -> None:
         """Learn that the connection is gone."""
-        ...
 
 
 class Wire(t.Protocol):
@@ -71,19 +67,15 @@ class Wire(t.Protocol):
 
     def post(self, *buffers: bytes | memoryview) -> None:
         """Write at once: small answers that must not wait."""
-        ...
 
     async def room(self) -> None:
         """Wait until more data may be posted; raises `ChannelReset`."""
-        ...
 
     def touch(self) -> None:
         """Note that the connection is in use, beyond pings."""
-        ...
 
     async def finish(self, timeout_s: float, *, is_stopping: bool = False) -> None:
         """After the last words: wait for the peer to close; after the time, abort."""
-        ...
 
 
 class Connection(asyncio.Protocol):
