@@ -197,6 +197,7 @@ def test_forward_ends_connections_with_the_session():
         (NotFound("gone"), "the pod has no network any more"),
         (WrongState("sandbox x is stopped, not ready"), "sandbox x is stopped, not ready"),
         (OSError(24, "Too many open files"), "Too many open files"),
+        (RuntimeError("can't start new thread"), "can't start new thread"),
     ],
 )
 def test_forward_tells_why_there_is_no_network(failure, text):

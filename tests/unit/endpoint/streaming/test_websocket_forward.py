@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import typing as t
+from unittest import mock
 
 import pytest
 from wsproto.events import CloseConnection
@@ -26,7 +28,7 @@ from pvecri.streaming.channel import (
     StreamOptions,
 )
 from pvecri.streaming.upgrade import upgrade_forward
-from pvecri.streaming.upgrade_request import UpgradeRequest
+from pvecri.streaming.upgrade_request import UpgradeError, UpgradeRequest
 
 LIMITS = Limits(idle_timeout_s=0, ping_interval_s=0)
 STDIO = StreamOptions(stdin=True, stdout=True)
@@ -90,6 +92,28 @@ def test_forward_direct_as_base64() -> None:
             await client.get_close()
 
     run(main())
+
+
+@pytest.mark.parametrize(("protocol", "last"), [(V4, 199), (V4_BASE64, ord("0") + 199)])
+def test_forward_direct_numbers_many_channels_by_one_byte(protocol: str, last: int) -> None:
+    async def work(session: ForwardSession) -> None:
+        await session.closed.wait()
+
+    async def main() -> None:
+        async with forwarding(work, list(range(1, 101)), protocol) as client:
+            heads = [await client.get() for _number in range(200)]
+            assert heads[-1][0] == last
+            assert len({len(head) for head in heads}) == 1
+
+    run(main())
+
+
+@pytest.mark.parametrize("protocol", [V4, V4_BASE64])
+def test_forward_direct_of_more_ports_than_there_are_numbers(protocol: str) -> None:
+    headers = [(name.encode(), value.encode()) for name, value in websocket_headers(protocol)]
+    request = UpgradeRequest("GET", "/", headers, mock.Mock(), b"")
+    with pytest.raises(UpgradeError, match="100 ports at most"):
+        asyncio.run(upgrade_forward(request, list(range(1, 102)), LIMITS))
 
 
 TUNNEL = "SPDY/3.1+portforward.k8s.io"
