@@ -306,6 +306,23 @@ def test_logs_are_opened_anew_after_rotation(node):
     assert "line 1\n" not in path.read_text()
 
 
+def test_logs_are_followed_over_a_rotation(node):
+    _pod_id, container_id = node.run(COUNTING)
+    path = pathlib.Path(node.crictl.json("inspect", container_id)["status"]["logPath"])
+    with node.crictl.running("logs", "--follow", container_id) as follower:
+        assert follower.stdout is not None
+        lines = [follower.stdout.readline()]
+        for number in range(3):
+            # As kubelet does it.
+            path.rename(f"{path}.{number}")
+            node.crictl("logs", "--reopen", container_id)
+            lines += [follower.stdout.readline() for _unused in range(30)]
+        node.crictl("exec", "-s", container_id, "touch", "/stop")
+        lines += follower.stdout.read().splitlines(keepends=True)
+        assert follower.wait(20) == 0
+    assert lines == [*(f"line {number}\n" for number in range(1, len(lines))), "over\n"]
+
+
 def test_update_changes_limits_in_place(node):
     pod_id, container_id = node.run()
     node.crictl("update", "--memory", str(64 << 20), "--cpu-share", "512", container_id)
