@@ -25,7 +25,9 @@ V1 = {
     "memory/g/memory.limit_in_bytes": "9223372036854771712\n",
     "memory/g/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
     "pids/g/pids.current": "3\n",
-    "blkio/g/blkio.throttle.io_service_bytes": "8:0 Read 10\n8:0 Write 20\n8:16 Read 1\n8:16 Write 2\n",
+    "blkio/g/blkio.throttle.io_service_bytes_recursive": (
+        "8:0 Read 10\n8:0 Write 20\n8:16 Read 1\n8:16 Write 2\n"
+    ),
 }
 STATS = {
     "cpu_usage_ns": 120000,
