@@ -26,9 +26,9 @@ echo kept > /data/d/x; chown 12:34 /data/d/x; chmod 4711 /data/d/x; i=0
 while true; do i=$((i+1)); echo $i; echo $i > /c; mv /c /count; sleep 0.1; done
 """
 
-#: A crun that waits before it dumps, while a file exists.
+#: A crun that waits before it dumps or restores, while a file exists.
 _GATE = """#!/bin/sh
-case " $* " in *" checkpoint "*) while [ -e {gate} ]; do sleep 0.02; done;; esac
+case " $* " in *" checkpoint "* | *" restore "*) while [ -e {gate} ]; do sleep 0.02; done;; esac
 exec {crun} "$@"
 """
 

@@ -60,10 +60,12 @@ def launch(
     cwd: str,
     timeout_s: float,
     env: t.Mapping[str, str] | None = None,
+    outlives_us: bool = False,
 ) -> Answer:
     """Start conmon and return its answer once crun has created the container or failed.
 
-    ``env`` is added to its environment.
+    ``env`` is added to its environment.  With ``outlives_us`` it goes on even if we are killed before
+    it has answered; without, it ends then.
     Raises CommandError when conmon itself refuses to start, CommandTimeout when
     there is no answer within ``timeout_s`` seconds; conmon may then still be there.
     """
@@ -77,7 +79,8 @@ def launch(
                 env={**(env or {}), "_OCI_SYNCPIPE": str(writer)},
                 # conmon makes its OOM mark in its working directory.
                 cwd=cwd,
-                pass_fds=(writer,),
+                # Nobody can write into a pipe that nobody has open for reading.
+                pass_fds=(writer, reader) if outlives_us else (writer,),
             )
         finally:
             os.close(writer)

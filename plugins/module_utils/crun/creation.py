@@ -115,7 +115,15 @@ def _launch(
     argv = argvs.create_argv(host.programs, layout, bundle, options, images)
     env = {} if restoring is None else restoring.environment()
     with host.place():
-        answer = conmon.launch(host.runner, argv, cwd=layout.monitor_dir, timeout_s=timeout_s, env=env)
+        answer = conmon.launch(
+            host.runner,
+            argv,
+            cwd=layout.monitor_dir,
+            timeout_s=timeout_s,
+            env=env,
+            # What was restored runs already: the container would be lost with its conmon.
+            outlives_us=restoring is not None,
+        )
     if answer.pid is None and restoring is not None:
         raise restoring.failure(answer.message, argv)
     if answer.pid is None:

@@ -8,7 +8,12 @@ from __future__ import annotations
 import os
 import pathlib
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
+import pytest
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.tests.support.checkpoints import (
     checkpoint,
     count_of,
@@ -34,6 +39,28 @@ def test_a_restore_survives_the_daemon(endpoint: Endpoint, tmp_path: pathlib.Pat
     endpoint.cri.start(copy)
     eventually(lambda: count_of(endpoint, second) > 4)
     endpoint.kill()
+    endpoint.start()
+    begin = count_of(endpoint, second)
+    assert state(endpoint, copy) == pb.CONTAINER_RUNNING
+    eventually(lambda: count_of(endpoint, second) > begin + 2)
+
+
+def test_a_restore_survives_the_daemon_that_was_at_it(
+    endpoint: Endpoint, tmp_path: pathlib.Path, gate: pathlib.Path
+) -> None:
+    _pod, _pod_id, container_id = counter(endpoint)
+    checkpoint(endpoint, container_id, f"{tmp_path}/c.tar")
+    second, copy = restored(endpoint, f"{tmp_path}/c.tar", start=False)
+    gate.touch()
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(endpoint.cri.start, copy)
+        eventually(lambda: procfs.belonging_to(None, f"--cid={copy}"))
+        endpoint.kill()
+        with pytest.raises(grpc.RpcError):
+            call.result()
+    gate.unlink()
+    # Nobody hears that it is done.
+    eventually(lambda: count_of(endpoint, second) > 4)
     endpoint.start()
     begin = count_of(endpoint, second)
     assert state(endpoint, copy) == pb.CONTAINER_RUNNING

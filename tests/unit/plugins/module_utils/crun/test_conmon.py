@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import pathlib
+import subprocess
+import sys
 import typing as t
 
 import pytest
@@ -20,6 +22,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     InvalidSpec,
     WrongState,
 )
+from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 
 
 class Speaker:
@@ -78,6 +81,26 @@ def test_launch_has_a_time_limit_and_leaks_nothing() -> None:
     assert runner.kept is not None
     os.close(runner.kept)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("outlives_us", [False, True])
+def test_launch_that_is_killed(tmp_path: pathlib.Path, outlives_us: bool) -> None:
+    """What conmon then writes it can write only if it is to go on."""
+    waits = "touch begun; while [ ! -e go ]; do sleep 0.02; done"
+    work = f"{waits}; echo x >&$_OCI_SYNCPIPE && touch told; touch over"
+    code = (
+        "from ansible_collections.pvecri.runtime.plugins.module_utils.command import SubprocessRunner\n"
+        "from ansible_collections.pvecri.runtime.plugins.module_utils.crun import conmon\n"
+        f"argv = ['sh', '-c', 'trap \"\" PIPE; setsid sh -c \"$0\" >log 2>&1 &', {work!r}]\n"
+        f"options = dict(cwd={str(tmp_path)!r}, timeout_s=20, outlives_us={outlives_us})\n"
+        "conmon.launch(SubprocessRunner(), argv, **options)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as launching:
+        eventually((tmp_path / "begun").exists)
+        launching.kill()
+    (tmp_path / "go").touch()
+    eventually((tmp_path / "over").exists)
+    assert (tmp_path / "told").exists() == outlives_us
 
 
 def test_launch_passes_on_conmon_s_refusal() -> None:
