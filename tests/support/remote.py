@@ -28,7 +28,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.processes impo
 from ansible_collections.pvecri.runtime.tests.support.channels import MemoryChannel, RemoteClient, remote_pair
 from pvecri.daemon.operations import Operations
 from pvecri.streaming.channel import ChannelReset, StreamOptions
-from pvecri.streaming.remote import Remote, Runtime
+from pvecri.streaming.remote import RemoteSessions, Runtime
 from pvecri.streaming.times import Times
 from pvecri.streaming.work import AttachWork, ExecWork
 
@@ -196,7 +196,7 @@ async def _all(channel: MemoryChannel | None) -> bytes:
 class Place:
     """An endpoint's sessions."""
 
-    def __init__(self, remote: Remote, container_id: str) -> None:
+    def __init__(self, remote: RemoteSessions, container_id: str) -> None:
         self.remote = remote
         self.container_id = container_id
 
@@ -249,7 +249,7 @@ async def serving(
     tasks_before = asyncio.all_tasks()
     before = descriptors()
     operations = Operations()
-    remote = Remote(runtime=runtime, operations=operations, times=times)
+    remote = RemoteSessions(runtime=runtime, operations=operations, times=times)
     try:
         yield Place(remote, container_id)
     finally:

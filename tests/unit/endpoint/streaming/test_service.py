@@ -241,7 +241,7 @@ def test_a_fault_ends_one_client_and_is_logged(tmp_path, monkeypatch, caplog):
     async def crash(*_unused: t.Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(server.Remote, "run_exec", crash)
+    monkeypatch.setattr(server.RemoteSessions, "run_exec", crash)
 
     async def scenario(lab: Lab) -> None:
         reader, writer = await connect(await lab.exec(), WEBSOCKET)
@@ -271,7 +271,7 @@ def test_close_cuts_off_sessions_that_do_not_end(tmp_path, monkeypatch, caplog):
             cancelled.append(True)
 
     cancelled: list[bool] = []
-    monkeypatch.setattr(server.Remote, "run_attach", hang)
+    monkeypatch.setattr(server.RemoteSessions, "run_attach", hang)
 
     async def scenario(lab: Lab) -> None:
         _reader, writer = await connect(await lab.attach(), WEBSOCKET)

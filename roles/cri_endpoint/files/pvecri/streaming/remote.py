@@ -51,7 +51,7 @@ class Runtime(t.Protocol):
         """Set the size of a container's terminal."""
 
 
-class Remote:
+class RemoteSessions:
     """The sessions of one daemon's clients; used from the event loop alone."""
 
     def __init__(self, *, runtime: Runtime, operations: Operations, times: Times | None = None) -> None:

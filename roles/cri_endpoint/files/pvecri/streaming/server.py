@@ -20,7 +20,7 @@ from pvecri.streaming import admission, forward
 from pvecri.streaming.channel import ChannelReset, Limits, StreamOptions
 from pvecri.streaming.http import HeadReader
 from pvecri.streaming.listener import Listener, url_base
-from pvecri.streaming.remote import Remote
+from pvecri.streaming.remote import RemoteSessions
 from pvecri.streaming.requests import Grant, Kind, living, ready, running
 from pvecri.streaming.tls import Tls
 from pvecri.streaming.tokens import LIFETIME_S, Tokens
@@ -55,7 +55,7 @@ class StreamingServer:
         self._config = config = context.config.streaming
         self._tls = Tls(config) if config.tls_cert else None
         self._listener = Listener(self._admit, tls=self._current_tls)
-        self._remote = Remote(runtime=context.crun, operations=operations)
+        self._remote = RemoteSessions(runtime=context.crun, operations=operations)
         self._limits = Limits(idle_timeout_s=config.idle_timeout_s)
         self._sessions: dict[asyncio.Task[None], Kind] = {}
         #: Clients so far, by kind.
