@@ -283,8 +283,8 @@ def test_exec_session_whose_user_goes_away(runtime: CrunRuntime, box: str, termi
 def test_exec_session_kills_nobody_but_its_command(runtime: CrunRuntime, box: str) -> None:
     session = runtime.exec_session(box, ExecRequest(args=("sleep", "3150")))
     with subprocess.Popen(["sleep", "3151"], start_new_session=True) as stranger:
+        command = eventually(session.inner_pid)
         try:
-            command = eventually(session.inner_pid)
             # The command has ended, crun not yet, and its id is another's by now.
             with open(session._pid_file, "w", encoding="ascii") as stream:
                 stream.write(str(stranger.pid))

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What streams meet in real life: much data, many clients, slow ones, vanishing ones, and a restart.
 
-PVECRI_TEST_STREAM_BYTES is how much goes through a command and comes back; a gibibyte takes half a minute.
+PVECRI_TEST_STREAM_BYTES is how much goes through a command or a connection and comes back; a gibibyte
+takes each of these tests ten seconds.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import hashlib
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import threading
 import time
@@ -93,38 +95,61 @@ def _processes(streams: Streams, container: str) -> list[bytes]:
 # ---- much --------------------------------------------------------------------------------------------------
 
 
+def come_back(
+    endpoint: Endpoint,
+    send: t.Callable[[bytes], t.Any],
+    end: t.Callable[[], t.Any],
+    receive: t.Callable[[int], bytes],
+) -> None:
+    """Send much, want the same back, and the daemon's memory as it was."""
+    before, largest = resident_kib(endpoint), 0
+    sent, received = hashlib.sha256(), hashlib.sha256()
+
+    def send_all() -> None:
+        for number in range(0, SIZE, len(BLOCK)):
+            # No two blocks are alike.
+            block = number.to_bytes(8, "big") + BLOCK[8:]
+            sent.update(block)
+            send(block)
+        end()
+
+    sending = threading.Thread(target=send_all)
+    sending.start()
+    count = 0
+    while data := receive(1 << 20):
+        received.update(data)
+        count += len(data)
+        largest = max(largest, resident_kib(endpoint))
+    sending.join()
+    assert count == SIZE
+    assert received.digest() == sent.digest()
+    assert largest - before < GROWTH_KIB
+
+
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_much_data_goes_in_and_comes_back(
     streams: Streams, container: str, idle: None, transport: str
 ) -> None:
-    before, largest = resident_kib(streams.endpoint), 0
-    sent, received = hashlib.sha256(), hashlib.sha256()
     argv = streams.crictl_argv("exec", "-i", "-r", transport, container, "cat")
     with streams.running(argv) as process:
         stdin, stdout = process.stdin, process.stdout
         assert stdin is not None
         assert stdout is not None
-
-        def send() -> None:
-            for number in range(0, SIZE, len(BLOCK)):
-                # No two blocks are alike.
-                block = number.to_bytes(8, "big") + BLOCK[8:]
-                sent.update(block)
-                stdin.write(block)
-            stdin.close()
-
-        sending = threading.Thread(target=send)
-        sending.start()
-        count = 0
-        while data := stdout.read(1 << 20):
-            received.update(data)
-            count += len(data)
-            largest = max(largest, resident_kib(streams.endpoint))
-        sending.join()
+        come_back(streams.endpoint, stdin.write, stdin.close, stdout.read)
         assert process.wait(20) == 0
-    assert count == SIZE
-    assert received.digest() == sent.digest()
-    assert largest - before < GROWTH_KIB
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_much_data_is_forwarded_and_comes_back(
+    streams: Streams, pod: tuple[str, str], idle: None, transport: str
+) -> None:
+    argv = streams.crictl_argv("port-forward", "-r", transport, pod[0], "0:8000")
+    with streams.forwarded(argv) as forwarded, streams.connect(forwarded[1][0]) as connection:
+
+        def end() -> None:
+            connection.shutdown(socket.SHUT_WR)
+
+        come_back(streams.endpoint, connection.sendall, end, connection.recv)
 
 
 # ---- slow --------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ async def work(futures: t.Sequence[asyncio.Future[str]]) -> str:
 
 def begun(count: int) -> tuple[list[asyncio.Future[str]], t.Any]:
     """Return what the work waits for, and the rest of it."""
-    futures = [asyncio.get_running_loop().create_future() for _ in range(count)]
+    futures = [asyncio.get_running_loop().create_future() for _unused in range(count)]
     coroutine = work(futures)
     return futures, resumed(coroutine, coroutine.send(None))
 

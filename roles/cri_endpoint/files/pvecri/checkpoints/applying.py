@@ -229,11 +229,10 @@ def _ensure(top: str, path: str, *, is_file: bool) -> None:
         return
     for index, name in enumerate(parts):
         here = "/".join(parts[: index + 1])
-        try:
+        with contextlib.suppress(FileNotFoundError):
             os.close(syscalls.open_beneath(top, here, os.O_PATH))
             continue
-        except FileNotFoundError:
-            parent = syscalls.open_beneath(top, "/".join(parts[:index]), os.O_PATH | os.O_DIRECTORY)
+        parent = syscalls.open_beneath(top, "/".join(parts[:index]), os.O_PATH | os.O_DIRECTORY)
         try:
             if is_file and index == len(parts) - 1:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
