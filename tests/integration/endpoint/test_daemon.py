@@ -388,3 +388,11 @@ def test_run_endpoint_needs_no_installation(tmp_path: pathlib.Path) -> None:
             # The script has become the daemon: one signal ends it.
             daemon.terminate()
     assert daemon.returncode == 0
+
+
+def test_what_the_host_lacks_is_told_at_the_start() -> None:
+    # Nobody may ask for streams for days, and then for a reason.
+    wrong = {"streaming": {"tls_cert": "/nowhere/cert.pem", "tls_key": "/nowhere/key.pem"}}
+    with running_endpoint(network=False, settings=wrong) as made:
+        await_log(made, "streaming.tls_cert: the file '/nowhere/cert.pem' cannot be read")
+        assert made.cri.list_containers() == []

@@ -13,7 +13,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Inval
 from pvecri.config.load import ConfigError, Loaded
 from pvecri.config.model import StreamingConfig
 from pvecri.config.policy import configured_policy
-from pvecri.streaming.tls import Tls
 
 
 def host_problems(loaded: Loaded) -> list[str]:
@@ -58,6 +57,9 @@ def _certificate_problem(streaming: StreamingConfig) -> tuple[tuple[str, str], s
     files = [path for path in (streaming.tls_cert, streaming.tls_key, streaming.tls_client_ca) if path]
     if not files or not all(os.access(path, os.R_OK) for path in files):
         return None
+    # With it comes OpenSSL, of which a daemon without certificates has no need.
+    from pvecri.streaming.tls import Tls  # noqa: PLC0415
+
     try:
         Tls(streaming)
     except InvalidSpec as exc:

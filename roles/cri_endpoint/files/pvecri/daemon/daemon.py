@@ -23,6 +23,7 @@ import typing as t
 
 import pvecri
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
+from pvecri.config.host_checks import host_problems
 from pvecri.config.load import ConfigError, Loaded, load
 from pvecri.config.model import Config
 from pvecri.config.policy import configured_policy
@@ -172,12 +173,18 @@ class Daemon:
                 },
             )
             notify.notify("READY=1", "STATUS=serving")
+            tasks.append(loop.create_task(self._warn_of_host()))
             await self._stop.wait()
         finally:
             for task in tasks:
                 task.cancel()
             left = await self._end(socket)
         return left
+
+    async def _warn_of_host(self) -> None:
+        """Log what the configuration names and this host lacks, before somebody runs into it."""
+        for problem in await self._in_house(lambda: host_problems(self._loaded)):
+            self._log.warning("problem with the configuration", extra={"problem": problem})
 
     def _new_server(self) -> Server:
         return Server(
