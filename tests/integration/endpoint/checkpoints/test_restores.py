@@ -82,6 +82,18 @@ def test_a_container_that_awaits_its_restore_can_be_stopped_and_removed(
     endpoint.cri.remove(other)
 
 
+def test_a_root_directory_of_another_mode_is_no_hindrance(endpoint: Endpoint, tmp_path: pathlib.Path) -> None:
+    # containerd gives it 0755, whatever the image says.
+    _pod, _pod_id, container_id = counter(endpoint)
+    checkpoint(endpoint, container_id, f"{tmp_path}/c.tar")
+    second, copy = restored(endpoint, f"{tmp_path}/c.tar", start=False)
+    root = endpoint.host.path(f"{endpoint.paths.bundles}/{copy}/rootfs")
+    os.chmod(root, os.stat(root).st_mode & 0o7777 ^ 0o022)
+    endpoint.cri.start(copy)
+    begin = count_of(endpoint, second)
+    eventually(lambda: count_of(endpoint, second) > begin + 2)
+
+
 def test_a_restore_that_fails_has_ended(endpoint: Endpoint, tmp_path: pathlib.Path) -> None:
     _pod, _pod_id, container_id = counter(endpoint)
     checkpoint(endpoint, container_id, f"{tmp_path}/c.tar")
