@@ -35,6 +35,8 @@ class SealedProgram:
         self._lock = threading.Lock()
         self._seen: tuple[int, ...] = ()
         self._path = program
+        #: The copy to which the link leads.
+        self._handle = -1
 
     def path(self) -> str:
         """Return the path to start the program by; a program that was updated meanwhile is read anew."""
@@ -44,13 +46,21 @@ class SealedProgram:
             # Whoever starts it says what is wrong.
             return self._program
         seen = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-        if seen == self._seen:
+        if seen == self._seen and self._is_there():
             return self._path
         with self._lock:
-            if seen != self._seen:
+            if seen != self._seen or not self._is_there():
                 self._path = self._sealed()
                 self._seen = seen
             return self._path
+
+    def _is_there(self) -> bool:
+        """Say whether the path leads where it should: the link may have been removed or made anew."""
+        if self._path != self._link:
+            return True
+        with contextlib.suppress(OSError):
+            return os.path.samestat(os.stat(self._link), os.fstat(self._handle))
+        return False
 
     def _sealed(self) -> str:
         """Return the link to a new copy in memory, or the program itself.
@@ -61,7 +71,9 @@ class SealedProgram:
             content = stream.read()
             # A script needs a path by which it finds itself.
             if content.startswith(_ELF):
-                self._publish(_memory_file(os.path.basename(self._program), content))
+                handle = _memory_file(os.path.basename(self._program), content)
+                self._publish(handle)
+                self._handle = handle
                 return self._link
         return self._program
 

@@ -49,6 +49,20 @@ def test_path_follows_an_update_of_the_program(program: pathlib.Path, tmp_path: 
     assert code(sealed.path()) == 0
 
 
+@pytest.mark.parametrize("is_other", [False, True])
+def test_path_mends_a_link_that_was_removed_or_leads_elsewhere(
+    program: pathlib.Path, tmp_path: pathlib.Path, is_other: bool
+) -> None:
+    link = tmp_path / "run" / "program"
+    sealed = SealedProgram(str(program), str(link))
+    sealed.path()
+    link.unlink()
+    if is_other:
+        link.symlink_to("/bin/true")
+    assert sealed.path() == str(link)
+    assert link.read_bytes() == program.read_bytes()
+
+
 def test_path_replaces_the_link_of_a_process_that_is_gone(
     program: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
