@@ -74,7 +74,7 @@ def test_what_is_no_file(tmp_path: pathlib.Path, name: str, kind: bytes) -> None
         (b"x" * 2000, "no tar file"),
         (b"\x28\xb5\x2f\xfd" + b"x" * 600, "compressed by zstd"),
         (b"\x1f\x8b" + b"x" * 600, "no tar file"),
-        (gzip.compress(b"x" * 2000)[:20], "no tar file"),
+        (gzip.compress(b"x" * 2000, mtime=0)[:20], "no tar file"),
     ],
 )
 def test_what_is_no_archive(tmp_path: pathlib.Path, content: bytes, message: str) -> None:
