@@ -12,6 +12,7 @@ import typing as t
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.container import logs
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import attach
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import Status
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
@@ -227,7 +228,7 @@ def test_names_of_the_longest_kind(runtime: CrunRuntime, bundle: Bundle) -> None
     runtime.create(bundle("sh", "-c", "cat"), name, stdin=True, stdin_once=True)
     runtime.start(name)
     with runtime.attach(name) as connection:
-        connection.send(b"x")
+        attach.feed(connection, b"x", timeout_s=20)
     assert runtime.wait(name, 20) == 0
     runtime.delete(name)
 
