@@ -13,6 +13,7 @@ import typing as t
 
 import pytest
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound
 from ansible_collections.pvecri.runtime.tests.support.http2_peer import Http2Peer, framed
 from pvecri.api import cri_pb2 as pb
 from pvecri.config.model import ServerConfig
@@ -311,7 +312,7 @@ def test_streams_end_with_their_error(tmp_path: pathlib.Path) -> None:
     async def run() -> None:
         async def follow(_request: t.Any) -> t.AsyncIterator[bytes]:
             yield b"one"
-            raise NotImplementedError
+            raise NotFound("it is gone")
 
         async def nothing(_request: t.Any) -> t.AsyncIterator[bytes]:
             for answer in ():
@@ -320,7 +321,7 @@ def test_streams_end_with_their_error(tmp_path: pathlib.Path) -> None:
         handlers: dict[str, Handler] = {"GetContainerEvents": follow, "StreamContainers": nothing}
         async with served(tmp_path, handlers) as (peer, _unused):
             answer = await peer.call("GetContainerEvents")
-            assert (answer.messages, answer.status) == ([b"one"], Code.UNIMPLEMENTED)
+            assert (answer.messages, answer.status) == ([b"one"], Code.NOT_FOUND)
             answer = await peer.call("StreamContainers")
             assert (answer.messages, answer.status) == ([], Code.OK)
 
