@@ -18,7 +18,7 @@ def opened(**fields: bytes) -> Call:
     call = Call(mock.Mock(), 1)
     call.fields = {b":method": b"POST", b":path": b"/x", b"content-type": b"application/grpc"}
     call.fields.update({name.replace("_", "-").encode(): value for name, value in fields.items()})
-    call.open(lambda: 100.0)
+    call.open({b"/x": mock.Mock()}, lambda: 100.0)
     return call
 
 
