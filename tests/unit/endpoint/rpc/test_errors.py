@@ -36,7 +36,6 @@ TABLE: list[tuple[BaseException, Code, bool]] = [
     (TooBusy("x"), Code.RESOURCE_EXHAUSTED, True),
     (Unavailable("x"), Code.UNAVAILABLE, True),
     (TimeoutError(), Code.DEADLINE_EXCEEDED, True),
-    (NotImplementedError(), Code.UNIMPLEMENTED, True),
     (FULL, Code.RESOURCE_EXHAUSTED, True),
     (OSError(errno.EDQUOT, "quota"), Code.RESOURCE_EXHAUSTED, True),
     (caused(errors.WrongState("x"), FULL), Code.RESOURCE_EXHAUSTED, True),

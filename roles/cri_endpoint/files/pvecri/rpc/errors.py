@@ -11,7 +11,6 @@ CommandTimeout, TimeoutError             DEADLINE_EXCEEDED
 TooBusy, OSError for want of space       RESOURCE_EXHAUSTED
 Unavailable                              UNAVAILABLE
 PullError                                UNKNOWN, from which kubelet takes the word
-NotImplementedError                      UNIMPLEMENTED
 anything else                            INTERNAL
 """
 
@@ -46,7 +45,6 @@ _CODES: tuple[tuple[type[BaseException], Code], ...] = (
     (PullError, Code.UNKNOWN),
     (CommandTimeout, Code.DEADLINE_EXCEEDED),
     (TimeoutError, Code.DEADLINE_EXCEEDED),
-    (NotImplementedError, Code.UNIMPLEMENTED),
 )
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
