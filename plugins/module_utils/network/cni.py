@@ -50,6 +50,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_ports i
     check_free,
     check_mappings,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.network.netns import is_pinned
 
 #: Debian's containernetworking-plugins, and where others put theirs.
 PLUGIN_DIRS = ("/usr/lib/cni", "/opt/cni/bin")
@@ -305,8 +306,9 @@ class Cni:
         what = f"CNI plugin '{kind}' of network '{attachment.config.name}'"
         program = self._find(kind, what)
         request = plugin_request(attachment.config, plugin, attachment.capabilities, previous)
-        # After a restart of the host the namespace is gone: a DEL is then to do what it can without.
-        netns = attachment.netns if verb != "DEL" or os.path.exists(attachment.netns) else ""
+        # After a restart of the host the namespace is gone, and of one that was being made when its maker was
+        # killed there may be the file alone, which plugins refuse: a DEL is then to do what it can without.
+        netns = attachment.netns if verb != "DEL" or is_pinned(attachment.netns) else ""
         env = {
             "CNI_COMMAND": verb,
             "CNI_CONTAINERID": attachment.cni_id,

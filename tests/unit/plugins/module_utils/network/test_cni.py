@@ -161,7 +161,7 @@ def test_delete_runs_all_in_reverse_without_the_namespace(
     cni: Cni, plugins: Plugins, tmp_path: pathlib.Path
 ) -> None:
     netns = tmp_path / "ns"
-    netns.touch()
+    netns.symlink_to("/proc/self/ns/net")
     cni.add("one", str(netns), network())
     plugins.failing["DEL second"] = (1, "", "broken")
     with pytest.raises(CommandError, match="'second' of network 'net' failed in DEL: broken"):
@@ -175,6 +175,17 @@ def test_delete_runs_all_in_reverse_without_the_namespace(
     assert cni.delete("one") is True
     assert plugins.environments[-1]["CNI_NETNS"] == ""
     assert cni.attachments() == []
+
+
+def test_delete_without_a_namespace_that_was_never_pinned(
+    cni: Cni, plugins: Plugins, tmp_path: pathlib.Path
+) -> None:
+    file = tmp_path / "ns"
+    cni.add("one", str(file), network())
+    # What is left when the maker is killed between the file and the mount on it.
+    file.touch()
+    cni.delete("one")
+    assert plugins.environments[-1]["CNI_NETNS"] == ""
 
 
 def _left_over(cni_id: str, verb: str) -> subprocess.Popen[bytes]:
