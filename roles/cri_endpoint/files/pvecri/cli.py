@@ -19,6 +19,7 @@ from pvecri.config.load import ConfigError, load
 from pvecri.config.model import CONFIG_FILE
 
 _LEVELS = ("debug", "info", "warning", "error")
+_MAX_WAIT_S = 86400
 
 
 def main(argv: t.Sequence[str] | None = None) -> int:
@@ -66,11 +67,46 @@ def _parser() -> argparse.ArgumentParser:
     bundle.add_argument(
         "--output", metavar="FILE", help="file to write (default: pvecri-support-TIME.tar.gz here)"
     )
+    _add_probe(commands)
     return parser
 
 
-def _command(commands: t.Any, name: str, run: t.Callable[[argparse.Namespace], int], text: str) -> t.Any:
-    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+def _add_probe(commands: t.Any) -> None:
+    probe = _command(
+        commands,
+        "probe",
+        _probe,
+        "ask a running endpoint whether it is ready, and what runs under it",
+        epilog="Exit codes: 0 all that was asked for is so; 1 something of it is not, standard error says "
+        "what; 2 called wrongly; 3 no endpoint answers on the socket.",
+    )
+    probe.add_argument("--socket", metavar="PATH", help="instead of the configuration's server.socket")
+    probe.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=_seconds,
+        default=0.0,
+        help="time that the endpoint has to become ready (default: 0)",
+    )
+    probe.add_argument("--network", action="store_true", help="want the network to be ready, too")
+    probe.add_argument("--json", action="store_true", help="print one JSON document, also when it fails")
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= _MAX_WAIT_S:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of seconds from 0 to {_MAX_WAIT_S}")
+    return value
+
+
+def _command(
+    commands: t.Any, name: str, run: t.Callable[[argparse.Namespace], int], text: str, *, epilog: str = ""
+) -> t.Any:
+    description = text[0].upper() + text[1:] + "."
+    command = commands.add_parser(name, help=text, description=description, epilog=epilog)
     command.add_argument(
         "--config", metavar="FILE", help=f"configuration (default: {CONFIG_FILE}, if it exists)"
     )
@@ -114,6 +150,12 @@ def _version(options: argparse.Namespace) -> int:
     else:
         print("\n".join(f"{name:<9} {version}" for name, version in found.items()))
     return 0
+
+
+def _probe(options: argparse.Namespace) -> int:
+    from pvecri.probe.command import run  # noqa: PLC0415
+
+    return run(options)
 
 
 def _support_bundle(options: argparse.Namespace) -> int:
