@@ -1,0 +1,10 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run the commands of scripts/hosts."""
+
+import sys
+
+from test_hosts.cli import main
+
+sys.exit(main())
