@@ -34,8 +34,8 @@ options:
       - V(saved) keeps what is there now. A point that is there already stays when something it holds has
         changed since, because then a change of the endpoint was interrupted and what is there now is neither
         old nor new.
-      - V(restored) makes everything what it was, removes what O(paths) matched in addition since, and puts the
-        copy of the database back if the version that used it cannot read what is there now. The point stays.
+      - V(restored) makes everything what it was, removes what O(paths) matched in addition since, and puts
+        the copy of the database back if the version that used it cannot read what is there now. The point stays.
       - V(absent) drops the point.
     type: str
     choices: [saved, restored, absent]
@@ -65,8 +65,8 @@ options:
     default: {}
   before:
     description:
-      - What C(pvecri probe --json) said, kept as the file RV(before) for C(pvecri probe --expect). It replaces
-        what a point that stays has kept.
+      - What C(pvecri probe --json) said, kept as the file RV(before) for C(pvecri probe --expect). It
+        replaces what a point that stays has kept.
     type: str
 seealso:
   - name: Installing, upgrading and removing the endpoint
