@@ -24,6 +24,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Confl
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.local import local_state, tarball_state
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.locks import fetch_lock, locked_store
+from ansible_collections.pvecri.runtime.plugins.module_utils.images.reference import ImageReference
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import (
     IMPORT_TIMEOUT_S,
     ImageSource,
@@ -178,6 +179,21 @@ class ImageStore:
             if policy is PullPolicy.NEWER and before is not None and self._is_current(source, wanted, before):
                 return before, False
             image = self._writer().fetch(source, wanted)
+            _mark_done(lock)
+        return image, before is None or before.id != image.id
+
+    def bring(self, source: ImageSource, reference: ImageReference) -> tuple[Image, bool]:
+        """Read ``source`` again and give it the name ``reference``, as if it came from that registry.
+
+        Returns the image and whether the name stands for another one than before; raises as `ensure`.
+        """
+        source.check()
+        location = source.location()
+        name = registry_store_name(reference, source.platform, host_platform())
+        lock = fetch_lock(self.paths, name)
+        with locked(lock, timeout_s=source.timeout_s, what=f"the image {reference}"):
+            before = self._own.by_name(name)
+            image = self._writer().fetch(source, Wanted(name, str(location), location))
             _mark_done(lock)
         return image, before is None or before.id != image.id
 

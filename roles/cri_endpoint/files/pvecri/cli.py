@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output", metavar="FILE", help="file to write (default: pvecri-support-TIME.tar.gz here)"
     )
     _add_probe(commands)
+    _add_images(commands.add_parser("images", help="look at the image store, or load images from files"))
     return parser
 
 
@@ -90,6 +91,26 @@ def _add_probe(commands: t.Any) -> None:
     )
     probe.add_argument("--network", action="store_true", help="want the network to be ready, too")
     probe.add_argument("--json", action="store_true", help="print one JSON document, also when it fails")
+
+
+def _add_images(images: t.Any) -> None:
+    commands = images.add_subparsers(required=True, metavar="COMMAND")
+    loads = _command(
+        commands,
+        "load",
+        _images_load,
+        "load images from archives into the store, whether or not the endpoint runs",
+        epilog="Archives are what docker save, podman save and skopeo write (docker-archive, oci-archive), "
+        "plain or packed by gzip, zstd, xz or bzip2. Exit codes: 0 all images are there; 1 not all, standard "
+        "error says why.",
+    )
+    loads.add_argument("files", metavar="FILE", nargs="+", help="an archive")
+    loads.add_argument(
+        "--name", metavar="NAME", help="name of the one image, instead of what the archive says"
+    )
+    loads.add_argument("--json", action="store_true", help="print one JSON document, also when it fails")
+    listed = _command(commands, "list", _images_list, "print the images that clients see")
+    listed.add_argument("--json", action="store_true", help="as JSON")
 
 
 def _seconds(text: str) -> float:
@@ -156,6 +177,18 @@ def _probe(options: argparse.Namespace) -> int:
     from pvecri.probe.command import run  # noqa: PLC0415
 
     return run(options)
+
+
+def _images_load(options: argparse.Namespace) -> int:
+    from pvecri.archives.command import run_load  # noqa: PLC0415
+
+    return run_load(options)
+
+
+def _images_list(options: argparse.Namespace) -> int:
+    from pvecri.archives.command import run_list  # noqa: PLC0415
+
+    return run_list(options)
 
 
 def _support_bundle(options: argparse.Namespace) -> int:
