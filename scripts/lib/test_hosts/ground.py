@@ -43,11 +43,26 @@ def run(*argv: str, check: bool = True, timeout_s: float = 60) -> subprocess.Com
 
 @contextlib.contextmanager
 def locked(path: Path) -> t.Iterator[None]:
-    """Hold a lock file; the kernel lets it go when the process ends, however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Hold a lock file; the kernel lets it go when the process ends, however it ends.
+
+    Who holds the lock may remove its file: who waited for it meanwhile takes the next one.
+    """
+    file = _lock(path)
+    try:
         yield
+    finally:
+        file.close()
+
+
+def _lock(path: Path) -> t.IO[str]:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "w")  # noqa: SIM115  # closed by its only caller
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+                return file
+        file.close()
 
 
 def is_held(path: Path) -> bool:

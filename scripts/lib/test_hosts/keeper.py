@@ -35,7 +35,7 @@ def nspawn_argv(root: Path, link: network.Link) -> list[str]:
 def main(name: str, index: int, root: Path) -> int:
     """Hold a host until it is powered off or this process is asked to end."""
     home = RUN / name
-    lock = open(home / "keeper.lock", "w")
+    lock = open(home / "keeper.lock", "w")  # noqa: SIM115  # held until the process ends
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     lock.write(f"{os.getpid()}\n")
     lock.flush()
@@ -61,10 +61,18 @@ def _boot(link: network.Link, root: Path) -> bool:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         (group / "cgroup.procs").write_text("0")
 
-    env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
+    env = {
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "LC_ALL": "C.UTF-8",
+        "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+    }
     started = time.monotonic()
     child = subprocess.Popen(
-        nspawn_argv(root, link), stdin=subprocess.DEVNULL, env=env, preexec_fn=enter, start_new_session=True
+        nspawn_argv(root, link),
+        stdin=subprocess.DEVNULL,
+        env=env,
+        start_new_session=True,
+        preexec_fn=enter,  # noqa: PLW1509  # there is one thread
     )
     (RUN / link.name / "nspawn.pid").write_text(f"{child.pid}\n")
     code = child.wait()

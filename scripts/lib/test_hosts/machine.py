@@ -9,6 +9,7 @@ rename, and up and down both begin with what an interrupted one left.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -40,18 +41,22 @@ class Record:
 
     @property
     def link(self) -> network.Link:
+        """Return the host's network."""
         return network.Link(self.name, self.index)
 
     @property
     def root(self) -> Path:
+        """Return its root file system."""
         return Path(self.folder) / "root"
 
     @property
     def home(self) -> Path:
+        """Return its folder of volatile files."""
         return RUN / self.name
 
     @property
     def is_running(self) -> bool:
+        """Return whether its keeper lives."""
         return is_held(self.home / "keeper.lock")
 
     def describe(self) -> dict[str, t.Any]:
@@ -82,14 +87,18 @@ def find(name: str) -> Record:
     """Return a host's record; raises HostError when there is none."""
     data = read_json(RUN / name / "host.json")
     if not data:
-        raise HostError(f"there is no host {name}; scripts/hosts list names them, scripts/hosts up {name} makes it")
+        raise HostError(
+            f"there is no host {name}; scripts/hosts list names them, scripts/hosts up {name} makes it"
+        )
     return Record(**data)
 
 
 def name_lock(name: str) -> t.ContextManager[None]:
     """Hold a host's name, so that up and down of it never run at once."""
     if not NAME.fullmatch(name):
-        raise HostError(f"{name!r} is no name for a host: use up to 40 lower-case letters, digits and hyphens")
+        raise HostError(
+            f"{name!r} is no name for a host: use up to 40 lower-case letters, digits and hyphens"
+        )
     return locked(RUN / "locks" / name)
 
 
@@ -122,10 +131,19 @@ def down(name: str) -> bool:
         remove_tree(Path(record.folder))
         with locked(RUN / "lock"):
             remove_tree(record.home)
+            (RUN / "locks" / name).unlink()
             if not records():
                 network.stop_forwarding()
-    (RUN / "locks" / name).unlink(missing_ok=True)
+                _leave()
     return True
+
+
+def _leave() -> None:
+    """Remove what is left of the last host: the locks, unless somebody holds one."""
+    with contextlib.suppress(OSError):
+        (RUN / "locks").rmdir()
+        (RUN / "lock").unlink()
+        RUN.rmdir()
 
 
 def reboot(name: str, hard: bool) -> Record:
@@ -154,7 +172,9 @@ def _reserve(name: str, release: str) -> Record:
         if data:
             record = Record(**data)
             if record.release != release:
-                raise HostError(f"the host {name} is {record.release}, not {release}; first: scripts/hosts down {name}")
+                raise HostError(
+                    f"the host {name} is {record.release}, not {release}; first: scripts/hosts down {name}"
+                )
             return record
         index = network.free_index({r.index for r in records()})
         record = Record(name, index, release, str(CACHE / "machines" / name))
@@ -173,12 +193,11 @@ def _sweep(record: Record) -> None:
 
 def _make_root(record: Record) -> None:
     """Make the host's root file system, and let it appear complete."""
-    source = roots.ensure_root(record.release)
     new = record.root.with_name("root.new")
     remove_tree(new)
     new.parent.mkdir(parents=True, exist_ok=True)
     # A copy, no overlay: containers' overlays cannot stand on another one.
-    run("cp", "-a", "--reflink=auto", str(source), str(new), timeout_s=300)
+    roots.copy(record.release, new)
     write_file(new / "etc/hostname", f"{record.name}\n")
     write_file(new / "etc/hosts", f"127.0.0.1 localhost\n{record.link.address} {record.name}\n")
     write_file(new / "etc/machine-id", f"{uuid.uuid4().hex}\n", 0o444)
@@ -199,9 +218,20 @@ def _make_root(record: Record) -> None:
 
 
 def _start(record: Record) -> None:
-    argv = [sys.executable, "-P", "-m", "test_hosts", "keep", record.name, str(record.index), str(record.root)]
+    argv = [
+        sys.executable,
+        "-P",
+        "-m",
+        "test_hosts",
+        "keep",
+        record.name,
+        str(record.index),
+        str(record.root),
+    ]
     with open(record.home / "console.log", "w") as log:
-        subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/")
+        subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
+        )
     deadline = time.monotonic() + 10
     while not record.is_running:
         if time.monotonic() > deadline:
@@ -215,10 +245,8 @@ def _end_keeper(record: Record) -> None:
     deadline = time.monotonic() + 30
     while record.is_running:
         if (text := lock.read_text().strip()).isdigit():
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(int(text), signal.SIGTERM if time.monotonic() < deadline - 10 else signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         if time.monotonic() > deadline:
             raise HostError(f"the keeper of {record.name} (process {text}) does not end")
         time.sleep(0.1)
@@ -254,9 +282,13 @@ def _wait_for_ssh(record: Record) -> None:
         except OSError:
             pass
         if not record.is_running:
-            raise HostError(f"the host {record.name} went down while it booted; its console:\n{_console(record)}")
+            raise HostError(
+                f"the host {record.name} went down while it booted; its console:\n{_console(record)}"
+            )
         if time.monotonic() > deadline:
-            raise HostError(f"no sshd answers on {record.name} after {BOOT_S} s; its console:\n{_console(record)}")
+            raise HostError(
+                f"no sshd answers on {record.name} after {BOOT_S} s; its console:\n{_console(record)}"
+            )
         time.sleep(0.05)
 
 

@@ -30,22 +30,27 @@ class Link:
 
     @property
     def netns(self) -> str:
+        """Return the name of the namespace."""
         return f"pvh-{self.name}"
 
     @property
     def device(self) -> str:
+        """Return the name of the machine's end."""
         return f"pvh{self.index}"
 
     @property
     def subnet(self) -> ipaddress.IPv4Network:
+        """Return the subnet of both ends."""
         return ipaddress.IPv4Network((int(NETWORK.network_address) + 4 * self.index, 30))
 
     @property
     def gateway(self) -> str:
+        """Return the address of the machine's end."""
         return str(self.subnet[1])
 
     @property
     def address(self) -> str:
+        """Return the host's address."""
         return str(self.subnet[2])
 
     def rules(self) -> list[list[str]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import os
 import subprocess
 import time
@@ -17,11 +18,11 @@ from test_hosts.ground import CACHE, HostError, locked, remove_tree, run, write_
 RELEASES = ("trixie", "bookworm")
 MIRROR = os.environ.get("PVECRI_DEBIAN_MIRROR") or "http://deb.debian.org/debian"
 SECURITY_MIRROR = os.environ.get("PVECRI_DEBIAN_SECURITY_MIRROR") or "http://deb.debian.org/debian-security"
-PACKAGES = (
-    "systemd systemd-sysv dbus udev python3 python3-apt openssh-server iproute2 ca-certificates sudo kmod procps cron"
-).split()
+PACKAGES = ["systemd", "systemd-sysv", "dbus", "udev", "python3", "python3-apt", "openssh-server", "iproute2"]
+PACKAGES += ["ca-certificates", "sudo", "kmod", "procps", "cron"]
 # Lists in it grow old, and with them the packages that a host would ask for.
 ROOT_DAYS = 30
+UNUSED_DAYS = 7
 PACKAGE_DAYS = 60
 
 
@@ -30,23 +31,48 @@ def archives(release: str) -> Path:
     return CACHE / "apt" / release
 
 
-def ensure_root(release: str) -> Path:
-    """Return a root file system of a release, and make it when there is none of this recipe yet."""
-    root = CACHE / "roots" / f"{release}-{_key(release)}"
+def copy(release: str, target: Path) -> None:
+    """Copy the root file system of a release, which is made when there is none of this recipe yet."""
     with locked(CACHE / f"{release}.lock"):
-        if root.exists() and time.time() - (root / "etc/os-release").lstat().st_ctime < ROOT_DAYS * 86400:
-            return root
-        for old in [*root.parent.glob(f".{release}-*"), *root.parent.glob(f"{release}-*")]:
+        root = _ensure_root(release)
+        run("cp", "-a", "--reflink=auto", str(root), str(target), timeout_s=300)
+
+
+def ensure_root(release: str) -> Path:
+    """Make the root file system of a release when there is none of this recipe yet; return its path."""
+    with locked(CACHE / f"{release}.lock"):
+        return _ensure_root(release)
+
+
+def _ensure_root(release: str) -> Path:
+    root = CACHE / "roots" / f"{release}-{_key(release)}"
+    used = root.with_name(f"{root.name}.used")
+    if not root.exists() or _age_days(used.with_suffix(".made")) > ROOT_DAYS:
+        for old in [*root.parent.glob(f".{release}-*"), root]:
             remove_tree(old)
         new = root.with_name(f".{root.name}")
         _debootstrap(release, new)
         _configure(release, new)
+        used.with_suffix(".made").touch()
         new.rename(root)
+    used.touch()
+    # Those of other recipes may be another checkout's.
+    for old in root.parent.glob(f"{release}-*.used"):
+        if _age_days(old) > UNUSED_DAYS:
+            remove_tree(old.with_suffix(""))
+            old.with_suffix(".made").unlink(missing_ok=True)
+            old.unlink()
     return root
 
 
+def _age_days(path: Path) -> float:
+    return (time.time() - path.stat().st_mtime) / 86400 if path.exists() else float("inf")
+
+
 def _key(release: str) -> str:
-    recipe = [Path(__file__).read_text(), release, MIRROR, SECURITY_MIRROR]
+    """Return what names a recipe: all that decides what is in a root file system."""
+    recipe = [inspect.getsource(step) for step in (_debootstrap, _configure, resolve)]
+    recipe += [*PACKAGES, release, MIRROR, SECURITY_MIRROR, _proxies()]
     return hashlib.sha256("\n".join(recipe).encode()).hexdigest()[:12]
 
 
@@ -76,10 +102,14 @@ def _configure(release: str, root: Path) -> None:
     write_file(root / "etc/dpkg/dpkg.cfg.d/test-host", "force-unsafe-io\npath-exclude=/usr/share/man/*\n")
     languages = 'Acquire::Languages "none";\nAPT::Install-Recommends "false";\n'
     write_file(root / "etc/apt/apt.conf.d/90test-host", languages + _proxies())
-    write_file(root / "etc/ssh/sshd_config.d/test-host.conf", "UseDNS no\nPerSourcePenalties no\n"[: None if release == "trixie" else 10])
-    write_file(root / "etc/systemd/journald.conf.d/test-host.conf", "[Journal]\nStorage=persistent\nRateLimitBurst=0\n")
-    for timer in ("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer"):
-        (root / "etc/systemd/system" / timer).symlink_to("/dev/null")
+    # Tests come from one address and often; Debian 12's sshd has no such penalties.
+    penalties = "" if release == "bookworm" else "PerSourcePenalties no\n"
+    write_file(root / "etc/ssh/sshd_config.d/test-host.conf", f"UseDNS no\n{penalties}MaxStartups 100\n")
+    journal = "[Journal]\nStorage=persistent\nRateLimitBurst=0\n"
+    write_file(root / "etc/systemd/journald.conf.d/test-host.conf", journal)
+    # They would run into whatever a test measures.
+    for timer in ("apt-daily", "apt-daily-upgrade", "dpkg-db-backup", "e2scrub_all", "fstrim"):
+        (root / f"etc/systemd/system/{timer}.timer").symlink_to("/dev/null")
     for key in root.glob("etc/ssh/ssh_host_*"):
         key.unlink()
     resolve(root)
@@ -105,7 +135,9 @@ def resolve(root: Path) -> None:
 def _proxies() -> str:
     """Return the machine's proxy settings of apt."""
     dump = run("apt-config", "dump", check=False).stdout.splitlines()
-    return "".join(f"{line}\n" for line in dump if line.startswith(("Acquire::http::Proxy ", "Acquire::https::Proxy ")))
+    return "".join(
+        f"{line}\n" for line in dump if line.startswith(("Acquire::http::Proxy ", "Acquire::https::Proxy "))
+    )
 
 
 def give_packages(release: str, root: Path) -> None:
