@@ -90,6 +90,29 @@ def _add_probe(commands: t.Any) -> None:
         help="time that the endpoint has to become ready (default: 0)",
     )
     probe.add_argument("--network", action="store_true", help="want the network to be ready, too")
+    probe.add_argument(
+        "--expect",
+        metavar="FILE",
+        help="want the containers to run on that an earlier 'probe --json' has told of; - is standard input",
+    )
+    probe.add_argument(
+        "--pod",
+        action="store_true",
+        help="try the life of a pod with one container, when the endpoint is ready; nothing of it is left",
+    )
+    probe.add_argument(
+        "--image",
+        metavar="NAME",
+        help="the container's image, which is run as it is (default: a tiny built-in one, of which log and "
+        "exec are tried, too)",
+    )
+    probe.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        default=60.0,
+        help="time that the pod's life has (default: 60)",
+    )
     probe.add_argument("--json", action="store_true", help="print one JSON document, also when it fails")
 
 

@@ -9,6 +9,7 @@ sees by the store's files what has come.  An image gets its name when all of it 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gzip
 import os
@@ -54,6 +55,24 @@ def store_of(config: Config, runner: Runner) -> ImageStore:
     return ImageStore(paths, runner, additional=config.images.additional_stores)
 
 
+@contextlib.contextmanager
+def workspace(paths: Paths, key: str, what: str) -> t.Iterator[str]:
+    """Yield a directory for big files, which one process at a time has for a ``key``; raises Conflict.
+
+    That of a killed process is swept away by the store, or by whoever comes next.
+    """
+    for place in (paths.state_dir, paths.run_dir):
+        os.makedirs(place, mode=_MODE, exist_ok=True)
+    with locked(fetch_lock(paths, key), timeout_s=IMPORT_TIMEOUT_S, what=what):
+        directory = os.path.join(paths.state_dir, "tmp", f"fetch-{lock_name(key)}")
+        shutil.rmtree(directory, ignore_errors=True)
+        os.makedirs(directory, mode=0o700)
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
 class Loader:
     """Loads archives into one store; ``signature_policy`` is the file that says what may be loaded."""
 
@@ -68,24 +87,11 @@ class Loader:
         InvalidSpec for what is no archive or has no name, and what skopeo complains of.
         """
         file = os.path.realpath(path)
-        for place in (self._store.paths.state_dir, self._store.paths.run_dir):
-            os.makedirs(place, mode=_MODE, exist_ok=True)
-        # Who holds this lock is at work in the directory; that of a killed one is swept away.
-        key = f"archive:{file}"
-        with locked(
-            fetch_lock(self._store.paths, key), timeout_s=IMPORT_TIMEOUT_S, what=f"the archive {path}"
-        ):
-            directory = os.path.join(self._store.paths.state_dir, "tmp", f"fetch-{lock_name(key)}")
-            shutil.rmtree(directory, ignore_errors=True)
-            os.makedirs(directory, mode=0o700)
-            try:
-                tar = self._plain(file, directory)
-                archive = read_archive(tar, path)
-                wanted = _named(archive, path, name)
-                for held, reference in wanted:
-                    yield self._load(path, tar, archive, held, reference)
-            finally:
-                shutil.rmtree(directory, ignore_errors=True)
+        with workspace(self._store.paths, f"archive:{file}", f"the archive {path}") as directory:
+            tar = self._plain(file, directory)
+            archive = read_archive(tar, path)
+            for held, reference in _named(archive, path, name):
+                yield self._load(path, tar, archive, held, reference)
 
     def _load(self, path: str, tar: str, archive: Archive, held: Held, reference: ImageReference) -> Loaded:
         image = self._store.find(f"docker://{reference.pullable}")

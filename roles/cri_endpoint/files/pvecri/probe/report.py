@@ -33,22 +33,37 @@ class Step:
 
 
 @dataclasses.dataclass(slots=True)
+class Trial:
+    """The life of a pod that was tried; ``steps`` grow."""
+
+    image: str
+    steps: list[Step] = dataclasses.field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        """What went wrong, with the step's name."""
+        return [f"{step.name}: {step.problem}" for step in self.steps if step.problem]
+
+
+@dataclasses.dataclass(slots=True)
 class Report:
     """All that a probe has found so far."""
 
     socket: str
+    #: Whether anybody who speaks the CRI answers at all.
+    answers: bool = True
     health: Health | None = None
     #: How long it took until the endpoint had answered as it was wanted, or had not.
     ready_ms: float = 0.0
-    image: str = ""
-    steps: list[Step] | None = None
+    trial: Trial | None = None
+    #: Containers that were to run on.
     expected: int | None = None
     problems: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def exit_code(self) -> Exit:
         """How the probe ends."""
-        if self.health is None:
+        if not self.answers:
             return Exit.NO_ANSWER
         return Exit.NOT_READY if self.problems else Exit.READY
 
@@ -59,7 +74,7 @@ class Report:
             "ok": self.exit_code is Exit.READY,
             "problems": self.problems,
             "socket": self.socket,
-            "answers": health is not None,
+            "answers": self.answers,
             "ready_ms": self.ready_ms,
             "runtime": None,
             "conditions": {},
@@ -74,11 +89,11 @@ class Report:
                 for name, each in health.conditions.items()
             }
             plain["running"] = [dataclasses.asdict(each) for each in health.running]
-        if self.steps is not None:
+        if self.trial is not None:
             plain["pod"] = {
-                "ok": not any(step.problem for step in self.steps),
-                "image": self.image,
-                "steps": [dataclasses.asdict(step) for step in self.steps],
+                "ok": not self.trial.problems,
+                "image": self.trial.image,
+                "steps": [dataclasses.asdict(step) for step in self.trial.steps],
             }
         return plain
 
@@ -92,12 +107,12 @@ class Report:
                 reason = ": ".join(text for text in (each.reason, each.message) if text)
                 yield _line(name, None, "yes" if each.is_true else f"no: {reason}")
             pods = {(each.namespace, each.pod) for each in health.running}
-            yield _line("running", None, f"{len(health.running)} containers in {len(pods)} pods")
-        for step in self.steps or ():
-            yield _line(step.name, step.ms, step.problem or "done")
-        if self.expected is not None and not self.problems:
-            yield _line("expected", None, f"all {self.expected} containers run on")
+            yield _line("running", None, f"containers: {len(health.running)}, pods: {len(pods)}")
+        if self.expected is not None:
+            yield _line("expected", None, f"run on: {self.expected}")
+        for step in self.trial.steps if self.trial is not None else ():
+            yield _line(step.name, step.ms, f"failed: {step.problem}" if step.problem else "done")
 
 
 def _line(name: str, ms: float | None, text: str) -> str:
-    return f"{name:<14} {'' if ms is None else f'{ms:.1f} ms':>11}  {text}"
+    return f"{name:<15} {'' if ms is None else f'{ms:.1f} ms':>11}  {text}"

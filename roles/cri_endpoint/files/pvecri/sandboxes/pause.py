@@ -31,6 +31,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
     Security,
 )
 from pvecri.context import Context
+from pvecri.elf import static_program
 from pvecri.sandboxes import cgroup
 from pvecri.sandboxes.namespaces import kinds_of
 from pvecri.sandboxes.places import Places
@@ -38,12 +39,8 @@ from pvecri.sandboxes.pod import Pod
 
 _PROGRAM = "/pause"
 
-#: ELF's numbers of the machines (elf.h), and for each the code: rt_sigaction(SIGCHLD, {SIG_IGN}), then
-#: pause() or ppoll() without an end, again and again.  The sigaction of 32 bytes follows it.
-_EM_X86_64, _EM_AARCH64 = 62, 183
-_LOAD_ADDRESS = 0x400000
-_EHDR, _PHDR = struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQQQ")
-
+#: For each machine the code: rt_sigaction(SIGCHLD, {SIG_IGN}), then pause() or ppoll() without an end, again
+#: and again.  The sigaction of 32 bytes follows it.
 _X86_64 = bytes.fromhex(
     "b80d000000"  # mov eax, 13 (rt_sigaction)
     "bf11000000"  # mov edi, 17 (SIGCHLD)
@@ -74,37 +71,14 @@ _AARCH64 = b"".join(
         0x17FFFFFA,  # b again
     )
 )
-_CODE = {"x86_64": (_EM_X86_64, _X86_64), "aarch64": (_EM_AARCH64, _AARCH64)}
+_CODE = {"x86_64": _X86_64, "aarch64": _AARCH64}
 _SIG_IGN = struct.pack("<QQQQ", 1, 0, 0, 0)
 
 
 def program(machine: str) -> bytes | None:
     """Return the pause program of a machine as an ELF file (elf(5)), or None for one we do not know."""
-    if machine not in _CODE:
-        return None
-    number, code = _CODE[machine]
-    start = _EHDR.size + _PHDR.size
-    size = start + len(code) + len(_SIG_IGN)
-    # 64 bits, little endian, version 1; ET_EXEC; one segment that is read and executed.
-    identification = b"\x7fELF\x02\x01\x01"
-    header = _EHDR.pack(
-        identification,
-        2,
-        number,
-        1,
-        _LOAD_ADDRESS + start,
-        _EHDR.size,
-        0,
-        0,
-        _EHDR.size,
-        _PHDR.size,
-        1,
-        0,
-        0,
-        0,
-    )
-    segment = _PHDR.pack(1, 5, 0, _LOAD_ADDRESS, _LOAD_ADDRESS, size, size, 0x1000)
-    return header + segment + code + _SIG_IGN
+    code = _CODE.get(machine)
+    return None if code is None else static_program(machine, code + _SIG_IGN)
 
 
 def start(context: Context, pod: Pod, sandbox_id: str, cgroup_parent: str) -> int:
