@@ -35,7 +35,8 @@ options:
         changed since, because then a change of the endpoint was interrupted and what is there now is neither
         old nor new.
       - V(restored) makes everything what it was, removes what O(paths) matched in addition since, and puts
-        the copy of the database back if the version that used it cannot read what is there now. The point stays.
+        the copy of the database back if the version that used it cannot read what is there now. The point
+        stays.
       - V(absent) drops the point.
     type: str
     choices: [saved, restored, absent]
@@ -67,6 +68,7 @@ options:
     description:
       - What C(pvecri probe --json) said, kept as the file RV(before) for C(pvecri probe --expect). It
         replaces what a point that stays has kept.
+      - If not set, a point that stays keeps what it has.
     type: str
 seealso:
   - name: Installing, upgrading and removing the endpoint
