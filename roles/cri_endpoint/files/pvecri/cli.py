@@ -14,12 +14,13 @@ import typing as t
 
 import pvecri
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import SubprocessRunner
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, InvalidSpec
 from pvecri.config.load import ConfigError, load
 from pvecri.config.model import CONFIG_FILE
 
 _LEVELS = ("debug", "info", "warning", "error")
 _MAX_WAIT_S = 86400
+_MIN_FILES = 2
 
 
 def main(argv: t.Sequence[str] | None = None) -> int:
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_probe(commands)
     _add_images(commands.add_parser("images", help="look at the image store, or load images from files"))
+    _add_logs(commands.add_parser("logs", help="look after the logs of containers"))
     return parser
 
 
@@ -134,6 +136,51 @@ def _add_images(images: t.Any) -> None:
     loads.add_argument("--json", action="store_true", help="print one JSON document, also when it fails")
     listed = _command(commands, "list", _images_list, "print the images that clients see")
     listed.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _add_logs(logs: t.Any) -> None:
+    commands = logs.add_subparsers(required=True, metavar="COMMAND")
+    rotate = _command(
+        commands,
+        "rotate",
+        _logs_rotate,
+        "move logs that have grown away and begin new ones, as kubelet does: for nodes without one",
+        epilog="Exit codes: 0 done; 1 not for each container, standard error says why; 3 the endpoint does "
+        "not answer: nothing is moved then.",
+    )
+    rotate.add_argument("--socket", metavar="PATH", help="instead of the configuration's server.socket")
+    rotate.add_argument(
+        "--max-size",
+        metavar="SIZE",
+        type=_size,
+        default="10MiB",
+        help="size above which a log is moved: bytes, or with KiB, MiB or GiB (default: 10MiB)",
+    )
+    rotate.add_argument(
+        "--max-files",
+        metavar="NUMBER",
+        type=_files,
+        default=5,
+        help="files of one log, the one that is written among them, from 2 on (default: 5)",
+    )
+
+
+def _size(text: str) -> int:
+    from ansible_collections.pvecri.runtime.plugins.module_utils.units import parse_size  # noqa: PLC0415
+
+    try:
+        value = parse_size(text, "--max-size")
+    except InvalidSpec as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no size of a file; for example 10MiB")
+    return value
+
+
+def _files(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text) < _MIN_FILES:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number from {_MIN_FILES} on")
+    return int(text)
 
 
 def _seconds(text: str) -> float:
@@ -212,6 +259,12 @@ def _images_list(options: argparse.Namespace) -> int:
     from pvecri.archives.command import run_list  # noqa: PLC0415
 
     return run_list(options)
+
+
+def _logs_rotate(options: argparse.Namespace) -> int:
+    from pvecri.rotation.command import run  # noqa: PLC0415
+
+    return run(options)
 
 
 def _support_bundle(options: argparse.Namespace) -> int:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import logging
 import sys
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import SubprocessRunner
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, InvalidSpec
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
 from pvecri.archives.loading import Loaded, Loader, store_of
 from pvecri.config.load import load
-from pvecri.images.names import is_public, public_id, repository_names
+from pvecri.images.catalogue import Catalogue, Entry
 
 _MIB = 1 << 20
 
@@ -49,8 +49,10 @@ def run_load(options: argparse.Namespace) -> int:
 
 def run_list(options: argparse.Namespace) -> int:
     """Print the images that clients of the endpoint see; it need not run."""
-    store = store_of(load(options.config).config, SubprocessRunner())
-    images = sorted((_plain(image) for image in store.list() if is_public(image)), key=_order)
+    config = load(options.config).config
+    pinned = [*config.images.pinned, *([config.images.pause_image] if config.images.pause_image else [])]
+    catalogue = Catalogue(store_of(config, SubprocessRunner()), pinned, logging.getLogger(__name__))
+    images = sorted((_plain(entry) for entry in catalogue.snapshot().by_id.values()), key=_order)
     if options.json:
         print(json.dumps({"images": images}, indent=1))
         return 0
@@ -60,13 +62,13 @@ def run_list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _plain(image: Image) -> dict[str, t.Any]:
-    tags, digests = repository_names(image)
+def _plain(entry: Entry) -> dict[str, t.Any]:
     return {
-        "id": public_id(image),
-        "names": tags,
-        "digests": digests,
-        "size_bytes": image.size_bytes,
+        "id": entry.message.id,
+        "names": list(entry.message.repo_tags),
+        "digests": list(entry.message.repo_digests),
+        "size_bytes": entry.message.size,
+        "pinned": entry.is_pinned,
     }
 
 

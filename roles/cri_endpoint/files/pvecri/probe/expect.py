@@ -50,7 +50,10 @@ def _text(entry: t.Mapping[str, t.Any], key: str) -> str:
 
 
 def differences(client: Client, expected: t.Iterable[Running], running: t.Iterable[Running]) -> list[str]:
-    """Return one text for each expected container that does not run any more, or not since then."""
+    """Return one text for each expected container that does not run any more, or not since then.
+
+    One that has completed its work meanwhile, with exit code 0, is none of them.
+    """
     now = {each.id: each for each in running}
     by_place = {(each.namespace, each.pod, each.name): each for each in now.values()}
     found = []
@@ -59,15 +62,19 @@ def differences(client: Client, expected: t.Iterable[Running], running: t.Iterab
         what = f"container {each.name} of {each.namespace}/{each.pod} ({each.id[:13]})"
         same = now.get(each.id)
         if same is None:
+            fate = _fate(client, each.id)
+            if fate is None:
+                continue
             other = by_place.get(place)
             again = f"; another one runs in its place ({other.id[:13]})" if other is not None else ""
-            found.append(f"{what} {_fate(client, each.id)}{again}")
+            found.append(f"{what} {fate}{again}")
         elif same.started_at != each.started_at:
             found.append(f"{what} was started again")
     return found
 
 
-def _fate(client: Client, container_id: str) -> str:
+def _fate(client: Client, container_id: str) -> str | None:
+    """Return what became of a container; None when it has completed."""
     try:
         status = client.call(pb.ContainerStatusRequest(container_id=container_id)).status
     except CallFailed as exc:
@@ -75,6 +82,8 @@ def _fate(client: Client, container_id: str) -> str:
             return "is gone"
         raise
     if status.state == pb.CONTAINER_EXITED:
+        if status.exit_code == 0:
+            return None
         reason = f" ({status.reason})" if status.reason else ""
         return f"ended with exit code {status.exit_code}{reason}"
     return f"is in the state {pb.ContainerState.Name(status.state)}"
