@@ -4,7 +4,7 @@
 """Describe the attributes that every module of the collection has in common.
 
 Use ``pvecri.runtime.attributes`` together with the part for the module's action
-group, ``pvecri.runtime.attributes.runtime`` or ``pvecri.runtime.attributes.pve``.
+group, ``pvecri.runtime.attributes.runtime``, ``….node`` or ``….pve``.
 Read-only modules list ``pvecri.runtime.attributes.info`` before these: of two
 fragments the first wins, and what a module says in its own ``attributes`` block
 wins over both, key by key.
@@ -57,6 +57,17 @@ attributes:
     support: full
     membership:
       - pvecri.runtime.pve
+"""
+
+    NODE = r"""
+options: {}
+attributes:
+  action_group:
+    description:
+      - Use C(group/pvecri.runtime.node) in C(module_defaults) to set defaults for this module.
+    support: full
+    membership:
+      - pvecri.runtime.node
 """
 
     # A module that changes nothing has nothing to show in diff mode.

@@ -48,9 +48,11 @@ def _parser() -> argparse.ArgumentParser:
 
     config = commands.add_parser("config", help="look at the configuration")
     looks = config.add_subparsers(required=True, metavar="COMMAND")
-    _command(
+    check = _command(
         looks, "check", _check, "tell what is wrong with the configuration, and what it misses on this host"
     )
+    check.add_argument("--file-only", action="store_true", help="do not look at what it misses on this host")
+    check.add_argument("--policy", metavar="FILE", help="check this policy instead")
     shown = _command(looks, "show", _show, "print the effective configuration and where each value is from")
     shown.add_argument("--docs", action="store_true", help="explain each key")
 
@@ -216,9 +218,16 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from pvecri.config.host_checks import host_problems  # noqa: PLC0415
+    from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy import (  # noqa: PLC0415
+        load_policy,
+    )
 
+    if options.policy:
+        load_policy(options.policy, field=options.policy)
+        print(f"{options.policy}: nothing is wrong with it")
+        return 0
     loaded = load(options.config)
-    problems = host_problems(loaded)
+    problems = [] if options.file_only else host_problems(loaded)
     if problems:
         raise ConfigError(problems)
     print(f"{loaded.path or 'the default configuration'}: nothing is wrong with it")
