@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run Debian's docker-registry on a free loopback port for as long as a test needs it.
+"""Run Debian's docker-registry on a free port, of the loopback interface as a rule, for as long as a test needs it.
 
 with Registry(tmp_path, users={"joe": "pw"}, tls=True) as registry:
     registry.push("oci:layout:latest", "team/app:1")
@@ -33,7 +33,7 @@ storage:
   delete:
     enabled: true
 http:
-  addr: 127.0.0.1:{port}
+  addr: {host}:{port}
 """
 
 
@@ -53,8 +53,10 @@ class Registry:
         tls: bool = False,
         port: int = 0,
         names: t.Sequence[str] = (),
+        host: str = "127.0.0.1",
     ) -> None:
         """Set up; ``port`` 0 is a free one, and ``names`` are further ones for the certificate."""
+        self.host = host
         self.root = pathlib.Path(directory)
         self.users = dict(users or {})
         self.tls = tls
@@ -67,7 +69,7 @@ class Registry:
     @property
     def address(self) -> str:
         """``host:port``, the first part of image references."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def __enter__(self) -> t.Self:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -82,7 +84,7 @@ class Registry:
     def start(self) -> None:
         """Start the registry and wait until it answers; a free port is chosen the first time."""
         for _attempt in range(5):
-            port = self.port or _free_port()
+            port = self.port or _free_port(self.host)
             config = self.root / "config.yml"
             config.write_text(self._config(port))
             with (self.root / "log").open("ab") as log:
@@ -142,7 +144,7 @@ class Registry:
         return self.root / "data/docker/registry/v2/blobs" / algorithm / value[:2] / value / "data"
 
     def _config(self, port: int) -> str:
-        text = _CONFIG.format(root=self.root, port=port)
+        text = _CONFIG.format(root=self.root, host=self.host, port=port)
         if self.tls:
             text += f"  tls:\n    certificate: {self.ca_file}\n    key: {self.root}/key.pem\n"
         if self.users:
@@ -151,7 +153,7 @@ class Registry:
         return text
 
     def _make_certificate(self) -> None:
-        names = ",".join(["IP:127.0.0.1", *(f"DNS:{name}" for name in ("localhost", *self.names))])
+        names = ",".join([f"IP:{self.host}", *(f"DNS:{name}" for name in ("localhost", *self.names))])
         subprocess.run(
             [
                 *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
@@ -182,13 +184,13 @@ class Registry:
     def _connection(self, port: int) -> http.client.HTTPConnection:
         if self.tls:
             context = ssl.create_default_context(cafile=str(self.ca_file))
-            return http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=context)
-        return http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            return http.client.HTTPSConnection(self.host, port, timeout=5, context=context)
+        return http.client.HTTPConnection(self.host, port, timeout=5)
 
 
-def _free_port() -> int:
+def _free_port(host: str) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         return t.cast("int", probe.getsockname()[1])
 
 

@@ -1,0 +1,27 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write a small image as an OCI archive: image.py FILE.  It needs Debian's package busybox-static."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+import tarfile
+import tempfile
+
+from ansible_collections.pvecri.runtime.tests.support import images
+
+
+def main() -> None:
+    """Make a layout and pack it."""
+    with tempfile.TemporaryDirectory() as folder:
+        layout = images.OciLayout(pathlib.Path(folder, "layout"))
+        config = {"Cmd": ["/bin/sh"], "Env": ["PATH=/bin"], "User": "0"}
+        layout.add_image("1", [images.busybox_layer()], config)
+        with tarfile.open(sys.argv[1], "w") as archive:
+            archive.add(layout.path, arcname=".")
+
+
+if __name__ == "__main__":
+    main()
