@@ -39,7 +39,7 @@ class ActionModule(ActionBase):
         arguments = dict(self._task.args)
         packed = None
         pack = packer()
-        if not arguments.get("release"):
+        if not arguments.get("release") and arguments.get("state", "present") != "absent":
             packed = pack.collect()
             arguments["release"] = packed.release
         try:
@@ -55,7 +55,11 @@ class ActionModule(ActionBase):
                 )
             return self._execute({**arguments, "src": self._sent(pack.archive(packed))}, task_vars)
         finally:
-            self._remove_tmp_path(self._connection._shell.tmpdir)
+            self._remove_tmp_path(self._shell.tmpdir)
+
+    @property
+    def _shell(self) -> t.Any:
+        return self._connection._shell  # noqa: SLF001 - as all action plugins do
 
     def _execute(self, arguments: dict[str, t.Any], task_vars: t.Any) -> dict[str, t.Any]:
         result: dict[str, t.Any] = self._execute_module(
@@ -67,15 +71,15 @@ class ActionModule(ActionBase):
 
     def _sent(self, archive: bytes) -> str:
         """Copy an archive to the host's temporary directory; return its path there."""
-        if not self._connection._shell.tmpdir:
+        if not self._shell.tmpdir:
             self._make_tmp_path()
         handle, path = tempfile.mkstemp(prefix="pvecri-")
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(archive)
-            remote = self._connection._shell.join_path(self._connection._shell.tmpdir, "release.tar.gz")
+            remote = self._shell.join_path(self._shell.tmpdir, "release.tar.gz")
             self._transfer_file(path, remote)
         finally:
             os.unlink(path)
-        self._fixup_perms2([self._connection._shell.tmpdir, remote])
+        self._fixup_perms2([self._shell.tmpdir, remote])
         return t.cast("str", remote)

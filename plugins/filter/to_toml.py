@@ -11,8 +11,8 @@ version_added: 0.1.0
 author:
   - The pvecri authors (@pvecri)
 description:
-  - Writes a dictionary as a TOML document (version 1.0) that reads back as the same. Dictionaries at its top become
-    sections, those below them inline tables.
+  - Writes a dictionary as a TOML document (version 1.0) that reads back as the same. Dictionaries at its top
+    become sections, those below them inline tables.
 positional: _input
 options:
   _input:
@@ -69,35 +69,37 @@ def to_toml(document: t.Any) -> str:
     lines = [f"{_key(key, key)} = {_value(value, str(key))}" for key, value in plain]
     for name, table in tables:
         lines += [*([""] if lines else []), f"[{_key(name, name)}]"]
-        lines += [
-            f"{_key(key, f'{name}.{key}')} = {_value(item, f'{name}.{key}')}" for key, item in table.items()
-        ]
+        for key, item in table.items():
+            place = f"{name}.{key}"
+            lines.append(f"{_key(key, place)} = {_value(item, place)}")
     return "\n".join(lines) + "\n" if lines else ""
 
 
 def _value(value: t.Any, place: str) -> str:
     match value:
         case bool():
-            return "true" if value else "false"
+            text = "true" if value else "false"
         case int():
             if not -_MOST <= value < _MOST:
                 raise AnsibleFilterError(f"to_toml: {place}: {value} has more than 64 bits")
-            return int.__repr__(value)
+            text = int.__repr__(value)
         case float():
             # inf and nan are TOML's own words; numbers have a dot or an exponent.
-            return float.__repr__(value)
+            text = float.__repr__(value)
         case str():
-            return _string(value, place)
+            text = _string(value, place)
         case datetime.datetime() | datetime.date() | datetime.time():
-            return value.isoformat()
+            text = value.isoformat()
         case c.Mapping():
             items = (f"{_key(key, place)} = {_value(item, f'{place}.{key}')}" for key, item in value.items())
-            return f"{{{', '.join(items)}}}"
+            text = f"{{{', '.join(items)}}}"
         case c.Sequence():
-            return f"[{', '.join(_value(item, f'{place}[{number}]') for number, item in enumerate(value))}]"
-    raise AnsibleFilterError(
-        f"to_toml: {place}: TOML has no {'null' if value is None else type(value).__name__}"
-    )
+            items = (_value(item, f"{place}[{number}]") for number, item in enumerate(value))
+            text = f"[{', '.join(items)}]"
+        case _unused:
+            kind = "null" if value is None else type(value).__name__
+            raise AnsibleFilterError(f"to_toml: {place}: TOML has no {kind}")
+    return text
 
 
 def _key(key: t.Any, place: t.Any) -> str:

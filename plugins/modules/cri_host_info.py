@@ -12,10 +12,12 @@ version_added: 0.1.0
 author:
   - The pvecri authors (@pvecri)
 description:
-  - Looks at distribution, processor, kernel, control groups, overlayfs, other runtimes, space, name, clock, ports
-    and files in the way, and says of everything that is wrong what to do about it.
-  - Tells which packages are installed, which releases of the endpoint are there, and with which state its daemon runs.
-  - Whether overlayfs works is found out by an overlay that only the module sees, in a directory that it removes.
+  - Looks at distribution, processor, kernel, control groups, overlayfs, other runtimes, space, name, clock,
+    ports and files in the way, and says of everything that is wrong what to do about it.
+  - Tells which packages are installed, which releases of the endpoint are there, and with which state its
+    daemon runs.
+  - Whether overlayfs works is found out by an overlay that only the module sees, in a directory that it
+    removes.
   - Old hosts are told that they are too old. Python 3.8 is enough for that.
 extends_documentation_fragment:
   - pvecri.runtime.attributes.info
@@ -185,6 +187,10 @@ releases:
       description: The one that is started, or null.
       type: str
       returned: always
+installed:
+  description: Whether anything of the endpoint is in O(lib_dir).
+  returned: success
+  type: bool
 daemon:
   description: The unit of the daemon, empty if there is none.
   returned: success
@@ -211,6 +217,8 @@ daemon:
       type: str
       returned: if the unit exists
 """
+
+import os
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -250,7 +258,7 @@ ARGUMENT_SPEC = {
 
 
 # Not by ansible_edge: that wants the Python that old hosts have not, and they are to be told so.
-def main():
+def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     wanted = module.params
     found = facts.gather(wanted)
@@ -264,6 +272,7 @@ def main():
     packages, releases = found.pop("packages"), found.pop("releases")
     module.exit_json(
         changed=False,
+        installed=os.path.isdir(wanted["lib_dir"]),
         problems=preflight.problems(found, wanted),
         checks=list(preflight.CHECKS),
         facts=found,

@@ -14,8 +14,8 @@ author:
 description:
   - Brings the endpoint and the collection's core to a host, as a directory of its own below
     C(LIB_DIR/releases), and makes C(LIB_DIR/current) lead to it.
-  - The release is packed on the controller from this collection, and only if the host lacks it. Its name is the
-    collection's version with a hash of its content.
+  - The release is packed on the controller from this collection, and only if the host lacks it. Its name is
+    the collection's version with a hash of its content.
   - A release is whole or absent, whatever interrupts the task. The daemon is not restarted.
 extends_documentation_fragment:
   - pvecri.runtime.attributes
@@ -26,6 +26,12 @@ attributes:
       - Has a part that runs on the controller.
     support: full
 options:
+  state:
+    description:
+      - Whether the release is there, or C(LIB_DIR) with all releases and the program's link are gone.
+    type: str
+    choices: [present, absent]
+    default: present
   release:
     description:
       - Name of a release that the host has, to switch back to it for example.
@@ -38,8 +44,8 @@ options:
     default: true
   keep:
     description:
-      - How many other releases stay on the host, beside the one that C(LIB_DIR/current) leads to. The one that it
-        led to before is kept first, then younger ones.
+      - How many other releases stay on the host, beside the one that C(LIB_DIR/current) leads to. The one
+        that it led to before is kept first, then younger ones.
       - A release of which a process runs is never removed.
     type: int
     default: 2
@@ -72,7 +78,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 release:
-  description: The release that was asked for.
+  description: The release that was asked for, null with O(state=absent).
   returned: success
   type: str
   sample: 0.1.0-0123456789ab
@@ -100,8 +106,8 @@ removed:
   sample: []
 wanted:
   description:
-    - Whether the host lacks the release, and nothing was done since O(src) is missing. The part on the controller then
-      brings it; who calls the module through Ansible never sees V(true).
+    - Whether the host lacks the release, and nothing was done since O(src) is missing. The part on the
+      controller then brings it; who calls the module through Ansible never sees V(true).
   returned: success
   type: bool
   sample: false
@@ -112,10 +118,11 @@ import os
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.ansible_edge import Context, Outcome, run_module
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.host import releases
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "release": {"type": "str"},
     "activate": {"type": "bool", "default": True},
     "keep": {"type": "int", "default": 2},
@@ -141,9 +148,32 @@ def outcome(actual: releases.Actual, plan: releases.Plan, release: str, *, wante
     return Outcome(bool(plan), {"before": before, "after": {"current": current, "releases": names}}, values)
 
 
+def removed(lib_dir: str, program_link: str, *, check_mode: bool) -> Outcome:
+    """Remove everything, unless a process runs it."""
+    actual = releases.read(lib_dir, program_link)
+    busy = releases.in_use(lib_dir, actual.releases)
+    if busy and not check_mode:
+        raise WrongState(
+            f"a process runs release {', '.join(sorted(busy))}", hint="Stop pvecri.service before"
+        )
+    changed = os.path.isdir(lib_dir) or releases.is_own_link(lib_dir, program_link)
+    if changed and not check_mode:
+        releases.remove_all(lib_dir, program_link)
+    names = sorted(actual.releases)
+    values = {"release": None, "former": actual.current, "current": None, "releases": [], "removed": names}
+    before = {"current": actual.current, "releases": names}
+    return Outcome(
+        changed,
+        {"before": before, "after": {"current": None, "releases": []}},
+        {**values, "wanted": False},
+    )
+
+
 def perform(params: dict[str, t.Any], context: Context) -> Outcome:
     """Compare what the host has with what it is to have, and bring it about."""
     release, lib_dir = params["release"], params["lib_dir"]
+    if params["state"] == "absent":
+        return removed(lib_dir, params["program_link"], check_mode=context.check_mode)
     if not release:
         raise InvalidSpec("release", "it is missing", hint="The part on the controller sets it")
     releases.check_name(release)

@@ -13,8 +13,8 @@ author:
   - The pvecri authors (@pvecri)
 description:
   - Loads kernel modules and sets sysctls now, and writes the files that do so at each start of the host.
-  - The values that sysctls had before are noted. A sysctl that is not wanted any more gets back its value from
-    before, unless somebody else has changed it since.
+  - The values that sysctls had before are noted. A sysctl that is not wanted any more gets back its value
+    from before, unless somebody else has changed it since.
   - What a container is not allowed to load or to set is a warning.
 extends_documentation_fragment:
   - pvecri.runtime.attributes
@@ -129,7 +129,7 @@ def perform(params: dict[str, t.Any], context: Context) -> Outcome:
         found.values |= restored
     values = {"loaded": found.load, "sysctl": found.values}
     before = {key: kernel.read(key) if context.check_mode else found.before.get(key) for key in found.values}
-    diff = [change.diff() for change in changes]
+    diff: list[dict[str, t.Any]] = [change.diff() for change in changes]
     if found.values or found.load:
         diff.append({"before": {"sysctl": before}, "after": values})
     return Outcome(bool(changes or found.load or found.values), diff, values, warnings)

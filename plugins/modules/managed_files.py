@@ -13,10 +13,10 @@ author:
   - The pvecri authors (@pvecri)
 description:
   - Writes, corrects and removes many small files in one task, in the order of the list.
-  - The whole set is looked at before anything is written. What O(files[].validate) refuses, and a file in the way
-    that somebody else made, fail the task and change nothing.
-  - A file is replaced in one step, and missing directories above it are made. Files belong to the user and group that
-    the task runs as.
+  - The whole set is looked at before anything is written. What O(files[].validate) refuses, and a file in the
+    way that somebody else made, fail the task and change nothing.
+  - A file is replaced in one step, and missing directories above it are made. Files belong to the user and
+    group that the task runs as.
 extends_documentation_fragment:
   - pvecri.runtime.attributes
   - pvecri.runtime.attributes.node
@@ -30,7 +30,8 @@ options:
     suboptions:
       path:
         description:
-          - Absolute path of the file. With O(files[].state=absent) also a directory, which is removed if it is empty.
+          - Absolute path of the file. With O(files[].state=absent) also a directory, which is removed if it
+            is empty.
         type: path
         required: true
       content:
@@ -51,7 +52,8 @@ options:
       owned:
         description:
           - Whether whatever is at this path counts as made by us.
-          - Otherwise a file does so that has O(marker) in its first kilobyte, or the very content that is wanted.
+          - Otherwise a file does so that has O(marker) in its first kilobyte, or the very content that is
+            wanted.
         type: bool
         default: false
       validate:

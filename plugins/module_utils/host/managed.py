@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keep a set of small files of a host as they are wanted, and away what is not, without touching what others made.
+"""Keep a set of small files of a host as they are wanted, and touch nothing that others made.
 
 A file is ours if it has the marker in its first lines, or if its place is said to be ours.
 All of a set is checked before any file is written.
@@ -79,13 +79,16 @@ def plan(wanted: t.Sequence[Wanted], marker: str = MARKER) -> tuple[list[Change]
     changes: list[Change] = []
     kept: list[str] = []
     strangers: list[str] = []
+    going: set[str] = set()
     for file in wanted:
         _check(file)
-        change, is_ours = _look(file, marker)
+        change, is_ours = _look(file, marker, going)
         if change is None:
             continue
         if is_ours:
             changes.append(change)
+            if file.content is None:
+                going.add(file.path)
         elif file.content is None:
             kept.append(file.path)
         else:
@@ -141,8 +144,11 @@ def _check(file: Wanted) -> None:
         raise InvalidSpec("files.validate", "it needs %s where the file's path belongs")
 
 
-def _look(file: Wanted, marker: str) -> tuple[Change | None, bool]:
-    """Return what is to become of a file, None for nothing, and whether that is for us to do."""
+def _look(file: Wanted, marker: str, going: t.Container[str]) -> tuple[Change | None, bool]:
+    """Return what is to become of a file, None for nothing, and whether that is for us to do.
+
+    ``going`` are files that will be away by then.
+    """
     try:
         about = os.lstat(file.path)
     except (FileNotFoundError, NotADirectoryError):
@@ -151,7 +157,7 @@ def _look(file: Wanted, marker: str) -> tuple[Change | None, bool]:
         if file.content is not None:
             raise WrongState(f"{file.path} is a directory", hint="Move it away, then run the role again")
         with contextlib.suppress(FileNotFoundError):
-            if not os.listdir(file.path):
+            if all(os.path.join(file.path, name) in going for name in os.listdir(file.path)):
                 return Change(file, "", None, directory=True), True
         return None, True
     if stat.S_ISLNK(about.st_mode):

@@ -130,7 +130,7 @@ def overlayfs(facts: Facts, wanted: Facts) -> Found:
     elif facts["overlay"]:
         yield (
             f"overlayfs does not work on the {kind} below {wanted['state_dir']}: {facts['overlay']}",
-            f"Mount ext4, xfs or zfs (2.2 or newer) at {wanted['state_dir']}, and allow the kernel module overlay",
+            f"Mount ext4, xfs or zfs (2.2 or newer) at {wanted['state_dir']}, and allow the module overlay",
         )
 
 
@@ -163,8 +163,8 @@ def kubelet(facts: Facts, wanted: Facts) -> Found:
         if endpoint not in ours and not wanted["kubelet_managed"]:
             yield (
                 f"kubelet is told to use {endpoint}",
-                f"Drain the node, then give kubelet --container-runtime-endpoint=unix://{wanted['socket']}, or "
-                "let the role do it (see the guide about Kubernetes)",
+                f"Drain the node, then give kubelet --container-runtime-endpoint=unix://{wanted['socket']}, "
+                "or let the role do it (see the guide about Kubernetes)",
             )
 
 
@@ -188,7 +188,7 @@ def space(facts: Facts, wanted: Facts) -> Found:
         if facts[key] < least:
             yield (
                 f"{path} has {facts[key]} MiB free, {least} MiB are needed",
-                "Free space or mount a larger file system there; cri_endpoint_min_free_mib says what is needed",
+                "Free space or mount a larger file system there, see cri_endpoint_min_free_mib",
             )
 
 
@@ -217,7 +217,7 @@ def clock(facts: Facts, wanted: Facts) -> Found:
         yield (
             f"no service keeps the clock right, and it is {abs(skew):.0f} s "
             f"{'ahead of' if skew > 0 else 'behind'} the controller's",
-            "Install chrony (or systemd-timesyncd) and wait until 'timedatectl' says that the clock is synchronized",
+            "Install chrony or systemd-timesyncd, and wait until timedatectl says that it is synchronized",
         )
 
 

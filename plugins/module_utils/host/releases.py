@@ -182,7 +182,7 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: str) -> None
         os.chmod(path, member.mode & 0o755)
     elif member.isdir():
         os.mkdir(path)
-        os.chmod(path, 0o755)
+        os.chmod(path, 0o755)  # noqa: S103 - what everybody may run
     else:
         raise InvalidSpec("src", f"the archive has a member that is no file: {member.name}")
 
@@ -194,6 +194,22 @@ def remove(base: str, name: str) -> None:
         remove_tree(gone)
     os.rename(os.path.join(base, name), gone)
     remove_tree(gone)
+
+
+def remove_all(lib_dir: str, program_link: str) -> None:
+    """Remove all releases with everything that lies beside them, and the program's link if it is ours."""
+    if is_own_link(lib_dir, program_link):
+        os.unlink(program_link)
+    with contextlib.suppress(FileNotFoundError):
+        # First, so that what is left of an interrupted removal is no installation any more.
+        os.unlink(os.path.join(lib_dir, CURRENT))
+    with contextlib.suppress(FileNotFoundError):
+        remove_tree(lib_dir)
+
+
+def is_own_link(lib_dir: str, program_link: str) -> bool:
+    """Say whether the program's link leads to a release of ours."""
+    return (_link(program_link) or "").startswith(f"{lib_dir}/")
 
 
 def in_use(lib_dir: str, releases: t.Iterable[str]) -> set[str]:

@@ -71,6 +71,15 @@ def _parser() -> argparse.ArgumentParser:
         "--output", metavar="FILE", help="file to write (default: pvecri-support-TIME.tar.gz here)"
     )
     _add_probe(commands)
+    drained = _command(commands, "drain", _drain, "stop and remove all pods of the running endpoint")
+    drained.add_argument("--socket", metavar="PATH", help="instead of the configuration's server.socket")
+    drained.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        default=300.0,
+        help="time that all of it has (default: 300)",
+    )
     _add_images(commands.add_parser("images", help="look at the image store, or load images from files"))
     _add_logs(commands.add_parser("logs", help="look after the logs of containers"))
     return parser
@@ -216,11 +225,24 @@ def _serve(options: argparse.Namespace) -> int:
     return run(load(options.config), log_level=options.log_level)
 
 
+def _drain(options: argparse.Namespace) -> int:
+    from pvecri.client.client import Client  # noqa: PLC0415
+    from pvecri.drain import drain  # noqa: PLC0415
+
+    with Client(options.socket or load(options.config).config.server.socket) as client:
+        removed, problems = drain(client, timeout_s=options.timeout)
+    for pod in removed:
+        print(pod)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
 def _check(options: argparse.Namespace) -> int:
-    from pvecri.config.host_checks import host_problems  # noqa: PLC0415
     from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy import (  # noqa: PLC0415
         load_policy,
     )
+    from pvecri.config.host_checks import host_problems  # noqa: PLC0415
 
     if options.policy:
         load_policy(options.policy, field=options.policy)
