@@ -266,6 +266,31 @@ class Endpoint:
         self.cri.start(container_id)
         return pod_id, container_id
 
+    def command(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command of ``pvecri`` with this endpoint's configuration, to its end."""
+        return subprocess.run(
+            self.host.argv(endpoint_process.command_argv(*arguments, "--config", self.config_file)),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env=endpoint_process.environment(),
+            timeout=120,
+            check=False,
+        )
+
+    def begin_command(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Begin a command of ``pvecri`` and do not wait for it; nobody reads what it prints."""
+        return subprocess.Popen(
+            # Not measured: it is killed.
+            self.host.argv(
+                [endpoint_process.PYTHON, "-P", "-m", "pvecri", *arguments, "--config", self.config_file]
+            ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=endpoint_process.environment(),
+        )
+
     def remove_all(self) -> None:
         """Remove every pod."""
         for pod in self.cri.list_pods():

@@ -24,13 +24,20 @@ _PACKAGE = pathlib.Path(__file__).parents[2] / "roles/cri_endpoint/files"
 
 def serve_argv(config_file: str, *, profile: str | None = None) -> list[str]:
     """Return the argument list of the daemon; ``profile`` is a file for cProfile's figures."""
-    serve = ["-m", "pvecri", "serve", "--config", config_file]
+    if profile and measured() is None:
+        return [PYTHON, "-P", "-m", "cProfile", "-o", profile, *_serve(config_file)]
+    return command_argv(*_serve(config_file)[2:])
+
+
+def _serve(config_file: str) -> list[str]:
+    return ["-m", "pvecri", "serve", "--config", config_file]
+
+
+def command_argv(*arguments: str) -> list[str]:
+    """Return the argument list of a command of ``pvecri``."""
     options = measured()
-    if options is not None:
-        return [PYTHON, "-P", "-m", "coverage", "run", *options, *serve]
-    if profile:
-        return [PYTHON, "-P", "-m", "cProfile", "-o", profile, *serve]
-    return [PYTHON, "-P", *serve]
+    measuring = [] if options is None else ["-m", "coverage", "run", *options]
+    return [PYTHON, "-P", *measuring, "-m", "pvecri", *arguments]
 
 
 def environment() -> dict[str, str]:

@@ -182,10 +182,11 @@ class ImageStore:
             _mark_done(lock)
         return image, before is None or before.id != image.id
 
-    def bring(self, source: ImageSource, reference: ImageReference) -> tuple[Image, bool]:
+    def bring(self, source: ImageSource, reference: ImageReference, what: str = "") -> tuple[Image, bool]:
         """Read ``source`` again and give it the name ``reference``, as if it came from that registry.
 
-        Returns the image and whether the name stands for another one than before; raises as `ensure`.
+        ``what`` is what people call the source.  Returns the image and whether the name stands for
+        another one than before; raises as `ensure`.
         """
         source.check()
         location = source.location()
@@ -193,7 +194,7 @@ class ImageStore:
         lock = fetch_lock(self.paths, name)
         with locked(lock, timeout_s=source.timeout_s, what=f"the image {reference}"):
             before = self._own.by_name(name)
-            image = self._writer().fetch(source, Wanted(name, str(location), location))
+            image = self._writer().fetch(source, Wanted(name, what or str(location), location))
             _mark_done(lock)
         return image, before is None or before.id != image.id
 

@@ -103,7 +103,7 @@ class Loader:
                 signature_policy=self._policy,
                 timeout_s=IMPORT_TIMEOUT_S,
             )
-            image, changed = self._store.bring(source, reference)
+            image, changed = self._store.bring(source, reference, f"{reference} of {path}")
         return Loaded(path, reference.pullable, public_id(image), changed)
 
     def _plain(self, file: str, directory: str) -> str:

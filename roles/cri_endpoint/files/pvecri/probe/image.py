@@ -125,7 +125,7 @@ def load_image(store: ImageStore) -> None:
         with open(policy, "wb") as stream:
             stream.write(_json(_POLICY))
         source = ImageSource(reference=f"oci:{layout}", signature_policy=policy, timeout_s=IMPORT_TIMEOUT_S)
-        store.bring(source, reference)
+        store.bring(source, reference, "the probe's image")
 
 
 def _layer(content: bytes) -> bytes:

@@ -54,6 +54,8 @@ class PodProbe:
         self._deadline = 0.0
         self._has_network = has_network
         self._pod_id = ""
+        #: A pod of which nobody has said yet whether it was made.
+        self._begun: pb.RunPodSandboxRequest | None = None
         self._is_ours_to_remove = False
         self._logs = f"{client.socket_path}.probe"
 
@@ -84,8 +86,9 @@ class PodProbe:
     def _live(self) -> None:
         self._step("load image" if self._is_own else "have image", self._bring_image)
         pod = self._pod()
-        pod_id = self._step("run pod", lambda: self._call(pb.RunPodSandboxRequest(config=pod))).pod_sandbox_id
-        self._pod_id = pod_id
+        self._begun = pb.RunPodSandboxRequest(config=pod)
+        pod_id = self._step("run pod", lambda: self._call(self._begun)).pod_sandbox_id
+        self._begun, self._pod_id = None, pod_id
         if self._has_network:
             self._step("have address", lambda: self._see_address(pod_id))
         asked = pb.CreateContainerRequest(pod_sandbox_id=pod_id, config=self._container(), sandbox_config=pod)
@@ -241,6 +244,10 @@ class PodProbe:
         return bool(found)
 
     def _clean_up(self) -> bool:
+        if self._begun is not None:
+            # What did not end in time goes on: the same request waits for it.
+            with contextlib.suppress(CallFailed):
+                self._call(self._begun)
         had_pods = self._clear_pods()
         had_image = self._is_ours_to_remove
         if had_image:

@@ -12,6 +12,7 @@ A log may lie where a container can write: nothing here follows a link, or touch
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import fcntl
 import gzip
@@ -25,9 +26,12 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import sync_directory
 
 _TIME = "%Y%m%d-%H%M%S"
+_TIME_LENGTH = len("20260102-150405")
 _PACKED = ".gz"
 _UNFINISHED = ".tmp"
-_NAME = re.compile(r"(?P<time>\d{8}-\d{6})(?P<kind>|\.gz|\.gz\.tmp)")
+_NAME = re.compile(
+    r"(?P<time>\d{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d)-(?:[01]\d|2[0-3])(?:[0-5]\d){2})(?P<kind>|\.gz|\.gz\.tmp)"
+)
 #: Of files that have no mode of their own yet: what conmon gives a log.
 _MODE = 0o640
 
@@ -75,14 +79,16 @@ class LogFiles:
 
     def move(self) -> str:
         """Give the log the name of one that was moved away, which is new, and return that."""
-        now = time.time()
-        while True:
-            target = f"{self.path}.{time.strftime(_TIME, time.gmtime(now))}"
-            if not any(os.path.lexists(target + kind) for kind in ("", _PACKED)):
-                break
-            now += 1
+        target = self._target(time.time())
+        # What was moved away before sorts before it, also when the clock was set back.
+        newest = max((path.removesuffix(_PACKED) for path in self.moved()), default="")
+        if newest >= target:
+            target = self._target(calendar.timegm(time.strptime(newest[-_TIME_LENGTH:], _TIME)) + 1)
         os.rename(self.path, target)
         return target
+
+    def _target(self, seconds: float) -> str:
+        return f"{self.path}.{time.strftime(_TIME, time.gmtime(seconds))}"
 
     def move_back(self, moved: str) -> bool:
         """Give a file that was moved away its name again, unless there is a new log by now."""
