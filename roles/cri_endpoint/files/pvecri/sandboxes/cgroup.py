@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
@@ -96,9 +97,14 @@ class PodCgroup:
     def remove(self) -> None:
         """Remove the group; one that is gone is fine, and one that others use is theirs.  Raises OSError."""
         if self._is_slice:
-            if self.exists() or os.path.isdir(f"{_DROP_INS}/{self.parent}.d"):
+            drop_ins = f"{_DROP_INS}/{self.parent}.d"
+            has_limits = os.path.isdir(drop_ins)
+            if has_limits or self.exists():
                 self._systemctl("stop", self.parent)
-                self._systemctl("revert", self.parent)
+            if has_limits:
+                # Not by `systemctl revert`, which makes systemd read all units of the host anew: a unit that
+                # is stopped is forgotten, and what it is set to with it.
+                shutil.rmtree(drop_ins)
             return
         try:
             self._tree.remove(self.path)
