@@ -185,7 +185,7 @@ def test_limits_of_a_slice_that_never_began_are_taken_back(
     (tmp_path / "pvecri-podab.slice.d").mkdir()
     cgroup.PodCgroup("pvecri-podab.slice", runner, v2).remove()
     assert runner.calls == [["systemctl", "stop", "pvecri-podab.slice"]]
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "pvecri-podab.slice.d").exists()
 
 
 def test_pod_cgroup_of_systemd(v2: CgroupTree, runner: Recorder) -> None:
