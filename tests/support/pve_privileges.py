@@ -45,6 +45,10 @@ _CT = "pve_lxc_container"
 _INFO = "pve_lxc_container_info"
 _SNAPSHOT = "pve_lxc_snapshot"
 _BACKUP = "pve_lxc_backup"
+_ENDPOINT = "cri_endpoint"
+_ACCESS = "pve_access"
+
+_TITLES = {"all": "All modules for containers", _ENDPOINT: "The role cri_endpoint: its endpoint"}
 
 _SPACE = ("Datastore.AllocateSpace",)
 _POOL_TOO = "On the pool that the container is in, or joins, is enough."
@@ -129,7 +133,41 @@ MATRIX: tuple[Need, ...] = (
     Need(_BACKUP, "state=restored", ("VM.Allocate",), note=_POOL_TOO),
     Need(_BACKUP, "state=restored, volumes", _SPACE, STORAGE),
     Need(_BACKUP, "start", ("VM.PowerMgmt",)),
+    Need(_ACCESS, "roles", ("Sys.Modify",), "/access"),
+    Need(_ACCESS, "user", ("Realm.AllocateUser",), "/access/realm/{realm}"),
+    Need(_ACCESS, "user, token_id", ("User.Modify",), "/access/groups"),
+    Need(
+        _ACCESS,
+        "acl",
+        ("Permissions.Modify",),
+        ROOT,
+        note="On the path of each permission; without Sys.Audit on /access only such paths are seen.",
+    ),
+    Need(_ENDPOINT, "making the container of an LXC pod", ("VM.Allocate",), note=_POOL_TOO),
+    Need(_ENDPOINT, "its root file system", _SPACE, STORAGE, note="On the storage for root file systems."),
+    Need(_ENDPOINT, "its template", ("Datastore.Audit",), STORAGE, note="On the storage for templates."),
+    Need(
+        _ENDPOINT,
+        "downloading a template of Proxmox's list",
+        ("Datastore.AllocateTemplate",),
+        STORAGE,
+        note="On the storage for templates. Images are put there by the endpoint itself.",
+    ),
+    Need(
+        _ENDPOINT, "its host name", ("VM.Config.Network",), note="It gets no interface: pods have their own."
+    ),
+    Need(_ENDPOINT, "CPU of the pod, at the start and later", ("VM.Config.CPU",)),
+    Need(_ENDPOINT, "memory of the pod, at the start and later", ("VM.Config.Memory",)),
+    Need(_ENDPOINT, "size of its root file system", ("VM.Config.Disk",)),
+    Need(_ENDPOINT, "environment, command, tags, description", ("VM.Config.Options",)),
+    Need(_ENDPOINT, "starting and stopping it", ("VM.PowerMgmt",)),
+    Need(_ENDPOINT, "removing it", ("VM.Allocate",)),
+    Need(_ENDPOINT, "its state and configuration", ("VM.Audit",)),
+    Need(_ENDPOINT, "state of the node and of its tasks", ("Sys.Audit",), "/nodes/{node}"),
 )
+
+#: The modules that the roles of the page are for.
+FOR_CONTAINERS = (_CT, _SNAPSHOT, _BACKUP)
 
 #: Options of pve_lxc_container that need nothing of their own: they choose, or say how.
 FREE_OPTIONS = frozenset(
@@ -157,14 +195,14 @@ FREE_OPTIONS = frozenset(
     }
 )
 
-#: Role name by the kind of path that it is given on.
+#: Role name by the kind of path that it is given on.  Proxmox VE takes none that begins with PVE or pve.
 _ROLES = {
-    GUEST: ("PvecriContainer", "/vms"),
-    STORAGE: ("PvecriStorage", "/storage/{storage}"),
-    BRIDGE: ("PvecriNetwork", "/sdn/zones/{zone}"),
-    "/pool/{pool}": ("PvecriPool", "/pool/{pool}"),
-    "/nodes/{node}": ("PvecriNode", "/nodes"),
-    ROOT: ("PvecriCluster", "/"),
+    GUEST: ("RuntimeContainer", "/vms"),
+    STORAGE: ("RuntimeStorage", "/storage/{storage}"),
+    BRIDGE: ("RuntimeNetwork", "/sdn/zones/{zone}"),
+    "/pool/{pool}": ("RuntimePool", "/pool/{pool}"),
+    "/nodes/{node}": ("RuntimeNode", "/nodes"),
+    ROOT: ("RuntimeCluster", "/"),
 }
 
 
@@ -186,10 +224,14 @@ class Role:
 
 
 def roles(modules: tuple[str, ...] = ()) -> tuple[Role, ...]:
-    """Return the roles that all modules, or only the named ones, need."""
+    """Return the roles that all modules for containers, or only the named ones, need."""
     found: dict[str, set[str]] = {}
     for need in MATRIX:
-        if not need.is_root_only and (not modules or need.module in ("all", *modules)):
+        if (
+            need.path in _ROLES
+            and not need.is_root_only
+            and need.module in ("all", *(modules or FOR_CONTAINERS))
+        ):
             found.setdefault(need.path, set()).update(need.privileges)
     return tuple(Role(*_ROLES[path], tuple(sorted(found[path]))) for path in _ROLES if path in found)
 
@@ -198,7 +240,7 @@ def as_markdown() -> str:
     """Return the tables of docs/pve-privileges.md, one for each module."""
     lines: list[str] = []
     for module in dict.fromkeys(need.module for need in MATRIX):
-        lines += [f"### {'All modules' if module == 'all' else module}", ""]
+        lines += [f"### {_TITLES.get(module, module)}", ""]
         lines += ["| for | privilege | on | note |", "|---|---|---|---|"]
         lines += [_row(need) for need in MATRIX if need.module == module]
         lines.append("")

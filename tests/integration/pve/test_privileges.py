@@ -95,6 +95,9 @@ ACTIONS = {
     ("pve_lxc_backup", "start"): post(f"{CT}/status/start"),
 }
 
+#: Rows that other tests act out, with another user than the one of these roles.
+ELSEWHERE = ("cri_endpoint", "pve_access")
+
 #: Rows that fakepve cannot refuse, and why.
 NOT_REFUSED = {
     ("all", "reading storages"): "it lists every storage; Proxmox VE leaves out those without the privilege"
@@ -114,7 +117,7 @@ ROOT_ONLY = {
 #: What Proxmox VE refuses with a 500 instead, or does not offer at all.
 ROOT_ONLY_OTHERWISE = {"ostemplate by absolute path", "lxc"}
 
-ROWS = [need for need in privileges.MATRIX if not need.is_root_only]
+ROWS = [n for n in privileges.MATRIX if not n.is_root_only and n.module not in ELSEWHERE]
 CHECKED = [need for need in ROWS if (need.module, need.subject) not in NOT_REFUSED]
 
 

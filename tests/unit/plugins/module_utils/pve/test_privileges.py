@@ -17,7 +17,8 @@ from ansible_collections.pvecri.runtime.tests.support import pve_privileges as p
 
 ROOT = pathlib.Path(__file__).parents[5]
 PAGE = ROOT / "docs" / "pve-privileges.md"
-MODULES = sorted({need.module for need in privileges.MATRIX} - {"all", "pve_lxc_container"})
+MODULES = sorted({need.module for need in privileges.MATRIX} - {"all", "pve_lxc_container", "cri_endpoint"})
+ENDPOINT = [need for need in privileges.MATRIX if need.module == "cri_endpoint"]
 
 
 def words(module):
@@ -63,8 +64,21 @@ def test_rows_name_options_that_exist(module):
 
 def test_roles_hold_each_privilege_of_the_table_and_no_other():
     in_roles = {privilege for role in privileges.roles() for privilege in role.privileges}
-    in_table = {name for need in privileges.MATRIX for name in need.privileges if not need.is_root_only}
+    modules = ("all", *privileges.FOR_CONTAINERS)
+    rows = [need for need in privileges.MATRIX if need.module in modules and not need.is_root_only]
+    in_table = {name for need in rows for name in need.privileges}
     assert in_roles == in_table
+
+
+@pytest.mark.parametrize("role", privileges.roles())
+def test_roles_have_names_that_proxmox_takes(role):
+    assert not role.name.lower().startswith("pve")
+
+
+def test_endpoint_gets_what_the_table_says_and_no_more():
+    text = (ROOT / "roles/cri_endpoint/vars/pve.yml").read_text()
+    given = set(re.findall(r"'((?:VM|Datastore|Sys|SDN|Pool)\.[A-Za-z.]+)'", text))
+    assert given == {name for need in ENDPOINT for name in need.privileges}
 
 
 def test_roles_of_one_module_are_smaller():
