@@ -63,11 +63,11 @@ removed:
   elements: str
   sample: [mount /run/pvecri/sandboxes/1/ns/net, /run/pvecri]
 running:
-  description: Containers that ran, and C(a pod) for each pod with a process of its own.
+  description: Containers that ran, and pods with namespaces.
   returned: success
   type: list
   elements: str
-  sample: []
+  sample: [container 0123456789ab]
 """
 
 import os
@@ -108,11 +108,12 @@ def place(params: dict[str, t.Any]) -> remains.Place:
 def perform(params: dict[str, t.Any], context: Context) -> Outcome:
     """Find what is left, and remove it."""
     ours = place(params)
-    there = remains.find(ours)
+    runner = SubprocessRunner()
+    there = remains.find(ours, runner)
     found = there.describe()
     if found and not context.check_mode:
-        remains.remove(ours, SubprocessRunner())
-    values = {"removed": found, "running": sorted(there.processes.values())}
+        remains.remove(ours, runner)
+    values = {"removed": found, "running": there.running()}
     diff = {"before": {"remains": found}, "after": {"remains": []}}
     return Outcome(bool(found), diff, values)
 

@@ -11,21 +11,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import glob
+import json
 import os
+import shlex
 import signal
 import time
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import syscalls
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, MissingDependency
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import remove_tree
 
 CGROUPS = "/sys/fs/cgroup"
-INTERFACES = "/sys/class/net"
 ADDRESSES = "/var/lib/cni/networks"
 _HOST_PORTS = "CNI-HOSTPORT-"
 _END_S = 10.0
+_CABLES_S = 3.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +49,22 @@ class Remains:
 
     #: Root directory of crun and name.
     containers: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-    #: Monitors and pause processes, with the container of each.
+    #: Monitors with the name of their container, and pause processes.
     processes: dict[int, str] = dataclasses.field(default_factory=dict)
     mounts: list[str] = dataclasses.field(default_factory=list)
     slices: list[str] = dataclasses.field(default_factory=list)
     cgroups: list[str] = dataclasses.field(default_factory=list)
     directories: list[str] = dataclasses.field(default_factory=list)
     bridge: str = ""
+    #: Pods whose namespaces are there.
+    pods: list[str] = dataclasses.field(default_factory=list)
+
+    def running(self) -> list[str]:
+        """Return one text for each container and pod that somebody may need."""
+        return [
+            *(f"container {name}" for name in sorted(set(self.processes.values()) - {""})),
+            *(f"pod {name}" for name in self.pods),
+        ]
 
     def describe(self) -> list[str]:
         """Return one line for each thing."""
@@ -67,26 +78,32 @@ class Remains:
         ]
 
 
-def find(place: Place) -> Remains:
+def find(place: Place, runner: Runner) -> Remains:
     """Look at a host."""
     tops = (place.run_dir, place.state_dir)
     directories = [place.run_dir] if place.keep_state else list(tops)
     if place.network:
         directories.append(os.path.join(ADDRESSES, place.network))
+    mounts = [path for top in tops if os.path.isdir(top) for path in _mounts(top)]
     return Remains(
+        pods=sorted(
+            path.split("/")[-3]
+            for path in mounts
+            if path.startswith(f"{place.run_dir}/sandboxes/") and path.endswith("/ns/net")
+        ),
         containers=_containers(place.run_dir),
         processes=_processes(tops),
-        mounts=[path for top in tops if os.path.isdir(top) for path in _mounts(top)],
+        mounts=mounts,
         slices=_slices(),
         cgroups=_cgroups(),
         directories=[path for path in directories if os.path.isdir(path) and _holds_something(path)],
-        bridge=place.bridge if place.bridge and _is_free_bridge(place.bridge) else "",
+        bridge=place.bridge if _is_bridge(place.bridge, runner) and not _ports(place.bridge, runner) else "",
     )
 
 
 def remove(place: Place, runner: Runner) -> None:
     """Remove all of it; raises CoreError that names what resists."""
-    found = find(place)
+    found = find(place, runner)
     for root, name in found.containers:
         runner.run(["crun", "--root", root, "delete", "--force", name], check=False)
     _kill(place)
@@ -99,12 +116,11 @@ def remove(place: Place, runner: Runner) -> None:
         _remove_cgroup(path)
     for path in found.directories:
         _remove_directory(path)
-    # Pods are gone only now, and their ends of the cables with them.
-    if place.bridge and _is_free_bridge(place.bridge):
-        runner.run(["ip", "link", "delete", "dev", place.bridge], check=False)
-    remove_host_ports(runner)
+    if place.bridge:
+        _remove_bridge(place.bridge, runner)
+    remove_host_ports(runner, place.network)
     _remove_empty(ADDRESSES, os.path.dirname(ADDRESSES))
-    left = find(place).describe()
+    left = find(place, runner).describe()
     if left:
         raise CoreError(
             f"it could not all be removed: {', '.join(left)}",
@@ -112,42 +128,56 @@ def remove(place: Place, runner: Runner) -> None:
         )
 
 
-def remove_host_ports(runner: Runner) -> None:
-    """Remove the plugin portmap's own chains when no port is forwarded any more; it makes them again."""
+def _remove_bridge(name: str, runner: Runner) -> None:
+    """Remove a bridge, unless something is plugged in that does not go with the pods."""
+    deadline = time.monotonic() + _CABLES_S
+    # The kernel takes pods' ends of the cables away some time after their namespaces.
+    while _is_bridge(name, runner):
+        if not _ports(name, runner):
+            runner.run(["ip", "link", "delete", "dev", name], check=False)
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.05)
+
+
+def remove_host_ports(runner: Runner, network: str) -> None:
+    """Remove forwarded ports of a network's pods, and portmap's own chains if those were the last."""
     for program in ("iptables", "ip6tables"):
         if not any(os.access(f"{folder}/{program}", os.X_OK) for folder in ("/usr/sbin", "/sbin")):
             continue
         said = runner.run([program, "--wait", "30", "-t", "nat", "-S"], check=False)
-        for argv in host_port_argvs(said.stdout if said.rc == 0 else ""):
+        for argv in host_port_argvs(said.stdout if said.rc == 0 else "", network):
             runner.run([program, "--wait", "30", "-t", "nat", *argv], check=False)
 
 
-def host_port_argvs(rules: str) -> list[list[str]]:
-    """Return arguments of iptables that remove portmap's chains from the table that is listed, if unused."""
-    lines = [line.split() for line in rules.splitlines()]
-    chains = [words[1] for words in lines if words[:1] == ["-N"] and words[1].startswith(_HOST_PORTS)]
-    if any(words[:2] == ["-A", f"{_HOST_PORTS}DNAT"] for words in lines):
+def host_port_argvs(rules: str, network: str) -> list[list[str]]:
+    """Return arguments of iptables that undo what portmap did in a table that is listed.
+
+    That are the ports of one network's pods, and all its chains when no port of anybody is left; it makes
+    them again when it needs them.
+    """
+    lines = [words for line in rules.splitlines() if (words := _words(line))]
+    forwarded = [words for words in lines if words[:2] == ["-A", f"{_HOST_PORTS}DNAT"]]
+    ours = [words for words in forwarded if network and f'name: "{network}" ' in " ".join(words)]
+    argvs = [["-D", *words[1:]] for words in ours]
+    chains = [words[-1] for words in ours]
+    if len(ours) == len(forwarded):
+        base = [words[1] for words in lines if words[0] == "-N" and words[1].startswith(_HOST_PORTS)]
+        argvs += [
+            ["-D", *words[1:]]
+            for words in lines
+            if words[0] == "-A" and words[-1] in base and words[1] not in base + chains
+        ]
+        chains += base
+    return [*argvs, *(["-F", chain] for chain in chains), *(["-X", chain] for chain in chains)]
+
+
+def _words(line: str) -> list[str]:
+    """Split a rule as iptables lists it; comments are quoted, with backslashes before quotes in them."""
+    try:
+        return shlex.split(line)
+    except ValueError:
         return []
-    # Quotes stand only in comments; what a rule does is said by the words after -j.
-    jumps = [
-        words for words in lines if words[:1] == ["-A"] and words[-1] in chains and words[1] not in chains
-    ]
-    deleted = [["-D", *(word.strip('"') for word in _joined(words[1:]))] for words in jumps]
-    return [*deleted, *(["-F", chain] for chain in chains), *(["-X", chain] for chain in chains)]
-
-
-def _joined(words: t.Sequence[str]) -> list[str]:
-    """Put together what quotes hold together."""
-    joined: list[str] = []
-    is_open = False
-    for word in words:
-        if is_open:
-            joined[-1] += f" {word}"
-        else:
-            joined.append(word)
-        if word.count('"') % 2:
-            is_open = not is_open
-    return joined
 
 
 def _containers(run_dir: str) -> list[tuple[str, str]]:
@@ -175,7 +205,7 @@ def _processes(tops: t.Sequence[str]) -> dict[int, str]:
         )
         if is_monitor or any(_is_below(program, os.path.join(top, "pause")) for top in tops):
             names = [word.partition("=")[2] for word in words if word.startswith("--cid=")]
-            found[int(name)] = names[0] if is_monitor and names else "a pod"
+            found[int(name)] = names[0] if is_monitor and names else ""
     return found
 
 
@@ -202,8 +232,13 @@ def _slices() -> list[str]:
 
 
 def _cgroups() -> list[str]:
-    found = glob.glob(f"{CGROUPS}/pvecri") + glob.glob(f"{CGROUPS}/*/pvecri")
-    return sorted(path for path in found if os.path.isdir(path))
+    """Return control groups that systemd does not know: of monitors, and of pods with the driver cgroupfs."""
+    found = glob.glob(f"{CGROUPS}/pvecri*") + glob.glob(f"{CGROUPS}/*/pvecri*")
+    return sorted(
+        path
+        for path in found
+        if os.path.isdir(path) and not path.endswith((".slice", ".service", ".timer", ".scope"))
+    )
 
 
 def _remove_cgroup(path: str) -> None:
@@ -236,9 +271,22 @@ def _remove_empty(*paths: str) -> None:
             os.rmdir(path)
 
 
-def _is_free_bridge(name: str) -> bool:
-    folder = os.path.join(INTERFACES, name)
-    return os.path.isdir(f"{folder}/bridge") and not os.listdir(f"{folder}/brif")
+def _is_bridge(name: str, runner: Runner) -> bool:
+    return bool(name) and name in _links(runner, "type", "bridge")
+
+
+def _ports(bridge: str, runner: Runner) -> list[str]:
+    return _links(runner, "master", bridge)
+
+
+def _links(runner: Runner, *which: str) -> list[str]:
+    # Asked of the kernel by netlink: in a container /sys/class/net can show another network namespace.
+    try:
+        said = runner.run(["ip", "-json", "link", "show", *which], check=False)
+    except MissingDependency:
+        return []
+    links = json.loads(said.stdout or "[]") if said.rc == 0 else []
+    return [link["ifname"] for link in links if "ifname" in link]
 
 
 def _is_below(path: str, top: str) -> bool:
