@@ -29,9 +29,7 @@ _TIME = "%Y%m%d-%H%M%S"
 _TIME_LENGTH = len("20260102-150405")
 _PACKED = ".gz"
 _UNFINISHED = ".tmp"
-_NAME = re.compile(
-    r"(?P<time>\d{4}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d)-(?:[01]\d|2[0-3])(?:[0-5]\d){2})(?P<kind>|\.gz|\.gz\.tmp)"
-)
+_NAME = re.compile(r"(?P<time>\d{8}-\d{6})(?P<kind>|\.gz|\.gz\.tmp)")
 #: Of files that have no mode of their own yet: what conmon gives a log.
 _MODE = 0o640
 
@@ -83,7 +81,7 @@ class LogFiles:
         # What was moved away before sorts before it, also when the clock was set back.
         newest = max((path.removesuffix(_PACKED) for path in self.moved()), default="")
         if newest >= target:
-            target = self._target(calendar.timegm(time.strptime(newest[-_TIME_LENGTH:], _TIME)) + 1)
+            target = self._target((_seconds(newest[-_TIME_LENGTH:]) or 0) + 1)
         os.rename(self.path, target)
         return target
 
@@ -119,7 +117,7 @@ class LogFiles:
         for name in os.listdir(self._directory):
             match = _NAME.fullmatch(name.removeprefix(prefix)) if name.startswith(prefix) else None
             path = os.path.join(self._directory, name)
-            if match is not None and _size(path) is not None:
+            if match is not None and _seconds(match["time"]) is not None and _size(path) is not None:
                 found.append((path, match["kind"]))
         return found
 
@@ -137,6 +135,14 @@ def has_writer(path: str) -> bool:
     finally:
         os.close(handle)
     return False
+
+
+def _seconds(text: str) -> int | None:
+    """Return the time in a name, in seconds since the epoch; None for one that there is not."""
+    try:
+        return calendar.timegm(time.strptime(text, _TIME))
+    except ValueError:
+        return None
 
 
 def _open(path: str) -> int:
