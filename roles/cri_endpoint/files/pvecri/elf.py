@@ -14,6 +14,9 @@ MACHINES: t.Final = {"x86_64": 62, "aarch64": 183}
 _LOAD_ADDRESS = 0x400000
 _EHDR, _PHDR = struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQQQ")
 
+#: Where the code begins when it runs.
+CODE_ADDRESS: t.Final = _LOAD_ADDRESS + _EHDR.size + _PHDR.size
+
 
 def static_program(machine: str, body: bytes) -> bytes:
     """Return the file of a program whose code begins at the begin of ``body``, which may be read, too."""

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import struct
+import subprocess
 import types
 import typing as t
 
@@ -172,15 +174,38 @@ def test_pause_program_is_a_whole_elf_file(machine: str, number: int) -> None:
     _kind, flags, offset, address, _physical, size, memory, _align = struct.unpack_from("<IIQQQQQQ", data, 64)
     assert (flags, offset, size, memory) == (5, 0, len(data), len(data))
     assert head[4] == address + 120
-    # The sigaction follows the code, and the code points at it.
-    assert data[-32:] == struct.pack("<4Q", 1, 0, 0, 0)
-    code = data[120:-32]
+    # The sigactions follow the code, and the code points at them; one points back at the code's end.
+    ignore, end = struct.iter_unpack("<4Q", data[-64:])
+    assert ignore == (1, 0, 0, 0)
+    assert end[1:] == (0x04000000, end[0], 0)
+    code = data[120:-64]
+    place = end[0] - head[4]
     if machine == "x86_64":
-        at = code.index(bytes.fromhex("488d35"))
-        assert at + 7 + int.from_bytes(code[at + 3 : at + 7], "little") == len(code)
+        first = code.index(bytes.fromhex("488d35"))
+        second = code.index(bytes.fromhex("488d35"), first + 1)
+        targets = [at + 7 + int.from_bytes(code[at + 3 : at + 7], "little") for at in (first, second)]
+        assert code[place:].startswith(bytes.fromhex("b83c000000"))
     else:
-        word = int.from_bytes(code[8:12], "little")
-        assert 8 + (word >> 5 & 0x7FFFF) * 4 == len(code)
+        targets = [at + (int.from_bytes(code[at : at + 4], "little") >> 5 & 0x7FFFF) * 4 for at in (8, 28)]
+        assert code[place:].startswith((0x52800BA8).to_bytes(4, "little"))
+    assert targets == [len(code), len(code) + 32]
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the program is one for x86-64")
+def test_pause_program_ends_on_sigterm(tmp_path: pathlib.Path) -> None:
+    data = pause.program("x86_64")
+    assert data is not None
+    program = tmp_path / "pause"
+    program.write_bytes(data)
+    program.chmod(0o755)
+    child = subprocess.Popen([program])
+    status = pathlib.Path(f"/proc/{child.pid}/status")
+    # Both signals are taken care of before it sleeps.
+    while "SigCgt:\t0000000000004000\n" not in status.read_text():
+        assert child.poll() is None
+    assert "SigIgn:\t0000000000010000\n" in status.read_text()
+    child.terminate()
+    assert child.wait() == 0
 
 
 def test_pause_process_of_another_machine_is_the_configured_image() -> None:

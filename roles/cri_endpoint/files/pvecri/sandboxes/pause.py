@@ -6,8 +6,10 @@
 A PID namespace lives as long as its first process (pid_namespaces(7)), so such a pod,
 and no other, needs a process of its own.  Where we know the machine it is not that of
 an image: a program of some hundred bytes that ignores the end of its children, so that the
-kernel reaps orphans, and sleeps.  It needs no pull before a pod can run, no place in the
-image store and four pages of memory.  Elsewhere it is the configured pause image.
+kernel reaps orphans, and sleeps until SIGTERM.  It handles that because the first process of
+a namespace gets no signal that it does not handle: systemd, which ends it with the host, would
+wait 90 s for it.  It needs no pull before a pod can run, no place in the image store and four
+pages of memory.  Elsewhere it is the configured pause image.
 
 It runs under conmon as any container, named as its sandbox.
 """
@@ -31,7 +33,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
     Security,
 )
 from pvecri.context import Context
-from pvecri.elf import static_program
+from pvecri.elf import CODE_ADDRESS, static_program
 from pvecri.sandboxes import cgroup
 from pvecri.sandboxes.namespaces import kinds_of
 from pvecri.sandboxes.places import Places
@@ -39,28 +41,38 @@ from pvecri.sandboxes.pod import Pod
 
 _PROGRAM = "/pause"
 
-#: For each machine the code: rt_sigaction(SIGCHLD, {SIG_IGN}), then pause() or ppoll() without an end, again
-#: and again.  The sigaction of 32 bytes follows it.
+#: For each machine the code: rt_sigaction(SIGCHLD, ignore), rt_sigaction(SIGTERM, end), then pause() or
+#: ppoll() without an end, again and again; end: exit(0).  The two sigactions of 32 bytes each follow it.
 _X86_64 = bytes.fromhex(
     "b80d000000"  # mov eax, 13 (rt_sigaction)
     "bf11000000"  # mov edi, 17 (SIGCHLD)
-    "488d351b000000"  # lea rsi, [rip + 27] (the sigaction)
+    "488d353f000000"  # lea rsi, [rip + 63] (the first sigaction)
     "31d2"  # xor edx, edx
     "41ba08000000"  # mov r10d, 8 (size of a signal set)
+    "0f05"  # syscall
+    "b80d000000"  # mov eax, 13 (rt_sigaction)
+    "bf0f000000"  # mov edi, 15 (SIGTERM)
+    "488d3544000000"  # lea rsi, [rip + 68] (the second sigaction)
     "0f05"  # syscall
     "b822000000"  # again: mov eax, 34 (pause)
     "0f05"  # syscall
     "ebf7"  # jmp again
-    "0f1f840000000000"  # nop
+    "b83c000000"  # end: mov eax, 60 (exit)
+    "31ff"  # xor edi, edi
+    "0f05"  # syscall
+    "0f1f8400000000000f1f840000000000"  # nop
 )
 _AARCH64 = b"".join(
     word.to_bytes(4, "little")
     for word in (
         0x528010C8,  # mov w8, 134 (rt_sigaction)
         0x52800220,  # mov w0, 17 (SIGCHLD)
-        0x10000161,  # adr x1, . + 44 (the sigaction)
+        0x10000241,  # adr x1, . + 72 (the first sigaction)
         0xD2800002,  # mov x2, 0
         0xD2800103,  # mov x3, 8 (size of a signal set)
+        0xD4000001,  # svc 0
+        0x528001E0,  # mov w0, 15 (SIGTERM)
+        0x100002A1,  # adr x1, . + 84 (the second sigaction)
         0xD4000001,  # svc 0
         0x52800928,  # again: mov w8, 73 (ppoll)
         0xD2800000,  # mov x0, 0
@@ -69,16 +81,27 @@ _AARCH64 = b"".join(
         0xD2800003,  # mov x3, 0
         0xD4000001,  # svc 0
         0x17FFFFFA,  # b again
+        0x52800BA8,  # end: mov w8, 93 (exit)
+        0xD2800000,  # mov x0, 0
+        0xD4000001,  # svc 0
+        0xD503201F,  # nop
     )
 )
-_CODE = {"x86_64": _X86_64, "aarch64": _AARCH64}
-_SIG_IGN = struct.pack("<QQQQ", 1, 0, 0, 0)
+#: With the place of the end in it.
+_CODE = {"x86_64": (_X86_64, 55), "aarch64": (_AARCH64, 64)}
+_SIGACTION = struct.Struct("<QQQQ")
+_SIG_IGN = _SIGACTION.pack(1, 0, 0, 0)
+_SA_RESTORER = 0x04000000
 
 
 def program(machine: str) -> bytes | None:
     """Return the pause program of a machine as an ELF file (elf(5)), or None for one we do not know."""
-    code = _CODE.get(machine)
-    return None if code is None else static_program(machine, code + _SIG_IGN)
+    if machine not in _CODE:
+        return None
+    code, place = _CODE[machine]
+    end = CODE_ADDRESS + place
+    # It never returns from the end; x86 wants to know where it would return to all the same.
+    return static_program(machine, code + _SIG_IGN + _SIGACTION.pack(end, _SA_RESTORER, end, 0))
 
 
 def start(context: Context, pod: Pod, sandbox_id: str, cgroup_parent: str) -> int:
