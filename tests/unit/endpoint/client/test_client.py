@@ -22,6 +22,7 @@ from ansible_collections.pvecri.runtime.tests.support.fake_endpoint import (
     Raw,
 )
 from pvecri.api import cri_pb2 as pb
+from pvecri.client import connection
 from pvecri.client.client import Client
 from pvecri.client.errors import CallFailed, NoEndpoint, Reason
 from pvecri.rpc.status import Code
@@ -96,7 +97,7 @@ def test_status_is_an_error(endpoint: FakeEndpoint, text: str) -> None:
 
 def test_status_that_nobody_knows(endpoint: FakeEndpoint) -> None:
     endpoint.answers["Version"] = Raw([*_HEAD, ("grpc-status", "99")])
-    with Client(endpoint.path) as client, pytest.raises(CallFailed, match="Version was answered UNKNOWN$"):
+    with Client(endpoint.path) as client, pytest.raises(CallFailed, match=r"Version was answered UNKNOWN$"):
         client.call(pb.VersionRequest())
 
 
@@ -280,3 +281,56 @@ def test_queue_that_is_full(path: str) -> None:
 def test_streams_are_no_answers() -> None:
     with Client("/none") as client, pytest.raises(KeyError):
         client.call(pb.GetEventsRequest())
+
+
+def test_errors_of_callbacks_reach_the_caller(
+    endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(bytearray):
+        def __iadd__(self, _other: t.Any) -> t.NoReturn:
+            raise MemoryError("no more")
+
+    reply = connection.Reply
+    monkeypatch.setattr(connection, "Reply", lambda: reply(data=Full()))
+    with Client(endpoint.path) as client:
+        with pytest.raises(MemoryError, match="no more"):
+            client.call(pb.VersionRequest())
+        monkeypatch.undo()
+        assert client.call(pb.VersionRequest()) == _VERSION
+
+
+def test_connection_that_is_reset_meanwhile(endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Client(endpoint.path) as client:
+        client.call(pb.VersionRequest())
+        made = client._connection
+        assert made is not None
+        assert made.is_usable
+        made._feed(b"\0\0\0\x07\0\0\0\0\1" * 3)  # no GOAWAY is like this: HTTP/2 ends here
+        assert not made.is_usable
+        assert client.call(pb.VersionRequest()) == _VERSION
+        made = client._connection
+        assert made is not None
+        made.close()
+        assert not made.is_usable
+    assert endpoint.connections == 2
+
+
+def test_breach_of_http2_ends_the_connection(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        done = threading.Event()
+
+        def serve() -> None:
+            with listener.accept()[0] as client:
+                # Settings as they should be, then data on a stream that cannot be, and no end.
+                client.sendall(b"\0\0\0\4\0\0\0\0\0" + b"\0\0\1\0\0\0\0\0\0x")
+                done.wait(30)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with Client(path) as client, pytest.raises(NoEndpoint, match="breach of HTTP/2") as caught:
+            client.call(pb.VersionRequest(), timeout_s=10)
+        done.set()
+        thread.join()
+    assert caught.value.reason is Reason.CLOSED

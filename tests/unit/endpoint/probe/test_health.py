@@ -222,7 +222,7 @@ def test_expected_containers(
         "again": ({"started_at": 76}, r"container n1 of shop/p1 \(c1\) was started again$"),
         "other": (
             {"id": "c7"},
-            r"container n1 of shop/p1 \(c7\) ended with exit code 9 \(Error\); another one runs in its place \(c1\)$",
+            r"n1 of shop/p1 \(c7\) ended with exit code 9 \(Error\); another one runs in its place \(c1\)$",
         ),
         "completed": ({"id": "c8"}, None),
         "odd": ({"id": "c9", "name": "y"}, r"is in the state CONTAINER_CREATED$"),
