@@ -5,7 +5,8 @@
 """Say what is on a host, and what has become different since.
 
 host_state.py save FILE        write the state
-host_state.py compare FILE     print every difference to a saved state; exit code 1 when there is one
+host_state.py compare FILE [--packages-gone]
+                               print every difference to a saved state; exit code 1 when there is one
 
 Needs only Python's standard library: it runs on the host.
 """
@@ -25,44 +26,65 @@ import typing as t
 State = dict[str, dict[str, str]]
 
 NOT_WALKED = ("/proc", "/sys", "/dev")
+Globs = dict[str, dict[str, str]]
+
 # What may differ, and why.
-EXPECTED = {
+EXPECTED: Globs = {
     "files": {
         "/root/host_state*": "this program and what it saved",
         "/root/.ansible*": "Ansible's own temporary folder",
-        "/tmp/systemd-private-*": "made and removed by systemd for services of Debian's",
-        "/tmp/ansible_*": "of the task that runs this",
+        "/tmp/ansible_*": "of the task that runs this",  # noqa: S108
+        "/run/ansible*": "Ansible's",
+        "/tmp/systemd-private-*": "of services of Debian's",  # noqa: S108
+        "/var/tmp/systemd-private-*": "of services of Debian's",  # noqa: S108
         "/run/systemd/*": "systemd's own volatile files; units are compared by name",
         "/run/user/*": "of the ssh session",
-        "/run/log/*": "the journal",
         "/run/utmp": "of the ssh session",
+        "/run/motd.dynamic": "written at each login",
+        "/run/sudo/*": "written at each call",
+        "/run/log/*": "the journal",
         "/run/sshd.pid": "another process after a reboot",
         "/run/crond.*": "another process after a reboot",
-        "/run/motd.dynamic": "written at each login",
-        "/run/udev/*": "udev's own data",
         "/run/dbus/*": "another socket after a reboot",
-        "/run/xtables.lock": "iptables never removes its lock; gone with the next boot",
+        "/run/udev/*": "made at boot",
         "/run/initctl": "made at boot",
         "/run/agetty.reload": "made at boot",
-        "/run/sudo/*": "sudo's",
-        "/run/ansible*": "Ansible's",
-        "/var/tmp/systemd-private-*": "made and removed by systemd for services of Debian's",
+        "/run/xtables.lock": "iptables never removes its lock; gone with the next boot",
+        "/run/crun": "the folder that all users of crun share; gone with the next boot",
         "/var/log/*": "logs, the journal and apt's history",
-        "/var/lib/dpkg/*": "dpkg's records of packages that stay",
-        "/var/lib/apt/*": "apt's lists",
+        "/var/lib/dpkg/*": "dpkg's records",
+        "/var/lib/apt/*": "apt's lists and records",
         "/var/cache/*": "apt's packages, and caches of ldconfig and debconf",
         "/var/lib/systemd/*": "random seed, time stamps of timers and the like",
-        "/var/lib/ucf*": "records of packages that stay",
-        "/var/lib/private*": "of systemd's services",
-        "/etc/ld.so.cache": "libraries of packages that stay",
-        "/etc/alternatives/*": "links of packages that stay",
-        "/usr/share/info/dir*": "of packages that stay",
-        "*/__pycache__*": "compiled when packages that stay were installed",
-        "/usr/share/mime/*": "of packages that stay",
+        "/etc/ld.so.cache": "written anew whenever a package with a library comes or goes",
     },
-    "units": {"session-*.scope": "of the ssh session", "user*": "of the ssh session", "run-user-*": "of the ssh session"},
-    "groups": {"/user.slice*": "of the ssh session", "/system.slice/systemd-*": "services that systemd starts on demand"},
+    "units": {
+        "session-*.scope": "of the ssh session",
+        "user*": "of the ssh session",
+        "run-user-*": "of the ssh session",
+    },
+    "groups": {
+        "/user.slice*": "of the ssh session",
+        "/system.slice/systemd-*": "services that systemd starts on demand",
+    },
     "mounts": {"/run/user/*": "of the ssh session", "/run/credentials/*": "of systemd's services"},
+    "settings": {
+        "*/nf_conntrack_count": "connections of this moment",
+        "*/netfilter/*": "there as soon as the kernel has a rule that needs them",
+    },
+}
+# What packages leave that were installed and stay, beside the files that dpkg knows as theirs.
+PACKAGES: Globs = {
+    "files": {
+        "/etc/alternatives/*": "made by update-alternatives",
+        "/var/lib/ucf*": "ucf's records",
+        "/usr/share/info/dir*": "list of manuals",
+        "/usr/share/mime/*": "list of types",
+        "*/__pycache__*": "compiled when they were installed",
+        "/etc/systemd/user/*": "links of enabled units, of gnupg's",
+        "/etc/networks": "made by netbase",
+        "/var/lib/containers*": "skopeo's notes on layers, which others who use the library share",
+    },
 }
 
 
@@ -123,7 +145,7 @@ def mounts() -> dict[str, str]:
 
 
 def rules() -> dict[str, str]:
-    """Return the rules and chains of the packet filter; a chain of the kernel's own without a rule is none."""
+    """Return the rules and chains of the packet filter; a built-in chain without a rule is none."""
     found = {}
     for tool in ("iptables-save", "ip6tables-save"):
         table = ""
@@ -142,12 +164,11 @@ def rules() -> dict[str, str]:
 
 def units() -> dict[str, str]:
     """Return the units that systemd has a file of, and those that are loaded and not as they should be."""
-    found = {}
-    for line in run("systemctl", "list-unit-files", "--no-legend", "--plain"):
-        name, state = line.split()[:2]
-        path = run("systemctl", "show", "-P", "FragmentPath", name)
-        found[name] = f"{state} {path[0] if path else ''}"
-    for line in run("systemctl", "list-units", "--all", "--no-legend", "--plain", "--state", "failed,not-found"):
+    lines = run("systemctl", "list-unit-files", "--no-legend", "--plain")
+    found = {line.split()[0]: line.split()[1] for line in lines}
+    for line in run(
+        "systemctl", "list-units", "--all", "--no-legend", "--plain", "--state", "failed,not-found"
+    ):
         found[line.split()[0]] = " ".join(line.split()[1:3])
     return found
 
@@ -162,7 +183,12 @@ def processes() -> dict[str, str]:
         except (FileNotFoundError, ProcessLookupError):
             continue
         name = os.path.basename(words[0])
-        if name in ("conmon", "crun") or "pvecri" in " ".join(words[:3]) or "crun" in group or "kubepods" in group:
+        if (
+            name in ("conmon", "crun")
+            or "pvecri" in " ".join(words[:3])
+            or "crun" in group
+            or "kubepods" in group
+        ):
             found[f"{path.parent.name} {' '.join(words)[:120]}"] = ""
     return found
 
@@ -209,31 +235,38 @@ SECTIONS: dict[str, t.Callable[[], dict[str, str]]] = {
 }
 
 
-def differences(before: State, after: State, owned: set[str]) -> list[str]:
+def differences(before: State, after: State, owned: set[str], expected: list[Globs]) -> list[str]:
     """Return a line for each thing that came, went or changed without being expected to."""
     lines = []
     for section, then in before.items():
         now = after[section]
+        globs = [glob for table in expected for glob in table.get(section, {})]
         for key in sorted(then.keys() | now.keys()):
             old, new = then.get(key), now.get(key)
-            if old == new or any(fnmatch.fnmatch(key, glob) for glob in EXPECTED.get(section, {})):
+            if old == new or any(fnmatch.fnmatch(key, glob) for glob in globs):
                 continue
-            if section == "files" and old is None and key in owned:
+            if old is None and _is_of_package(section, key, new or "", owned):
                 continue
-            if section == "units" and old is None and new and new.split()[-1] in owned:
-                continue
-            lines.append(f"{section}: {key}: {'new' if old is None else 'gone' if new is None else 'changed'}: {old} -> {new}")
+            what = "new" if old is None else "gone" if new is None else "changed"
+            lines.append(f"{section}: {key}: {what}: {old} -> {new}")
     return lines
 
 
-def main(command: str, file: str) -> int:
+def _is_of_package(section: str, key: str, value: str, owned: set[str]) -> bool:
+    if section == "units":
+        return f"/usr/lib/systemd/system/{key}" in owned
+    return section == "files" and (key in owned or "/etc/alternatives/" in value)
+
+
+def main(command: str, file: str, *options: str) -> int:
     """Run one of the two commands."""
     state = {name: look() for name, look in SECTIONS.items()}
     path = pathlib.Path(file)
     if command == "save":
         path.write_text(json.dumps(state))
         return 0
-    lines = differences(json.loads(path.read_text()), state, packaged())
+    expected = [EXPECTED] if "--packages-gone" in options else [EXPECTED, PACKAGES]
+    lines = differences(json.loads(path.read_text()), state, packaged(), expected)
     print("\n".join(lines))
     return 1 if lines else 0
 
