@@ -166,7 +166,7 @@ EXAMPLES = r"""
       - path: /pool/production
         role: ContainerAuditor
     expire: 1924988399
-    secret_file: /etc/operator/pve.json
+    secret_file: /etc/operator/monitoring.json
 
 - name: Take it away
   pvecri.runtime.pve_access:

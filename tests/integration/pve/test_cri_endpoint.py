@@ -203,7 +203,8 @@ def test_role_confines_the_endpoint_to_a_pool(access, pvesh, tmp_path, cluster, 
 
 def test_role_works_over_https(access, pvesh, tmp_path, cluster):
     options = cluster.options()
-    play(tmp_path, pvesh, "preflight_pve.yml", "pve.yml", cri_endpoint_pve_api=options)
+    printed = play(tmp_path, pvesh, "preflight_pve.yml", "pve.yml", cri_endpoint_pve_api=options)
+    assert fakepve.TOKEN_SECRET not in printed
     assert json.loads((tmp_path / "etc/pve.json").read_text())["host"] == "127.0.0.1"
     # pvesh was asked by the checks only.
     assert {call[0] for call in pvesh.calls()} == {"get"}

@@ -19,7 +19,7 @@ import time
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import token_file
-from ansible_collections.pvecri.runtime.tests.support import fakepve, pve_access
+from ansible_collections.pvecri.runtime.tests.support import examples, fakepve, pve_access
 
 HOST = os.uname().nodename
 USER = "pvecri@pve"
@@ -432,6 +432,26 @@ def test_pvesh_missing_says_where_to_run(run_module, tmp_path):
     options = {"transport": "pvesh", "pvesh_command": "/nonexistent/pvesh", "user": USER, "token_id": "node1"}
     result = run_module("pve_access", {**options, "secret_file": str(tmp_path / "f"), "state": "absent"})
     assert "Run the task on a node" in result["msg"]
+
+
+def test_examples_run(cluster, access, pvesh, tmp_path):
+    where = f"127.0.0.1:{cluster.port}"
+    more = {
+        "transport: pvesh\n": f"transport: pvesh\n    pvesh_command: {pvesh.path}\n    server:\n"
+        f"      host: 127.0.0.1\n      port: {cluster.port}\n      ca_path: {cluster.ca_path}\n",
+        "api_host: pve1.example.org\n": f"api_host: {where}\n    ca_path: {cluster.ca_path}\n",
+        "/etc/operator/": f"{tmp_path}/",
+    }
+    text = examples.examples_of("pve_access")
+    for old, new in more.items():
+        assert old in text
+        text = text.replace(old, new)
+    printed = examples.run_play(
+        examples.play_of(text, {"vault_pve_password": fakepve.PASSWORD}), tmp_path, {}
+    )
+    assert list(access.tokens) == ["operator@pve!monitoring"]
+    assert json.loads((tmp_path / "monitoring.json").read_text())["secret"] not in printed
+    assert not (tmp_path / "pve.json").exists()
 
 
 KILLED = """
