@@ -112,6 +112,23 @@ def test_is_accepted_reads_a_directory_of_authorities(tmp_path):
         token_file.is_accepted(Credentials(server, "a@pve", "t", "s"))
 
 
+def test_certificates_of_the_cluster_are_trusted_where_python_is_strict(tmp_path, certificate, monkeypatch):
+    # As Python 3.13 does by itself: it refuses the certificates of Proxmox VE's authority, which have no
+    # authority key identifier.
+    usual = ssl.create_default_context
+
+    def strict(**options):
+        context = usual(**options)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    context = token_file._tls_context(Server(ca_path=certificate))
+    assert not context.verify_flags & ssl.VERIFY_X509_STRICT
+    assert context.check_hostname
+    assert context.verify_mode == ssl.CERT_REQUIRED
+
+
 def test_server_of_connection():
     connection = Connection("h", "u@pve", 8007, ca_path="/ca", fingerprint="f")
     assert token_file.server_of_connection(connection) == Server("h", 8007, "/ca", "f")
