@@ -61,7 +61,7 @@ options:
     default: /usr/local/sbin/pvecri
   src:
     description:
-      - Path on the target host of the packed release. The part on the controller sets it.
+      - Path on the target host of the packed release. By default the part on the controller sets it.
     type: path
 """
 

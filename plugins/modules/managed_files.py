@@ -36,7 +36,8 @@ options:
         required: true
       content:
         description:
-          - The whole text of the file. Needed with O(files[].state=present).
+          - The whole text of the file. Needed with O(files[].state=present), without effect otherwise.
+          - By default there is none.
         type: str
       mode:
         description:

@@ -8,8 +8,8 @@ It has to run, to say so, on hosts that are too old for everything else: Python 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import errno
 import os
 import shutil
 import socket
@@ -282,19 +282,21 @@ def listeners(ports: t.Sequence[int]) -> dict[str, Facts]:
                 inodes[f"socket:[{fields[9]}]"] = port
     found: dict[str, Facts] = {str(port): {"pid": 0, "name": "a process"} for port in inodes.values()}
     for pid in os.listdir("/proc") if inodes else []:
-        if not pid.isdigit():
-            continue
-        try:
-            links = [os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")]
-        except OSError as exc:
-            if exc.errno in {errno.ENOENT, errno.ESRCH, errno.EACCES, errno.EPERM}:
-                continue
-            raise
-        for link in links:
+        for link in _open_files(pid) if pid.isdigit() else []:
             if link in inodes:
                 name = text(f"/proc/{pid}/comm").strip()
                 found[str(inodes[link])] = {"pid": int(pid), "name": f"{name} (process {pid})"}
     return found
+
+
+def _open_files(pid: str) -> list[str]:
+    links = []
+    # Processes end and files are closed while we look.
+    with contextlib.suppress(OSError):
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                links.append(os.readlink(f"/proc/{pid}/fd/{number}"))
+    return links
 
 
 def packages(names: t.Sequence[str]) -> dict[str, str | None]:
