@@ -8,6 +8,7 @@
 //	kubelet exec [-proxy] [-transport spdy|websocket] [-protocols v5,v4] [-stdin] [-tty] [-sizes 80x24,100x40] URL
 //	kubelet forward [-proxy] [-transport spdy|websocket] URL [LOCAL:]REMOTE...
 //	kubelet proxy URL
+//	kubelet parse FILE...
 //
 // exec ends with the exit code of the command, or with 125 and the error on standard error; forward prints
 // where it listens and goes on until its standard input ends; proxy prints its URL and does the same.
@@ -51,7 +52,11 @@ type options struct {
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(errors.New("exec, forward or proxy?"))
+		fail(errors.New("exec, forward, proxy or parse?"))
+	}
+	if os.Args[1] == "parse" {
+		parse(os.Args[2:])
+		return
 	}
 	var given options
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
@@ -85,7 +90,7 @@ func main() {
 		fmt.Println(location)
 		_, _ = io.Copy(io.Discard, os.Stdin)
 	default:
-		fail(fmt.Errorf("%s is none of exec, forward, proxy", os.Args[1]))
+		fail(fmt.Errorf("%s is none of exec, forward, proxy, parse", os.Args[1]))
 	}
 }
 
