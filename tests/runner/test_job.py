@@ -36,6 +36,7 @@ class Job:
 
     folder: pathlib.Path
     variables: dict[str, t.Any]
+    timeout_s: float = 300
 
     def run(self, ident: str, playbook: str = "job.yml") -> list[Event]:
         """Run a playbook and return its events in their order; fails unless the job succeeded."""
@@ -47,7 +48,7 @@ class Job:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=self.timeout_s,
             check=False,
         )
         artifacts = self.folder / "artifacts" / ident
@@ -67,6 +68,26 @@ def isolated_environment(folder: pathlib.Path) -> dict[str, str]:
         "ANSIBLE_COLLECTIONS_PATH": str(folder / "project/collections"),
         "ANSIBLE_HOME": str(folder / "home/.ansible"),
     }
+
+
+def install_collection(folder: pathlib.Path, tarball: str) -> None:
+    """Install the collection into a job's project."""
+    subprocess.run(
+        [
+            str(BIN / "ansible-galaxy"),
+            "collection",
+            "install",
+            "--offline",
+            tarball,
+            "-p",
+            "project/collections",
+        ],
+        env=isolated_environment(folder),
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def ok_results(events: list[Event]) -> dict[str, dict[str, t.Any]]:
@@ -91,22 +112,7 @@ def job(tmp_path: pathlib.Path) -> t.Iterator[Job]:
     folder = tmp_path / "job"
     shutil.copytree(HERE / "job", folder)
     (folder / "home").mkdir()
-    subprocess.run(
-        [
-            str(BIN / "ansible-galaxy"),
-            "collection",
-            "install",
-            "--offline",
-            tarball,
-            "-p",
-            "project/collections",
-        ],
-        env=isolated_environment(folder),
-        cwd=folder,
-        check=True,
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-    )
+    install_collection(folder, tarball)
     layout = images.OciLayout(tmp_path / "layout")
     layout.add_image("latest", [images.busybox_layer()], {"Cmd": ["/bin/sh"]})
     # conmon's sockets must have short paths.
