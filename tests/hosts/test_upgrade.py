@@ -30,7 +30,11 @@ SETTINGS = {"cri_endpoint_preflight_ignore": ["controllers"], "cri_hosts": "all"
 ROLLBACK = "/usr/lib/pvecri/rollback"
 REFUSED = {"cri_endpoint_config": {"server": {"no_such_key": 1}}}
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="test hosts need root")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="test hosts need root"),
+    # Playbooks take a minute each on a busy machine.
+    pytest.mark.timeout(900),
+]
 
 Json = dict[str, t.Any]
 
@@ -102,7 +106,9 @@ class Node:
     def upgrade(self, tree: Tree, **settings: t.Any) -> tuple[int, str]:
         """Run the upgrade playbook; return its exit code and what it said."""
         process = tree.play(self.inventory, "upgrade.yml", **settings)
+        begun = time.monotonic()
         said, _ = process.communicate(timeout=600)
+        print(f"upgrade.yml: {time.monotonic() - begun:.0f} s\n{said}")
         return process.returncode, said
 
     def release(self) -> str:
