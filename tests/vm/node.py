@@ -24,7 +24,7 @@ IMAGE = "localhost/verify:1"
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
 MIB = 1 << 20
 #: The machine is emulated: what takes a moment elsewhere takes seconds here.
-PATIENCE_S = 90
+PATIENCE_S = 180
 
 Config = t.Mapping[str, t.Any]
 T = t.TypeVar("T")
@@ -75,14 +75,18 @@ class Container:
         return pathlib.Path(f"/proc/{self.pid}")
 
     @property
+    def group(self) -> str:
+        """The control group of its processes, as the kernel names it."""
+        return self.proc.joinpath("cgroup").read_text().strip().removeprefix("0::")
+
+    @property
     def scope(self) -> str:
-        """The control group of its systemd unit; crun puts processes into a group below it."""
-        group = self.proc.joinpath("cgroup").read_text().strip().removeprefix("0::")
-        return group.removesuffix("/container")
+        """The control group of its systemd unit; crun puts processes into one below."""
+        return self.group.removesuffix("/container")
 
     def limit(self, name: str) -> str:
-        """Return the content of a file of its unit's control group."""
-        return (CGROUPS / self.scope.strip("/") / name).read_text().strip()
+        """Return the content of a file of its own control group."""
+        return (CGROUPS / self.group.strip("/") / name).read_text().strip()
 
     def log(self) -> str:
         """Return what it has written, without the log's own words."""

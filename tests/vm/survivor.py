@@ -37,7 +37,9 @@ def boot_id() -> str:
 def leave() -> None:
     """Start a pod and note what it is."""
     DIRECTORY.mkdir()
-    container = Node(DIRECTORY).start("trap 'exit 0' TERM; echo before; while :; do sleep 1; done", name="survivor")
+    container = Node(DIRECTORY).start(
+        "trap 'exit 0' TERM; echo before; while :; do sleep 1; done", name="survivor"
+    )
     container.says("before")
     survivor = Survivor(container.id, container.pod_id, str(container.log_file), boot_id())
     NOTE.write_text(json.dumps(dataclasses.asdict(survivor)))
