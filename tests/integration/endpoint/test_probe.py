@@ -129,14 +129,9 @@ def test_next_probe_clears_away_what_a_killed_one_left(endpoint: Endpoint, after
 
 def test_probe_that_is_asked_to_end_clears_away(endpoint: Endpoint) -> None:
     asked = endpoint.begin_command("probe", "--pod", "--image", IMAGE)
-    eventually(lambda: endpoint.cri.list_containers())
-    children = endpoint.host.run(
-        ["pgrep", "-f", f"probe --pod --image {IMAGE} --config {endpoint.config_file}"]
-    )
-    for pid in children.stdout.split():
-        os.kill(int(pid), signal.SIGTERM)
-    assert asked.wait(60) in {143, -signal.SIGTERM}
-    eventually(lambda: not _left(endpoint))
+    eventually(endpoint.cri.list_containers)
+    asked.terminate()
+    assert asked.wait(60) == 128 + signal.SIGTERM
 
 
 def test_probes_wait_for_each_other(endpoint: Endpoint) -> None:

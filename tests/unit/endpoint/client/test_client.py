@@ -334,3 +334,13 @@ def test_breach_of_http2_ends_the_connection(path: str) -> None:
         done.set()
         thread.join()
     assert caught.value.reason is Reason.CLOSED
+
+
+def test_interrupt_without_a_call_does_nothing(endpoint: FakeEndpoint) -> None:
+    with Client(endpoint.path) as client:
+        client.interrupt()
+        client.call(pb.VersionRequest())
+        client.interrupt()
+        client.interrupt()
+        assert client.call(pb.VersionRequest()) == _VERSION
+    assert endpoint.connections == 2

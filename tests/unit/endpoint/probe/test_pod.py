@@ -287,3 +287,37 @@ def test_directory_that_cannot_be_used(node: Node, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(PodProbe, "_bring_image", refuse)
     assert node.probe().problems == ["have image: /x: Permission denied"]
+
+
+@pytest.mark.parametrize("method", ["RunPodSandbox", "CreateContainer", "ContainerStatus", "StopPodSandbox"])
+def test_probe_that_is_asked_to_end_clears_away(node: Node, method: str) -> None:
+    """As a handler of signals asks it: in the middle of a call."""
+    with Client(node.endpoint.path) as client:
+        probe = PodProbe(client, image="q.io/a:1", timeout_s=20, has_network=True)
+        good = node.endpoint.answers[method]
+        first = iter([True])
+
+        def ask(request: t.Any) -> t.Any:
+            if next(first, False):
+                probe.end()
+                return HANG
+            return good(request) if callable(good) else good
+
+        node.endpoint.answers[method] = ask
+        trial = probe.run()
+        probe.end()
+    assert len(trial.problems) == 1
+    assert "closed the connection" in trial.problems[0] or "connection broke" in trial.problems[0]
+
+
+@pytest.mark.usefixtures("_own_image")
+def test_probe_that_waits_can_be_asked_to_end(node: Node) -> None:
+    node.log = "nothing"
+    with Client(node.endpoint.path) as client:
+        probe = PodProbe(client, image=None, timeout_s=20, has_network=True)
+        good = node.endpoint.answers["StartContainer"]
+        timer = threading.Timer(0.3, probe.end)
+        node.endpoint.answers["StartContainer"] = lambda _request: timer.start() or good
+        trial = probe.run()
+        timer.join()
+    assert trial.problems == ["read log: the probe was asked to end"]

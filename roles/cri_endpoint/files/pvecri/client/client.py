@@ -51,6 +51,14 @@ class Client:
             self._connection.close()
             self._connection = None
 
+    def interrupt(self) -> None:
+        """Let the call that is under way fail with NoEndpoint; may be called by a handler of signals.
+
+        Nothing may be raised there: a callback of the library would lose it.
+        """
+        if self._connection is not None:
+            self._connection.interrupt()
+
     def call(self, request: Message, *, timeout_s: float | None = None) -> t.Any:
         """Send a request to the method that takes it and return the response.
 

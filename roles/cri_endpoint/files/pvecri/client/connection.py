@@ -9,6 +9,7 @@ wrong in it for the call that led to it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import dataclasses
 import errno
@@ -134,6 +135,11 @@ class Connection:
         if self._at is not None:
             LIB.nghttp2_session_del(self._at)
             self._at = None
+
+    def interrupt(self) -> None:
+        """End the connection for whoever waits for it."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     @property
     def is_usable(self) -> bool:

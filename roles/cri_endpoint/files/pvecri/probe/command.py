@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
             report.problems.append(str(exc))
             report.answers = isinstance(exc, CallFailed) and exc.status is not Code.DEADLINE_EXCEEDED
     _print(report, is_json=options.json)
-    return report.exit_code
+    return 128 + report.signal if report.signal else report.exit_code
 
 
 def _look(client: Client, report: Report, options: argparse.Namespace) -> Health:
@@ -64,8 +64,6 @@ def _compare(client: Client, report: Report, expected: tuple[Running, ...], heal
 def _try_pod(client: Client, report: Report, options: argparse.Namespace, health: Health) -> None:
     from pvecri.probe.pod import PodProbe  # noqa: PLC0415
 
-    # What is asked to end, ends what it has begun.
-    signal.signal(signal.SIGTERM, _end)
     probe = PodProbe(
         client,
         image=options.image,
@@ -73,11 +71,14 @@ def _try_pod(client: Client, report: Report, options: argparse.Namespace, health
         has_network=not health.problems(needs_network=True),
     )
     report.trial = probe.trial
+
+    def end(number: int, _frame: t.Any) -> None:
+        report.signal = number
+        probe.end()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
     report.problems += probe.run().problems
-
-
-def _end(number: int, _frame: t.Any) -> t.NoReturn:
-    sys.exit(128 + number)
 
 
 def _print(report: Report, *, is_json: bool) -> None:

@@ -56,8 +56,15 @@ class PodProbe:
         self._pod_id = ""
         #: A pod of which nobody has said yet whether it was made.
         self._begun: pb.RunPodSandboxRequest | None = None
+        self._is_ended = self._is_clearing = False
         self._is_ours_to_remove = False
         self._logs = f"{client.socket_path}.probe"
+
+    def end(self) -> None:
+        """Leave off, and clear away; may be called by a handler of signals."""
+        self._is_ended = True
+        if not self._is_clearing:
+            self._client.interrupt()
 
     def run(self) -> Trial:
         """Try it, and return what happened; nothing is left, or the last step says what."""
@@ -71,11 +78,12 @@ class PodProbe:
                         self._live()
                         break
                     except _Failed:
-                        if not left or not self._was_taken_away():
+                        if not left or self._is_ended or not self._was_taken_away():
                             raise
                         del self.trial.steps[begin:]
                         self._clear_pods()
             finally:
+                self._is_clearing = True
                 self._deadline = max(self._deadline, time.monotonic() + _CLEAN_UP_S)
                 with contextlib.suppress(_Failed):
                     self._step("clean up", self._clean_up, is_quiet=True)
@@ -110,6 +118,7 @@ class PodProbe:
         begin = time.monotonic()
         problem = ""
         try:
+            self._check_end()
             result = act()
         except CoreError as exc:
             problem = str(exc)
@@ -121,7 +130,12 @@ class PodProbe:
             raise _Failed
         return result
 
+    def _check_end(self) -> None:
+        if self._is_ended and not self._is_clearing:
+            raise CoreError("the probe was asked to end")
+
     def _call(self, request: t.Any) -> t.Any:
+        self._check_end()
         return self._client.call(request, timeout_s=max(self._deadline - time.monotonic(), 0.001))
 
     # -------------------------------------------------------------------- image
@@ -198,6 +212,7 @@ class PodProbe:
             ):
                 if any(line.rstrip("\n").endswith(f" stdout F {own_image.LINE}") for line in log):
                     return
+            self._check_end()
             time.sleep(_POLL_S)
         raise CoreError(f"{path} does not have the line that the container wrote", hint="Is conmon alive?")
 
@@ -274,6 +289,7 @@ class PodProbe:
                 return has_waited
             except BlockingIOError:
                 has_waited = True
+                self._check_end()
                 if time.monotonic() > self._deadline:
                     raise Conflict(
                         "another probe of this endpoint does not end", hint="Look for it"

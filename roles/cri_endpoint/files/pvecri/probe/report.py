@@ -59,6 +59,8 @@ class Report:
     #: Containers that were to run on.
     expected: int | None = None
     problems: list[str] = dataclasses.field(default_factory=list)
+    #: By which the probe was asked to end; 0: by none.
+    signal: int = 0
 
     @property
     def exit_code(self) -> Exit:
