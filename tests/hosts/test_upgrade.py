@@ -23,7 +23,7 @@ import typing as t
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NAME = f"upgrade-{os.getpid()}"
+NAME = f"{os.environ.get('PVECRI_HOSTS_PREFIX', 'e')}-upgrade-{os.getpid()}"
 CACHE = pathlib.Path(os.environ.get("PVECRI_CACHE", "/var/cache/pvecri"))
 #: What a host has that is a namespace of this machine: no controllers of its own to give away.
 SETTINGS = {"cri_endpoint_preflight_ignore": ["controllers"], "cri_hosts": "all"}
