@@ -40,7 +40,8 @@ class Parts:
             self._current = self._title(found["part"])
             self._started = time.monotonic()
         elif found and self._current:
-            self._end(found["result"] != "Failed")
+            # What molecule misses, it only warns of.
+            self._end(found["result"] not in ("Failed", "Missing"))
 
     def finish(self) -> None:
         """Count a part that never ended as failed."""
@@ -77,8 +78,8 @@ def write_junit(parts: Parts, path: str) -> None:
     ET.ElementTree(root).write(path)
 
 
-def main() -> None:
-    """Copy standard input to standard output."""
+def main() -> int:
+    """Copy standard input to standard output; exit code 1 when a part has not passed."""
     parts = Parts(int(sys.argv[1]))
     for line in sys.stdin:
         sys.stdout.write(line)
@@ -86,7 +87,8 @@ def main() -> None:
         parts.read(line)
     parts.finish()
     write_junit(parts, sys.argv[2])
+    return 0 if parts.ended and all(passed for _, _, passed in parts.ended) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

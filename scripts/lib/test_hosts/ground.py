@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import typing as t
 from pathlib import Path
@@ -22,6 +24,15 @@ class HostError(Exception):
     """Something that the caller must know; the text says what to do."""
 
 
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent is killed: nobody must work on without its locks."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def run(*argv: str, check: bool = True, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
     """Run a command to its end and return what it wrote.
 
@@ -29,7 +40,13 @@ def run(*argv: str, check: bool = True, timeout_s: float = 60) -> subprocess.Com
     """
     try:
         done = subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s, check=False
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+            preexec_fn=die_with_parent,
         )
     except FileNotFoundError as exc:
         raise HostError(f"{argv[0]} is missing; scripts/hosts installs it") from exc
@@ -102,4 +119,9 @@ def remove_tree(path: Path) -> None:
     mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     for mount in sorted((m for m in mounts if m.startswith(f"{path}/")), reverse=True):
         run("umount", "-l", mount.encode().decode("unicode_escape"), check=False)
-    run("rm", "-rf", "--one-file-system", str(path), timeout_s=300)
+    # What a killed command had begun may go on for the moment that the kernel needs to end it.
+    for _ in range(3):
+        done = run("rm", "-rf", "--one-file-system", str(path), timeout_s=300, check=False)
+        if done.returncode == 0:
+            return
+    raise HostError(f"{path} cannot be removed: {done.stderr.strip()}")

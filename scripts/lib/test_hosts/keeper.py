@@ -8,7 +8,6 @@ systemd-nspawn boots a host once; under --keep-unit it ends with 133 when the ho
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import signal
@@ -18,10 +17,9 @@ import time
 from pathlib import Path
 
 from test_hosts import cgroups, limits, network
-from test_hosts.ground import RUN
+from test_hosts.ground import RUN, die_with_parent
 
 REBOOT_CODE = 133
-PR_SET_PDEATHSIG = 1
 
 
 def nspawn_argv(root: Path, link: network.Link) -> list[str]:
@@ -55,11 +53,10 @@ def _boot(link: network.Link, root: Path) -> bool:
     """Boot a host and wait until it is down; say whether it wants to come up again."""
     network.make(link)
     group = cgroups.make(link.name)
-    libc = ctypes.CDLL(None)
     may_raise = limits.may_raise()
 
     def enter() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        die_with_parent()
         (group / "cgroup.procs").write_text("0")
         if not may_raise:
             limits.pretend()

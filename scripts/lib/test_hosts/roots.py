@@ -13,13 +13,15 @@ import subprocess
 import time
 from pathlib import Path
 
-from test_hosts.ground import CACHE, HostError, locked, remove_tree, run, write_file
+from test_hosts.ground import CACHE, HostError, die_with_parent, locked, remove_tree, run, write_file
 
 RELEASES = ("trixie", "bookworm")
 MIRROR = os.environ.get("PVECRI_DEBIAN_MIRROR") or "http://deb.debian.org/debian"
 SECURITY_MIRROR = os.environ.get("PVECRI_DEBIAN_SECURITY_MIRROR") or "http://deb.debian.org/debian-security"
 PACKAGES = ["systemd", "systemd-sysv", "dbus", "udev", "python3", "python3-apt", "openssh-server", "iproute2"]
 PACKAGES += ["ca-certificates", "sudo", "kmod", "procps", "cron"]
+# What runs so goes with all its processes and mounts when it is killed.
+ALONE = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
 # Lists in it grow old, and with them the packages that a host would ask for.
 ROOT_DAYS = 30
 UNUSED_DAYS = 7
@@ -82,10 +84,16 @@ def _debootstrap(release: str, root: Path) -> None:
     log = CACHE / f"debootstrap-{release}.log"
     argv = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
     argv += [f"--cache-dir={archives(release)}", release, str(root), MIRROR]
-    # What it mounts goes with it, also when it is killed.
-    argv = ["unshare", "--mount", "--propagation", "private", "--kill-child", "--fork", *argv]
+    argv = [*ALONE, *argv]
     with open(log, "w") as file:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False)
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            check=False,
+            preexec_fn=die_with_parent,
+        )
     if done.returncode != 0:
         tail = "\n".join(log.read_text().splitlines()[-15:])
         raise HostError(
@@ -115,8 +123,7 @@ def _configure(release: str, root: Path) -> None:
     resolve(root)
     with contextlib.suppress(FileNotFoundError):
         (root / "var/lib/dbus/machine-id").unlink()
-    argv = ["chroot", str(root), "apt-get", "-q", "update"]
-    run("unshare", "--mount", "--propagation", "private", *argv, timeout_s=300)
+    run(*ALONE, "chroot", str(root), "apt-get", "-q", "update", timeout_s=300)
     run("chroot", str(root), "apt-get", "clean")
 
 
