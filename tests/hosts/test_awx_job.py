@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run the job template of AWX against hosts, through ansible-runner in an isolated folder.
 
-PVECRI_HOSTS_INVENTORY names an inventory as ``scripts/hosts inventory`` prints it, PVECRI_TARBALL the built collection.
+PVECRI_HOSTS_INVENTORY names an inventory as ``scripts/hosts inventory`` prints it, PVECRI_TARBALL the built
+collection.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def job(tmp_path: pathlib.Path) -> runner.Job:
     (folder / "project/look.yml").write_text(LOOK)
     (folder / "env/settings").write_text(yaml.safe_dump({"idle_timeout": 600, "job_timeout": 1200}))
     hosts = json.loads(pathlib.Path(inventory).read_text())["all"]["hosts"]
-    groups = {"all": {"hosts": hosts, "children": {"cri_nodes": {"hosts": dict.fromkeys(hosts, {})}}}}
+    groups = {"all": {"hosts": hosts, "children": {"cri_nodes": {"hosts": {name: {} for name in hosts}}}}}
     (folder / "inventory/hosts.json").write_text(json.dumps(groups))
     runner.install_collection(folder, tarball)
     return runner.Job(folder, {}, timeout_s=1200)
@@ -83,8 +84,6 @@ def test_survey_makes_nodes_and_takes_them_away(job: runner.Job) -> None:
 
     assert runner.changes(job.run("again", "site.yml")) == 0
 
-    job.variables = answers(
-        "site.yml", **asked, cri_endpoint_state="absent", cri_endpoint_remove_data="true"
-    )
+    job.variables = answers("site.yml", **asked, cri_endpoint_state="absent", cri_endpoint_remove_data="true")
     assert runner.changes(job.run("away", "site.yml")) > 0
     assert runner.changes(job.run("away-again", "site.yml")) == 0

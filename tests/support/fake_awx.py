@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Stand in for the part of AWX's API that extensions/awx/load.yml uses.
 
-It is no AWX: objects are what was sent, with a number.  What is AWX's are the paths, the lists with ``count`` and
-``results``, the status codes, a token that must be there, and that a survey's answer is the survey itself.
+It is no AWX: objects are what was sent, with a number.  What is AWX's are the paths, the lists with ``count``
+and ``results``, the status codes, a token that must be there, and a survey's answer, the survey itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 import typing as t
 import urllib.parse
 
-TOKEN = "token-of-the-test"  # noqa: S105
+TOKEN = "token-of-the-test"
 
 
 class FakeAwx:

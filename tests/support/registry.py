@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run Debian's docker-registry on a free port, of the loopback interface as a rule, for as long as a test needs it.
+"""Run Debian's docker-registry on a free port, as a rule of loopback, for as long as a test needs it.
 
 with Registry(tmp_path, users={"joe": "pw"}, tls=True) as registry:
     registry.push("oci:layout:latest", "team/app:1")

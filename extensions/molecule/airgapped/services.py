@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Be what a host without the internet reaches: services.py FOLDER ADDRESS
 
-Serves FOLDER/mirror over HTTP, with FOLDER/http.log of what was asked for, and a registry with TLS and a login that has
-one image.  FOLDER/services.json says where, once both answer; a SIGTERM ends them.
+Serves FOLDER/mirror over HTTP, with FOLDER/http.log of what was asked for, and a registry with TLS and a
+login that has one image.  FOLDER/services.json says where, once both answer; a SIGTERM ends them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3]))
 
 from tests.support import images, registry
 
-USER, PASSWORD = "node", "molecule"  # noqa: S105  # of this registry, which lives as long as the test
+USER, PASSWORD = "node", "molecule"  # of this registry, which lives as long as the test
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):

@@ -89,7 +89,8 @@ def test_answer_to_yes_or_no_is_a_text_that_the_role_turns_into_one(question: di
     used = [
         (path, line.strip())
         for path, line in code_of_the_role()
-        if re.search(rf"(?<![\w.]){name}\b(?!:)", line) and re.search(r"\{[{%]|^\s*(- |when:|or |and |not )", line)
+        if re.search(rf"(?<![\w.]){name}\b(?!:)", line)
+        and re.search(r"\{[{%]|^\s*(- |when:|or |and |not )", line)
     ]
     wrong = [use for use in used if not re.search(rf"{name} \| bool", use[1]) and not is_tag(use[1], name)]
     assert used
@@ -136,7 +137,9 @@ def load(awx: fake_awx.FakeAwx, folder: pathlib.Path, **variables: t.Any) -> str
     return f"{done.returncode}\n{done.stdout}{done.stderr}"
 
 
-def test_load_makes_all_once_and_then_only_what_differs(awx: fake_awx.FakeAwx, tmp_path: pathlib.Path) -> None:
+def test_load_makes_all_once_and_then_only_what_differs(
+    awx: fake_awx.FakeAwx, tmp_path: pathlib.Path
+) -> None:
     printed = load(awx, tmp_path)
     assert printed.startswith("0\n"), printed
     template = awx.named("job_templates", "CRI nodes")
