@@ -35,60 +35,98 @@ HOST = {
 PLAY = """
 - hosts: localhost
   gather_facts: false
-  vars_files: ["{role}/defaults/main.yml", "{role}/vars/main.yml"]
+  vars_files: ["{role}/defaults/main.yml", "{role}/vars/main.yml", "{given}"]
   tasks:
     - ansible.builtin.copy:
-        dest: "{{{{ result }}}}"
+        dest: "{result}"
         content: >-
-          {{{{ {{'files': __cri_endpoint_files, 'key': __cri_endpoint_state_key, 'gone': __cri_endpoint_files_to_remove}}
-               | to_json }}}}
+          {{{{ {{'files': [] if only_key | default(false) else __cri_endpoint_files,
+                 'gone': __cri_endpoint_files_to_remove if with_gone | default(false) else [],
+                 'key': __cri_endpoint_state_key}} | to_json }}}}
         mode: "0600"
 """
 
-Render = t.Callable[..., dict[str, t.Any]]
+RULE = {"name": 'a "quoted" one', "match": {"repository": "**/db-*"}, "runtime": "pve-lxc"}
+CONFLIST = {"cniVersion": "1.0.0", "name": "mine", "plugins": [{"type": "ptp"}]}
+KUBELET = {**HOST, "facts": {"units": {"kubelet.service": {}}}}
+CIDRS = (["10.88.0.0/16"], ["fd00:88::/64"], ["10.1.0.0/24", "fd00:88::/64"])
+RELOADED = {"cri_endpoint_config": {"log": {"level": "debug", "slow_rpc_s": 1.5}}}
+#: What plays set, by a name for it. One run renders all: Ansible takes a second to start.
+GIVEN: dict[str, dict[str, t.Any]] = {
+    "plain": {"with_gone": True},
+    "much": {
+        "cri_endpoint_state_dir": "/srv/pvecri",
+        "cri_endpoint_config": {
+            "log": {"level": "debug"},
+            "images": {"pinned": ["docker.io/library/a:1"]},
+            "server": {"socket": "/elsewhere.sock", "max_concurrent_rpcs": 50},
+        },
+        "cri_endpoint_policy": {"default": "crun", "rules": [RULE]},
+        "cri_endpoint_signature_policy": {"default": [{"type": "reject"}]},
+        "cri_endpoint_environment": {"HTTPS_PROXY": "http://p:1", "ODD": 'a "b" \\c $d'},
+        # As -e on the command line and surveys give them.
+        "cri_endpoint_crictl": "false",
+        "cri_endpoint_rotate_logs": "never",
+        "cri_endpoint_masquerade": "false",
+    },
+    **{
+        f"cidrs{number}": {
+            "cri_endpoint_pod_cidrs": cidrs,
+            "cri_endpoint_network_mtu": 1450,
+            "cri_endpoint_bridge": "pods0",
+        }
+        for number, cidrs in enumerate(CIDRS)
+    },
+    "custom": {"cri_endpoint_network": "custom", "cri_endpoint_cni_conflist": CONFLIST},
+    "none": {"cri_endpoint_network": "none"},
+    "reloaded": {**RELOADED, "only_key": True, "cri_endpoint_policy": {"default": "crun"}},
+    "limit": {"only_key": True, "cri_endpoint_config": {"runtime": {"pids_limit": 5}}},
+    "environment": {"only_key": True, "cri_endpoint_environment": {"A": "b"}},
+    "release": {
+        "only_key": True,
+        "__cri_endpoint_host": {**HOST, "releases": {"all": [], "current": "0.1.0-111111111111"}},
+    },
+    "kubelet": {"__cri_endpoint_host": KUBELET},
+    "always": {"__cri_endpoint_host": KUBELET, "cri_endpoint_rotate_logs": "always"},
+}
+
+Render = t.Callable[[str], dict[str, t.Any]]
 
 
 @pytest.fixture(scope="module")
 def render(tmp_path_factory) -> Render:
-    """Return a function that gives the files, by name, for variables of a play."""
+    """Return a function that gives the files, by name, and more, for one of `GIVEN`."""
     top = tmp_path_factory.mktemp("render")
-    (top / "play.yml").write_text(PLAY.format(role=ROLE))
     (top / "templates").symlink_to(ROLE / "templates")
+    plays = []
+    for name, variables in GIVEN.items():
+        given, result = top / f"{name}.vars.json", top / f"{name}.json"
+        given.write_text(json.dumps({"__cri_endpoint_host": HOST, **variables}))
+        plays.append(PLAY.format(role=ROLE, given=given, result=result))
+    (top / "play.yml").write_text("".join(plays))
+    program = pathlib.Path(sys.executable).parent / "ansible-playbook"
+    more = {"role_path": str(ROLE), "ansible_python_interpreter": sys.executable}
+    done = subprocess.run(
+        [program, "-i", "localhost,", "-c", "local", "-e", json.dumps(more), top / "play.yml"],
+        cwd=top,
+        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": os.pathsep.join(sys.path), "ANSIBLE_HOME": str(top)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
-    def run(**variables: t.Any) -> dict[str, t.Any]:
-        given = {
-            "role_path": str(ROLE), "result": str(top / "result.json"), "__cri_endpoint_host": HOST,
-            "ansible_python_interpreter": sys.executable, **variables,
-        }  # fmt: skip
-        (top / "given.json").write_text(json.dumps(given))
-        argv = [
-            str(pathlib.Path(sys.executable).parent / "ansible-playbook"),
-            "-i",
-            "localhost,",
-            "-c",
-            "local",
-        ]
-        environment = {
-            **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": os.pathsep.join(sys.path),
-            "ANSIBLE_HOME": str(top),
-        }
-        done = subprocess.run(
-            [*argv, "-e", f"@{top}/given.json", str(top / "play.yml")],
-            cwd=top, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        found = json.loads((top / "result.json").read_text())
-        files = {os.path.basename(file["path"]): file for file in found["files"]}
-        return {**found, "files": files}
+    def get(name: str) -> dict[str, t.Any]:
+        found = json.loads((top / f"{name}.json").read_text())
+        return {**found, "files": {os.path.basename(file["path"]): file for file in found["files"]}}
 
-    return run
+    return get
 
 
 @pytest.fixture(scope="module")
 def plain(render) -> dict[str, t.Any]:
     """Return what a play without any variable gives."""
-    return render()
+    return render("plain")
 
 
 def is_there(file: dict[str, t.Any]) -> bool:
@@ -115,21 +153,7 @@ def test_config_is_what_the_daemon_reads(plain):
 
 
 def test_variables_come_through(render):
-    rule = {"name": 'a "quoted" one', "match": {"repository": "**/db-*"}, "runtime": "pve-lxc"}
-    given = {
-        "cri_endpoint_state_dir": "/srv/pvecri",
-        "cri_endpoint_config": {
-            "log": {"level": "debug"}, "images": {"pinned": ["docker.io/library/a:1"]},
-            "server": {"socket": "/elsewhere.sock", "max_concurrent_rpcs": 50},
-        },
-        "cri_endpoint_policy": {"default": "crun", "rules": [rule]},
-        "cri_endpoint_signature_policy": {"default": [{"type": "reject"}]},
-        "cri_endpoint_environment": {"HTTPS_PROXY": "http://p:1", "ODD": 'a "b" \\c $d'},
-        "cri_endpoint_crictl": False,
-        "cri_endpoint_rotate_logs": "never",
-        "cri_endpoint_masquerade": False,
-    }  # fmt: skip
-    files = render(**given)["files"]
+    files = render("much")["files"]
     config = tomllib.loads(files["config.toml"]["content"])
     assert config["paths"]["state_dir"] == "/srv/pvecri"
     assert config["log"] == {"level": "debug"}
@@ -138,7 +162,7 @@ def test_variables_come_through(render):
     assert config["runtime"]["policy_file"] == "/etc/pvecri/policy.json"
     # The role's own socket: units and crictl name it.
     assert config["server"] == {"socket": "/run/pvecri/pvecri.sock", "max_concurrent_rpcs": 50}
-    assert json.loads(files["policy.json"]["content"])["rules"] == [rule]
+    assert json.loads(files["policy.json"]["content"])["rules"] == [RULE]
     assert json.loads(files["signature-policy.json"]["content"]) == {"default": [{"type": "reject"}]}
     lines = files["environment"]["content"].splitlines()
     assert lines[1:] == ['HTTPS_PROXY="http://p:1"', 'ODD="a \\"b\\" \\\\c $d"']
@@ -149,15 +173,10 @@ def test_variables_come_through(render):
 
 
 @pytest.mark.parametrize(
-    ("cidrs", "routes"),
-    [
-        (["10.88.0.0/16"], ["0.0.0.0/0"]),
-        (["fd00:88::/64"], ["::/0"]),
-        (["10.1.0.0/24", "fd00:88::/64"], ["0.0.0.0/0", "::/0"]),
-    ],
+    ("number", "routes"), [(0, ["0.0.0.0/0"]), (1, ["::/0"]), (2, ["0.0.0.0/0", "::/0"])]
 )
-def test_conflist_of_the_bridge(render, cidrs, routes):
-    given = render(cri_endpoint_pod_cidrs=cidrs, cri_endpoint_network_mtu=1450, cri_endpoint_bridge="pods0")
+def test_conflist_of_the_bridge(render, number, routes):
+    given, cidrs = render(f"cidrs{number}"), CIDRS[number]
     conflist = json.loads(given["files"]["10-pvecri.conflist"]["content"])
     bridge, *others = conflist["plugins"]
     assert (conflist["name"], bridge["bridge"], bridge["mtu"], bridge["ipMasq"]) == (
@@ -177,12 +196,10 @@ def test_conflist_of_the_bridge(render, cidrs, routes):
 
 
 def test_network_of_others(render):
-    own = {"cniVersion": "1.0.0", "name": "mine", "plugins": [{"type": "ptp"}]}
-    files = render(cri_endpoint_network="custom", cri_endpoint_cni_conflist=own)["files"]
-    assert json.loads(files["10-pvecri.conflist"]["content"]) == own
+    files = render("custom")["files"]
+    assert json.loads(files["10-pvecri.conflist"]["content"]) == CONFLIST
     assert not is_there(files["pvecri-network.service"])
-    files = render(cri_endpoint_network="none")["files"]
-    assert not is_there(files["10-pvecri.conflist"])
+    assert not is_there(render("none")["files"]["10-pvecri.conflist"])
 
 
 def test_crictl_is_led_to_the_socket(plain):
@@ -191,20 +208,10 @@ def test_crictl_is_led_to_the_socket(plain):
 
 
 def test_key_changes_with_what_wants_a_restart_alone(render, plain):
-    def key(**given):
-        return render(**given)["key"]
-
     assert f"PVECRI_STATE_KEY={plain['key']}\n" in plain["files"]["pvecri.service"]["content"]
-    reloaded = {"cri_endpoint_config": {"log": {"level": "debug", "slow_rpc_s": 1.5}}}
-    assert key(**reloaded, cri_endpoint_policy={"default": "crun"}) == plain["key"]
-    others = {**HOST, "releases": {"all": [], "current": "0.1.0-111111111111"}}
-    different = {
-        key(cri_endpoint_config={"runtime": {"pids_limit": 5}}),
-        key(cri_endpoint_environment={"A": "b"}),
-        key(__cri_endpoint_host=others),
-        plain["key"],
-    }
-    assert len(different) == 4
+    assert render("reloaded")["key"] == plain["key"]
+    keys = {render(name)["key"] for name in ("plain", "limit", "environment", "release")}
+    assert len(keys) == 4
 
 
 def test_everything_that_is_written_is_removed(plain):
@@ -214,7 +221,5 @@ def test_everything_that_is_written_is_removed(plain):
 
 
 def test_kubelet_rotates_the_logs_itself(render):
-    kubelet = {**HOST, "facts": {"units": {"kubelet.service": {}}}}
-    assert not is_there(render(__cri_endpoint_host=kubelet)["files"]["pvecri-logs.timer"])
-    always = render(__cri_endpoint_host=kubelet, cri_endpoint_rotate_logs="always")
-    assert is_there(always["files"]["pvecri-logs.timer"])
+    assert not is_there(render("kubelet")["files"]["pvecri-logs.timer"])
+    assert is_there(render("always")["files"]["pvecri-logs.timer"])
