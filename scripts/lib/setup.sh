@@ -213,7 +213,8 @@ release_services() {
 ensure_venv() {
     local name="$1" pins="$2" key link build
     shift 2
-    key=$({ cat "$pins" && printf '%s\n' "$@" && "$PYTHON" --version; } | sha256sum | cut -c1-12)
+    # The same in every checkout.
+    key=$({ cat "$pins" && printf "%s\n" "${@//"$ROOT"/.}" && "$PYTHON" --version; } | sha256sum | cut -c1-12)
     link="$CACHE/venv/$name-$key"
     if [[ ! -x "$link/bin/python" ]]; then
         say "pip: installing the Python tools for '$name' (once; they are kept in $CACHE)"
