@@ -110,6 +110,8 @@ def test_killed_keeper_takes_its_host_along_and_up_powers_it_on(name: str) -> No
     assert hosts("ssh", name, "ls /root/kept") == "/root/kept\n"
 
 
+# Each try is a whole root file system; the first may have to make one.
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("command", ["up", "down"])
 def test_killed_command_is_mended_by_the_next(name: str, command: str) -> None:
     """Kill it after 0.1 s, 0.2 s, 0.4 s … until it ends by itself: between more and more of its steps."""
@@ -122,6 +124,8 @@ def test_killed_command_is_mended_by_the_next(name: str, command: str) -> None:
             assert child.wait(delay) == 0
             break
         except subprocess.TimeoutExpired:
+            pass
+        finally:
             child.kill()
             child.wait()
         if command == "up":
