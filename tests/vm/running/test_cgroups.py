@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+import typing as t
 
 from ansible_collections.pvecri.runtime.tests.vm.node import (
     CGROUPS,
@@ -21,7 +22,7 @@ from ansible_collections.pvecri.runtime.tests.vm.node import (
 SLEEP = "exec sleep 3600"
 #: 48 MiB of memory at once.
 HOG = "dd if=/dev/zero of=/dev/shm/hog bs=1M count=48"
-LIMITS = {
+LIMITS: dict[str, t.Any] = {
     "cpu_period": 100_000,
     "cpu_quota": 20_000,
     "cpu_shares": 512,
