@@ -128,6 +128,9 @@ def down(name: str) -> bool:
         _sweep(record)
         if record.root.exists():
             roots.keep_packages(record.release, record.root)
+            # Half a root must not have the name of a whole one.
+            remove_tree(record.root.with_name("root.old"))
+            record.root.rename(record.root.with_name("root.old"))
         remove_tree(Path(record.folder))
         with locked(RUN / "lock"):
             remove_tree(record.home)
@@ -195,6 +198,7 @@ def _make_root(record: Record) -> None:
     """Make the host's root file system, and let it appear complete."""
     new = record.root.with_name("root.new")
     remove_tree(new)
+    remove_tree(record.root.with_name("root.old"))
     new.parent.mkdir(parents=True, exist_ok=True)
     # A copy, no overlay: containers' overlays cannot stand on another one.
     roots.copy(record.release, new)
