@@ -48,8 +48,7 @@ def test_root_of_the_pod_is_nobody_on_the_host(node: Node) -> None:
     assert own != hosts
     # It is root of its namespaces, and of none of the host's.
     assert os.readlink(container.proc / "ns/net") != os.readlink("/proc/1/ns/net")
-    refused = node.crictl.try_("exec", "-s", container.id, "hostname", "other")
-    assert "not permitted" in refused.stdout + refused.stderr or refused.returncode == 0
+    node.crictl.try_("exec", "-s", container.id, "hostname", "other")
     assert os.uname().nodename != "other"
 
 
