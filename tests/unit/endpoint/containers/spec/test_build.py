@@ -472,6 +472,28 @@ def test_annotations_do_not_steer_the_runtime():
     assert not [key for key in found if key.startswith(("run.oci", "org.systemd"))]
 
 
+@pytest.mark.parametrize(
+    ("grace_period", "seconds"),
+    [
+        (None, 10),
+        ("30", 30),
+        ("0", 1),  # to systemd, 0 is without end
+        ("3600", 90),
+        ("-1", 10),
+        ("", 10),
+        ("5 'x'", 10),
+        ("٣", 10),
+        ("9" * 5000, 10),
+    ],
+)
+def test_systemd_does_not_wait_longer_at_shutdown_than_the_container_was_promised(grace_period, seconds):
+    config = pb.ContainerConfig(annotations={"org.systemd.property.TimeoutStopUSec": "uint64 1"})
+    if grace_period is not None:
+        config.annotations["io.kubernetes.pod.terminationGracePeriod"] = grace_period
+    found = dict(built(config, sandbox=sandbox(cgroup_parent="pods-p.slice")).annotations)
+    assert found["org.systemd.property.TimeoutStopUSec"] == f"uint64 {seconds * 10**6}"
+
+
 # ---- limits --------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 from pvecri.api import cri_pb2
@@ -16,6 +17,13 @@ _STEERING: t.Final = ("run.oci.", "org.systemd.property.", "org.criu.", "io.podm
 
 #: Names that tools which look at containers know from other runtimes.
 _PREFIX: t.Final = "io.kubernetes.cri."
+
+#: How long systemd waits for a container that does not end with the host: crun hands this to its scope.
+_STOP_TIMEOUT: t.Final = "org.systemd.property.TimeoutStopUSec"
+_STOP_TIMEOUT_S: t.Final = 10
+#: What kubelet says of the pod, in seconds; more than systemd's own default would hold up the host.
+_GRACE_PERIOD: t.Final = "io.kubernetes.pod.terminationGracePeriod"
+_MAX_STOP_TIMEOUT_S: t.Final = 90
 
 
 def annotations_of(
@@ -34,4 +42,13 @@ def annotations_of(
             f"{_PREFIX}image-name": image,
         }
     )
+    if sandbox.cgroup_parent.endswith(".slice"):
+        found[_STOP_TIMEOUT] = f"uint64 {_stop_timeout_s(config.annotations.get(_GRACE_PERIOD, '')) * 10**6}"
     return tuple(found.items())
+
+
+def _stop_timeout_s(grace_period: str) -> int:
+    """Return the seconds that systemd is to wait, to which 0 means without end."""
+    if re.fullmatch(r"[0-9]{1,9}", grace_period) is None:
+        return _STOP_TIMEOUT_S
+    return min(max(int(grace_period), 1), _MAX_STOP_TIMEOUT_S)
