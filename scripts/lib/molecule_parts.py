@@ -4,6 +4,7 @@
 """Read what molecule prints, pass it on, and say how each part ended: molecule_parts.py FD JUNIT
 
 A line for each part goes to the file descriptor FD as soon as it has ended, and all parts into a JUnit file.
+What is passed on tells with each task when it began.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import xml.etree.ElementTree as ET
 
 MATRIX = re.compile(r"\[(?P<scenario>\S+) > discovery\] scenario test matrix: (?P<parts>.*)")
 STATE = re.compile(r"\[\S+ > (?P<part>\w+)\] (?P<what>Executing|Executed: (?P<result>\w+))")
+TASK = re.compile(r"(TASK|RUNNING HANDLER) \[")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -81,7 +83,10 @@ def write_junit(parts: Parts, path: str) -> None:
 def main() -> int:
     """Copy standard input to standard output; exit code 1 when a part has not passed."""
     parts = Parts(int(sys.argv[1]))
+    began = time.monotonic()
     for line in sys.stdin:
+        if TASK.match(line):
+            sys.stdout.write(f"({time.monotonic() - began:.1f} s)\n")
         sys.stdout.write(line)
         sys.stdout.flush()
         parts.read(line)
