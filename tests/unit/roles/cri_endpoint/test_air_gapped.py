@@ -11,15 +11,14 @@ import os
 import pathlib
 import shutil
 import subprocess
-import sys
 import tomllib
 import typing as t
 
 import pytest
 
+from ansible_collections.pvecri.runtime.tests.support.role_variables import evaluate
+
 ROOT = pathlib.Path(__file__).parents[4]
-ROLE = ROOT / "roles/cri_endpoint"
-BIN = pathlib.Path(sys.executable).parent
 KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nabc=\n-----END PGP PUBLIC KEY BLOCK-----"
 GIVEN: dict[str, t.Any] = {
     "cri_endpoint_apt_sources": [
@@ -63,60 +62,26 @@ GIVEN: dict[str, t.Any] = {
         {"name": "registry.example.org/b:1", "src": "b.tar", "pinned": False},
     ],
 }
-PLAY = """
-- hosts: localhost
-  gather_facts: false
-  vars_files: ["{role}/defaults/main.yml", "{role}/vars/main.yml", "{given}"]
-  vars:
-    __cri_endpoint_host: {{facts: {{distribution_version: "13", units: {{}}}}}}
-    __cri_endpoint_former_certificates:
-      files: [{{path: /etc/containers/certs.d/old.example.org/pvecri.crt}}]
-    __cri_endpoint_certificates_kept: []
-  tasks:
-    - ansible.builtin.copy:
-        dest: "{result}"
-        content: >-
-          {{{{ {{'files': __cri_endpoint_apt_files + __cri_endpoint_registry_files
-                         + __cri_endpoint_registry_secret_files,
-                'pinned': __cri_endpoint_images_pinned,
-                'gone': __cri_endpoint_certificates_to_remove}} | to_json }}}}
-        mode: "0600"
-"""
-
-
-def render(folder: pathlib.Path, given: dict[str, t.Any]) -> dict[str, t.Any]:
-    """Let Ansible evaluate the role's variables."""
-    # Templates are looked for beside the play.
-    (folder / "templates").symlink_to(ROLE / "templates")
-    (folder / "given.json").write_text(json.dumps(given))
-    result = folder / "result.json"
-    play = folder / "play.yml"
-    play.write_text(PLAY.format(role=ROLE, given=folder / "given.json", result=result))
-    done = subprocess.run(
-        [BIN / "ansible-playbook", "-i", "localhost,", "-c", "local", play],
-        env={
-            "PATH": f"{BIN}:/usr/bin:/bin",
-            "HOME": str(folder),
-            "LC_ALL": "C.UTF-8",
-            "ANSIBLE_NOCOLOR": "1",
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return t.cast("dict[str, t.Any]", json.loads(result.read_text()))
+FORMER = {"files": [{"path": "/etc/containers/certs.d/old.example.org/pvecri.crt"}]}
+FILES = ("__cri_endpoint_apt_files", "__cri_endpoint_registry_files", "__cri_endpoint_registry_secret_files")
+PINNED, GONE = "__cri_endpoint_images_pinned", "__cri_endpoint_certificates_to_remove"
 
 
 @pytest.fixture(scope="module")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, t.Any]:
-    return render(tmp_path_factory.mktemp("given"), GIVEN)
+def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, t.Any]]:
+    former = {"__cri_endpoint_former_certificates": FORMER, "__cri_endpoint_certificates_kept": []}
+    given = {"given": {**GIVEN, **former, "wanted": [*FILES, PINNED, GONE]}, "plain": {}}
+    return evaluate(tmp_path_factory.mktemp("given"), given, FILES)
+
+
+@pytest.fixture
+def rendered(cases: dict[str, dict[str, t.Any]]) -> dict[str, t.Any]:
+    return cases["given"]
 
 
 @pytest.fixture
 def files(rendered: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
-    return {file["path"]: file for file in rendered["files"]}
+    return {file["path"]: file for name in FILES for file in rendered[name]}
 
 
 def test_registries_are_those_that_were_given(files: dict[str, dict[str, t.Any]]) -> None:
@@ -171,7 +136,7 @@ def test_certificates_have_the_names_that_tools_look_for(
     }
     assert contents == {"crt": "CA", "cert": "CERT", "key": "KEY"}
     assert files[f"{folder}/pvecri.key"]["mode"] == "0600"
-    assert [entry["path"] for entry in rendered["gone"]] == [
+    assert [entry["path"] for entry in rendered[GONE]] == [
         "/etc/containers/certs.d/old.example.org/pvecri.crt",
         "/etc/containers/certs.d/old.example.org",
         "/etc/containers/certs.d",
@@ -215,12 +180,11 @@ def test_apt_reads_the_mirrors_and_nothing_else(
 
 
 def test_images_from_files_are_pinned_unless_said_otherwise(rendered: dict[str, t.Any]) -> None:
-    assert rendered["pinned"] == ["registry.example.org/a:1"]
+    assert rendered[PINNED] == ["registry.example.org/a:1"]
 
 
-def test_without_variables_there_is_no_file(tmp_path: pathlib.Path) -> None:
-    rendered = render(tmp_path, {})
-    assert {file["state"] for file in rendered["files"]} == {"absent"}
+def test_without_variables_there_is_no_file(cases: dict[str, dict[str, t.Any]]) -> None:
+    assert {file["state"] for name in FILES for file in cases["plain"][name]} == {"absent"}
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")

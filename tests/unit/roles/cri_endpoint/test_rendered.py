@@ -8,52 +8,27 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import pathlib
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 import typing as t
 
 import pytest
 import yaml
 
+from ansible_collections.pvecri.runtime.tests.support.role_variables import HOST, evaluate
 from pvecri.config.load import parse
 
-ROOT = pathlib.Path(__file__).parents[4]
-ROLE = ROOT / "roles/cri_endpoint"
 MARKER = "# Managed by Ansible (pvecri.runtime.cri_endpoint)"
-HOST = {
-    "problems": [],
-    "packages": {},
-    "releases": {"all": [], "current": "0.1.0-000000000000"},
-    "installed": True,
-    "daemon": {},
-    "facts": {"units": {}},
-}
-PLAY = """
-- hosts: localhost
-  gather_facts: false
-  vars_files: ["{role}/defaults/main.yml", "{role}/vars/main.yml", "{given}"]
-  tasks:
-    - ansible.builtin.copy:
-        dest: "{result}"
-        content: >-
-          {{{{ {{'files': [] if only_key | default(false) else __cri_endpoint_files,
-                 'gone': __cri_endpoint_files_to_remove if with_gone | default(false) else [],
-                 'key': __cri_endpoint_state_key}} | to_json }}}}
-        mode: "0600"
-"""
-
+FILES, GONE, KEY = "__cri_endpoint_files", "__cri_endpoint_files_to_remove", "__cri_endpoint_state_key"
 RULE = {"name": 'a "quoted" one', "match": {"repository": "**/db-*"}, "runtime": "pve-lxc"}
 CONFLIST = {"cniVersion": "1.0.0", "name": "mine", "plugins": [{"type": "ptp"}]}
 KUBELET = {**HOST, "facts": {"units": {"kubelet.service": {}}}}
 CIDRS = (["10.88.0.0/16"], ["fd00:88::/64"], ["10.1.0.0/24", "fd00:88::/64"])
 RELOADED = {"cri_endpoint_config": {"log": {"level": "debug", "slow_rpc_s": 1.5}}}
-#: What plays set, by a name for it. One run renders all: Ansible takes a second to start.
+#: What plays set, by a name for it.
 GIVEN: dict[str, dict[str, t.Any]] = {
-    "plain": {"with_gone": True},
+    "plain": {"wanted": [FILES, GONE, KEY]},
     "much": {
         "cri_endpoint_state_dir": "/srv/pvecri",
         "cri_endpoint_config": {
@@ -79,11 +54,11 @@ GIVEN: dict[str, dict[str, t.Any]] = {
     },
     "custom": {"cri_endpoint_network": "custom", "cri_endpoint_cni_conflist": CONFLIST},
     "none": {"cri_endpoint_network": "none"},
-    "reloaded": {**RELOADED, "only_key": True, "cri_endpoint_policy": {"default": "crun"}},
-    "limit": {"only_key": True, "cri_endpoint_config": {"runtime": {"pids_limit": 5}}},
-    "environment": {"only_key": True, "cri_endpoint_environment": {"A": "b"}},
+    "reloaded": {**RELOADED, "wanted": [KEY], "cri_endpoint_policy": {"default": "crun"}},
+    "limit": {"wanted": [KEY], "cri_endpoint_config": {"runtime": {"pids_limit": 5}}},
+    "environment": {"wanted": [KEY], "cri_endpoint_environment": {"A": "b"}},
     "release": {
-        "only_key": True,
+        "wanted": [KEY],
         "__cri_endpoint_host": {**HOST, "releases": {"all": [], "current": "0.1.0-111111111111"}},
     },
     "kubelet": {"__cri_endpoint_host": KUBELET},
@@ -96,29 +71,11 @@ Render = t.Callable[[str], dict[str, t.Any]]
 @pytest.fixture(scope="module")
 def render(tmp_path_factory) -> Render:
     """Return a function that gives the files, by name, and more, for one of `GIVEN`."""
-    top = tmp_path_factory.mktemp("render")
-    (top / "templates").symlink_to(ROLE / "templates")
-    plays = []
-    for name, variables in GIVEN.items():
-        given, result = top / f"{name}.vars.json", top / f"{name}.json"
-        given.write_text(json.dumps({"__cri_endpoint_host": HOST, **variables}))
-        plays.append(PLAY.format(role=ROLE, given=given, result=result))
-    (top / "play.yml").write_text("".join(plays))
-    program = pathlib.Path(sys.executable).parent / "ansible-playbook"
-    more = {"role_path": str(ROLE), "ansible_python_interpreter": sys.executable}
-    done = subprocess.run(
-        [program, "-i", "localhost,", "-c", "local", "-e", json.dumps(more), top / "play.yml"],
-        cwd=top,
-        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": os.pathsep.join(sys.path), "ANSIBLE_HOME": str(top)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    found = evaluate(tmp_path_factory.mktemp("render"), GIVEN, [FILES])
 
     def get(name: str) -> dict[str, t.Any]:
-        found = json.loads((top / f"{name}.json").read_text())
-        return {**found, "files": {os.path.basename(file["path"]): file for file in found["files"]}}
+        files = {os.path.basename(file["path"]): file for file in found[name].get(FILES, [])}
+        return {"files": files, "gone": found[name].get(GONE), "key": found[name].get(KEY)}
 
     return get
 

@@ -64,7 +64,8 @@ def test_default_is_what_the_specs_say(name):
 
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_option_is_described(name):
-    text = " ".join(OPTIONS[name]["description"])
+    description = OPTIONS[name]["description"]
+    text = description if isinstance(description, str) else " ".join(description)
     assert text.strip().endswith((".", ")."))
     for suffix, unit in (("_s", "second"), ("_mib", "MiB")):
         if name.endswith(suffix) and OPTIONS[name]["type"] == "int":
