@@ -33,7 +33,7 @@ def die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def run(*argv: str, check: bool = True, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+def run(*argv: str, check: bool = True, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
     """Run a command to its end and return what it wrote.
 
     Raises HostError when it fails and check is set.

@@ -26,7 +26,7 @@ from pathlib import Path
 from test_hosts import cgroups, network, roots
 from test_hosts.ground import CACHE, RUN, HostError, is_held, locked, read_json, remove_tree, run, write_file
 
-BOOT_S = 120
+BOOT_S = 300
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
 
@@ -236,7 +236,7 @@ def _start(record: Record) -> None:
         subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
         )
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not record.is_running:
         if time.monotonic() > deadline:
             raise HostError(f"the host {record.name} did not start:\n{_console(record)}")
@@ -246,11 +246,11 @@ def _start(record: Record) -> None:
 def _end_keeper(record: Record) -> None:
     """End the keeper by its id; it takes the host with it."""
     lock = record.home / "keeper.lock"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while record.is_running:
         if (text := lock.read_text().strip()).isdigit():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(text), signal.SIGTERM if time.monotonic() < deadline - 10 else signal.SIGKILL)
+                os.kill(int(text), signal.SIGTERM if time.monotonic() < deadline - 30 else signal.SIGKILL)
         if time.monotonic() > deadline:
             raise HostError(f"the keeper of {record.name} (process {text}) does not end")
         time.sleep(0.1)

@@ -37,7 +37,7 @@ def copy(release: str, target: Path) -> None:
     """Copy the root file system of a release, which is made when there is none of this recipe yet."""
     with locked(CACHE / f"{release}.lock"):
         root = _ensure_root(release)
-        run("cp", "-a", "--reflink=auto", str(root), str(target), timeout_s=300)
+        run("cp", "-a", "--reflink=auto", str(root), str(target), timeout_s=900)
 
 
 def ensure_root(release: str) -> Path:

@@ -37,7 +37,7 @@ SOCKET = "/run/pvecri/pvecri.sock"
 PVECRI, SYSTEMCTL = "/usr/local/sbin/pvecri", "/usr/bin/systemctl"
 IMAGE = "localhost/unit-rights:1"
 DROP_IN = pathlib.Path("/run/systemd/system/pvecri.service.d/90-test.conf")
-_WATCHDOG_S = 4
+_WATCHDOG_S = 6
 
 _END = "89c7f7dfb8e70000000f05"  # mov edi, eax; neg edi; mov eax, 231 (exit_group); syscall
 _PROGRAMS = {
@@ -127,7 +127,7 @@ class Trial:
     def result(self, name: str, **options: t.Any) -> int:
         """Run a program of the image to its end and return its exit code."""
         container_id = self.start(name, **options)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             status = self.client.call(pb.ContainerStatusRequest(container_id=container_id)).status
             if status.state == pb.CONTAINER_EXITED:
@@ -214,18 +214,18 @@ def look_at_life(expected: str) -> t.Iterator[str]:
         ):
             before = unit("MainPID")
             act(int(before))
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 120
             while unit("MainPID") in {before, "0"} or unit("ActiveState") != "active":
                 if time.monotonic() > deadline:
                     yield f"{what}: the daemon was not started again: {unit('ActiveState')}, {unit('Result')}"
                     os.kill(int(before), signal.SIGCONT)
                     return
                 time.sleep(0.1)
-            for problem in probe("--wait", "20", "--expect", expected)["problems"]:
+            for problem in probe("--wait", "120", "--expect", expected)["problems"]:
                 yield f"{what}: {problem}"
         # Well beyond the watchdog's time: a daemon that works is left alone.
         before = unit("MainPID")
-        time.sleep(2 * _WATCHDOG_S)
+        time.sleep(1.5 * _WATCHDOG_S)
         if unit("MainPID") != before:
             yield "the watchdog ended a daemon that worked"
     finally:
@@ -254,7 +254,7 @@ def main() -> int:
                 pathlib.Path(expected).write_text(json.dumps(before), encoding="utf-8")
                 if sys.argv[1:] != ["rights"]:
                     problems += look_at_life(expected)
-                    probe("--wait", "20")
+                    probe("--wait", "120")
             finally:
                 trial.remove()
                 client.call(pb.RemoveImageRequest(image=pb.ImageSpec(image=IMAGE)))
