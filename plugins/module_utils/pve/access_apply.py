@@ -102,7 +102,7 @@ def make_present(client: Client, request: access.Request, file: SecretFile, *, c
         return Result(made, renewal)
     if made.steps and not os.path.isdir(os.path.dirname(file.path)):
         raise InvalidSpec("secret_file", f"the directory of '{file.path}' is missing", hint="Make it first")
-    _apply(client, request, file, made, renewal)
+    _apply(client, request, file, made)
     kept = found.credentials
     is_new = any(step.makes_token for step in made.steps)
     if not is_new and kept is not None and (kept.server != file.server or not found.is_private):
@@ -163,17 +163,17 @@ def _plan_file(made: access.Plan, request: access.Request, file: SecretFile, fou
     made.differences.add("secret_file.private", found.is_private if found.exists else None, True)
 
 
-def _apply(
-    client: Client, request: access.Request, file: SecretFile, made: access.Plan, renewal: str | None
-) -> None:
+def _apply(client: Client, request: access.Request, file: SecretFile, made: access.Plan) -> None:
     """Send the steps; when another host made the same role or user meanwhile, go on with what is left."""
-    steps, renewed = made.steps, False
+    steps = made.steps
     while True:
         done, trouble = _until_trouble(client, request, file, steps)
         if trouble is None:
             return
-        renewed = renewed or any(step.makes_token for step in steps[:done])
-        left = access.plan_present(request, read_state(client), renewal=None if renewed else renewal).steps
+        state = read_state(client)
+        # Asked anew: the answer with the secret of a token may be what did not come.
+        renewal = _renewal(request, state, token_file.read(file.path), file)
+        left = access.plan_present(request, state, renewal=renewal).steps
         # Each round is shorter, as what stopped it has been done by somebody.
         if steps[done] in left or len(left) >= len(steps):
             raise trouble

@@ -147,6 +147,27 @@ def test_apply_tries_a_failed_request_once(tmp_path):
     assert [line for line in client.sent if line.startswith("POST")] == ["POST roles"]
 
 
+class Slow(Mute):
+    """Make a token, and lose the answer with its secret."""
+
+    def request(self, method, path, params=None):
+        super().request(method, path)
+        if path[-2] == "token":
+            self.has_token = True
+            raise errors.ApiTimeout("no answer in time", maybe_done=True)
+        if path[-1] != "users" or not hasattr(self, "has_token"):
+            return []
+        tokens = [{"tokenid": "tk", "comment": OURS.comment, "privsep": 1}]
+        return [{"userid": "a@pve", "comment": "x (pvecri.runtime)", "tokens": tokens}]
+
+
+def test_apply_does_not_go_on_without_the_secret_of_a_token_that_was_made_late(tmp_path):
+    client, file = Slow(), access_apply.SecretFile(str(tmp_path / "f"), token_file.Server())
+    with pytest.raises(errors.ApiTimeout):
+        access_apply.make_present(client, REQUEST, file, check_mode=False)
+    assert client.sent[-1] == "GET acl"
+
+
 def test_read_state_refuses_what_is_no_answer():
     class Strange:
         def request(self, method, path, params=None):
