@@ -152,6 +152,34 @@ def test_archives_that_are_none(tmp_path: pathlib.Path, files: t.Any, match: str
         _read(tmp_path, files)
 
 
+def _header(kind: bytes, size: int = 0) -> bytes:
+    member = tarfile.TarInfo("manifest.json")
+    member.type, member.size = kind, size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(_header(tarfile.XHDTYPE) * 5000, id="extended headers without end"),
+        pytest.param(_header(tarfile.GNUTYPE_LONGNAME) * 5000, id="long names without end"),
+        pytest.param(_header(tarfile.REGTYPE, 1 << 63) + bytes(1024), id="size beyond a file's"),
+        pytest.param(
+            _header(tarfile.XHDTYPE, 21) + b"21 GNU.sparse.map=qq\n".ljust(512, b"\0") + bytes(1536), id="map"
+        ),
+    ],
+)
+def test_made_up_headers(tmp_path: pathlib.Path, content: bytes) -> None:
+    (tmp_path / "a.tar").write_bytes(content)
+    with pytest.raises(InvalidSpec, match=r"is no tar archive, or damaged|missing or damaged|holds no image"):
+        read_archive(str(tmp_path / "a.tar"), "a.tar")
+
+
+def test_index_with_made_up_manifests(tmp_path: pathlib.Path) -> None:
+    found = _read(tmp_path, _oci({"digest": "sha256:aa"}, blobs={"aa": b'{"manifests": 5}'}))
+    assert found.images[0].image_id == ""
+
+
 def test_manifest_that_is_a_device(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w") as tar:

@@ -61,7 +61,8 @@ def read_archive(path: str, origin: str) -> Archive:
                 return reader.docker()
             if reader.has("oci-layout") and reader.has("index.json"):
                 return reader.oci()
-    except (tarfile.TarError, EOFError) as exc:
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as exc:
+        # The latter are what tarfile leaves uncaught of headers that somebody made up.
         raise InvalidSpec("", f"{origin} is no tar archive, or damaged: {exc}", hint=_AGAIN) from exc
     raise InvalidSpec("", f"{origin} holds no image", hint=_AGAIN)
 
@@ -127,7 +128,8 @@ class _Reader:
         if isinstance(config, dict):
             return str(config.get("digest")).removeprefix("sha256:")
         host = host_platform()
-        for entry in document.get("manifests") or ():
+        entries = document.get("manifests")
+        for entry in entries if isinstance(entries, list) else ():
             if isinstance(entry, dict) and _is_for(entry.get("platform"), host):
                 return self._config_digest(entry, depth + 1)
         return ""
