@@ -25,7 +25,7 @@ import urllib.request
 FOLDER = pathlib.Path("/root/pods")
 ARCHIVE = "/root/image.tar"
 IMAGE = "localhost/molecule:1"
-SCRIPT = "echo up; echo pod > /tmp/page; exec httpd -f -p 8080 -h /tmp"
+SCRIPT = "echo up; echo pod > /page; exec httpd -f -p 8080 -h /"
 SERVES_S = 120
 
 
@@ -110,7 +110,7 @@ def same(name: str, known: dict[str, t.Any]) -> None:
     found = inspect("inspect", known["container"])
     expect(f"the state of {name}", found["status"]["state"], "CONTAINER_RUNNING")
     expect(f"the process of {name}", found["info"]["pid"], known["pid"])
-    expect("a command's output", crictl("exec", "--sync", known["container"], "cat", "/tmp/page"), "pod")
+    expect("a command's output", crictl("exec", "--sync", known["container"], "cat", "/page"), "pod")
     expect("the page", fetch(known["address"]), "pod")
     for listing in ("stats", "statsp", "ps", "pods", "images", "info"):
         json.loads(crictl(listing, "--output", "json"))
