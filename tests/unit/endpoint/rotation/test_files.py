@@ -142,6 +142,19 @@ def test_writers_of_file_systems_without_leases_are_none(
     assert not has_writer(log.path)
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_came_in_the_place_of_a_log_is_not_packed(
+    log: LogFiles, monkeypatch: pytest.MonkeyPatch, make: t.Callable[[str], None]
+) -> None:
+    moved = log.move()
+    monkeypatch.setattr(log, "moved", lambda: [moved])
+    os.unlink(moved)
+    make(moved)
+    with pytest.raises(OSError, match="no regular file|symbolic links"):
+        log.pack()
+    assert _names(log) == [os.path.basename(moved)]
+
+
 def test_tidy_ends_what_a_killed_run_began(log: LogFiles) -> None:
     _make(log, "20260101-010101", "20260101-010101.gz", "20260101-010102", "20260101-010102.gz.tmp")
     log.tidy()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import calendar
 import contextlib
+import errno
 import fcntl
 import gzip
 import os
@@ -146,7 +147,12 @@ def _seconds(text: str) -> int | None:
 
 
 def _open(path: str) -> int:
-    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    """Open a plain file; raises OSError for what somebody may have put in its place since it was seen."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no regular file", path)
+    return handle
 
 
 def _size(path: str) -> int | None:
