@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import typing as t
 from pathlib import Path
 
 from test_hosts import cgroups, limits, network
@@ -32,11 +33,7 @@ def nspawn_argv(root: Path, link: network.Link) -> list[str]:
 
 def main(name: str, index: int, root: Path) -> int:
     """Hold a host until it is powered off or this process is asked to end."""
-    home = RUN / name
-    lock = open(home / "keeper.lock", "w")  # noqa: SIM115  # held until the process ends
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    lock.write(f"{os.getpid()}\n")
-    lock.flush()
+    lock = hold(RUN / name / "keeper.lock")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     link = network.Link(name, index)
     try:
@@ -46,7 +43,28 @@ def main(name: str, index: int, root: Path) -> int:
         cgroups.kill(name)
         cgroups.remove(name)
         network.remove(link)
+        lock.close()
     return 0
+
+
+def hold(path: Path) -> t.IO[str]:
+    """Hold a host's lock for this process, whose id is in it then; raises BlockingIOError."""
+    # Another keeper's id stays in it until the lock is ours.
+    lock = open(path, "a")  # noqa: SIM115  # its caller closes it
+    deadline = time.monotonic() + 1
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            # Who looks whether somebody holds it holds it for a moment.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+    return lock
 
 
 def _boot(link: network.Link, root: Path) -> bool:
