@@ -150,7 +150,7 @@ def test_what_came_in_the_place_of_a_log_is_not_packed(
     monkeypatch.setattr(log, "moved", lambda: [moved])
     os.unlink(moved)
     make(moved)
-    with pytest.raises(OSError, match="no regular file|symbolic links"):
+    with pytest.raises(OSError, match=r"no regular file|symbolic links"):
         log.pack()
     assert _names(log) == [os.path.basename(moved)]
 
