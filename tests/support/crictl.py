@@ -18,7 +18,6 @@ import typing as t
 
 #: crictl, or the empty string.
 PROGRAM = os.environ.get("PVECRI_CRICTL", "")
-_TIMEOUT_S = 60
 
 
 def missing() -> str | None:
@@ -31,11 +30,12 @@ def missing() -> str | None:
 class Crictl:
     """crictl with the socket of one runtime; ``directory`` is for the files that it is given."""
 
-    def __init__(self, socket: str, directory: pathlib.Path) -> None:
+    def __init__(self, socket: str, directory: pathlib.Path, timeout_s: int = 30) -> None:
         self.directory = directory
+        self._timeout_s = timeout_s
         config = directory / "crictl.yaml"
         services = "".join(f"{name}-endpoint: unix://{socket}\n" for name in ("runtime", "image"))
-        config.write_text(f"{services}timeout: 30\n")
+        config.write_text(f"{services}timeout: {timeout_s}\n")
         self._argv = [PROGRAM, "--config", str(config)]
 
     def argv(self, *arguments: str) -> list[str]:
@@ -50,7 +50,7 @@ class Crictl:
             capture_output=True,
             text=True,
             check=False,
-            timeout=_TIMEOUT_S,
+            timeout=2 * self._timeout_s,
         )
 
     def __call__(self, *arguments: str) -> str:

@@ -24,7 +24,7 @@ IMAGE = "localhost/verify:1"
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
 MIB = 1 << 20
 #: The machine is emulated: what takes a moment elsewhere takes seconds here.
-PATIENCE_S = 180
+PATIENCE_S = 300
 
 Config = t.Mapping[str, t.Any]
 T = t.TypeVar("T")
@@ -120,7 +120,7 @@ class Node:
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.directory = directory
-        self.crictl = Crictl(SOCKET, directory)
+        self.crictl = Crictl(SOCKET, directory, PATIENCE_S)
         self.pods: list[str] = []
 
     def pod_file(self, name: str, linux: Config | None = None) -> str:
