@@ -116,9 +116,12 @@ def remove_tree(path: Path) -> None:
     """Remove a folder with all in it; what is mounted below is detached first, never emptied."""
     if not path.exists():
         return
-    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-    for mount in sorted((m for m in mounts if m.startswith(f"{path}/")), reverse=True):
-        run("umount", "-l", mount.encode().decode("unicode_escape"), check=False)
+    above = os.path.realpath(path) + "/"
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    mounts = (line.split()[1].encode().decode("unicode_escape") for line in lines)
+    for mount in sorted((m for m in mounts if m.startswith(above)), reverse=True):
+        # Of what stays mounted, rm spares no more than what is on another device.
+        run("umount", "-l", mount)
     # What a killed command had begun may go on for the moment that the kernel needs to end it.
     for _ in range(3):
         done = run("rm", "-rf", "--one-file-system", str(path), timeout_s=300, check=False)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lock by which the test hosts know their keepers."""
+"""Parts of the test hosts that need no host: the lock of a keeper, how folders go."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import fcntl
 import importlib
 import os
 import pathlib
+import subprocess
+import sys
 import threading
 import typing as t
 
@@ -41,3 +43,25 @@ def test_second_keeper_ends_and_leaves_the_first_ones_id(keeper: t.Any, tmp_path
         with pytest.raises(BlockingIOError):
             keeper.hold(path)
         assert path.read_text() == "1234\n"
+
+
+@pytest.mark.host
+def test_what_is_mounted_in_a_folder_is_not_emptied_with_it(tmp_path: pathlib.Path) -> None:
+    """Its path has a blank, and is reached by a link."""
+    kept, folder, link = tmp_path / "kept", tmp_path / "of hosts", tmp_path / "hosts"
+    kept.mkdir()
+    (kept / "file").touch()
+    (folder / "one/etc").mkdir(parents=True)
+    link.symlink_to(folder)
+    code = (
+        "import pathlib, subprocess, sys; from test_hosts import ground;"
+        "kept, path = map(pathlib.Path, sys.argv[1:]);"
+        "subprocess.run(['mount', '--bind', kept, path / 'etc'], check=True); ground.remove_tree(path)"
+    )
+    subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", code, kept, link / "one"],
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(LIB)},
+    )
+    assert list(folder.iterdir()) == []
+    assert (kept / "file").exists()
