@@ -46,7 +46,7 @@ options:
     description:
       - How many other releases stay on the host, beside the one that C(LIB_DIR/current) leads to. The one
         that it led to before is kept first, then younger ones.
-      - A release of which a process runs is never removed.
+      - A release of which a process runs is never removed, nor the one that an unfinished upgrade would go back to.
     type: int
     default: 2
   lib_dir:
@@ -187,7 +187,7 @@ def perform(params: dict[str, t.Any], context: Context) -> Outcome:
             activate=params["activate"],
             keep=params["keep"],
             program=os.path.join(lib_dir, releases.CURRENT, releases.PROGRAM),
-            in_use=releases.in_use(lib_dir, actual.releases),
+            in_use=releases.in_use(lib_dir, actual.releases) | releases.way_back(lib_dir),
         )
         wanted = bool(plan.unpack) and not params["src"] and not context.check_mode
         if not wanted and not context.check_mode:

@@ -24,19 +24,26 @@ import shutil
 import tarfile
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound, WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    CoreError,
+    InvalidSpec,
+    NotFound,
+    WrongState,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import (
     locked,
     remove_tree,
     sync_directory,
     write_atomic,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.rollback import point
 
 LIB_DIR = "/usr/lib/pvecri"
 PROGRAM_LINK = "/usr/local/sbin/pvecri"
 PROGRAM = "bin/pvecri"
 MARK = "RELEASE"
 CURRENT = "current"
+ROLLBACK = "rollback"
 
 #: A version, a dash, and digits of a hash.
 _NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~]*-[0-9a-f]{12}")
@@ -215,6 +222,16 @@ def is_own_link(lib_dir: str, program_link: str) -> bool:
 def in_use(lib_dir: str, releases: t.Iterable[str]) -> set[str]:
     """Return the releases of which a process runs."""
     return {name for name in releases if _is_locked(os.path.join(lib_dir, "releases", name, MARK))}
+
+
+def way_back(lib_dir: str) -> set[str]:
+    """Return the release that an upgrade which has not ended well would go back to."""
+    # One that cannot be read leads nowhere.
+    with contextlib.suppress(CoreError):
+        kept = point.load(os.path.join(lib_dir, ROLLBACK))
+        if kept and (link := kept.entries.get(os.path.join(lib_dir, CURRENT))):
+            return {os.path.basename(link.target)}
+    return set()
 
 
 def guarded(lib_dir: str) -> t.ContextManager[None]:

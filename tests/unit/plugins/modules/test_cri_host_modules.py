@@ -80,6 +80,21 @@ def test_cri_release_stays_while_it_is_run(run_module, places, archive):
     assert "Stop pvecri.service" in result["msg"]
 
 
+def test_cri_release_keeps_the_one_to_go_back_to(run_module, places, archive):
+    newest = "0.1.0-222222222222"
+    run_module("cri_release", {**places, "release": OLD, "src": archive})
+    rollback = os.path.join(places["lib_dir"], "rollback")
+    point = {"directory": rollback, "paths": [os.path.join(places["lib_dir"], "current")]}
+    run_module("cri_rollback_point", point)
+    # The first attempt was cut short, another version comes after it.
+    run_module("cri_release", {**places, "release": NEW, "src": archive, "keep": 0})
+    second = run_module("cri_release", {**places, "release": newest, "src": archive, "keep": 1})
+    assert second["releases"] == [OLD, NEW, newest]
+    run_module("cri_rollback_point", {**point, "state": "absent"})
+    last = run_module("cri_release", {**places, "release": newest, "keep": 1})
+    assert last["releases"] == [NEW, newest]
+
+
 def test_managed_files_writes_and_removes(run_module, tmp_path):
     files = [{"path": str(tmp_path / "a"), "content": f"{MARKER}\nx\n", "mode": "0600"}]
     check = run_module("managed_files", {"files": files}, check=True, diff=True)
