@@ -187,7 +187,7 @@ class Cni:
             result = self._chain(attachment)
         except BaseException:
             with contextlib.suppress(CoreError):
-                self.delete(container_id, interface=interface)
+                self._detach(attachment)
             raise
         self._cache.store_result(dataclasses.replace(attachment, result=result))
         return parse_result(result)
@@ -203,6 +203,17 @@ class Cni:
             # A kill may have left parts of a record that was never whole.
             self._cache.remove(container_id, interface)
             return False
+        try:
+            self._detach(attachment)
+        except CoreError:
+            mended = self._with_mended_config(attachment)
+            if mended is None:
+                raise
+            self._detach(mended)
+        return True
+
+    def _detach(self, attachment: Attachment) -> None:
+        """Have every plugin detach, whatever became of the others; raises the first failure."""
         if attachment.result is None:
             _end_plugins(attachment.cni_id)
         failure: CoreError | None = None
@@ -217,8 +228,21 @@ class Cni:
                 failure = failure or exc
         if failure is not None:
             raise failure
-        self._cache.remove(container_id, interface)
-        return True
+        self._cache.remove(attachment.container_id, attachment.interface)
+
+    def _with_mended_config(self, attachment: Attachment) -> Attachment | None:
+        """Return what was never attached with its network's configuration of today, if that is another.
+
+        Plugins refuse a mistake in DEL as they did in ADD, however often they are asked.
+        """
+        if attachment.result is not None:
+            return None
+        try:
+            config = find_config(attachment.config.name, self._conf_dir)
+        except NotFound:
+            return None
+        is_same = config.plain() == attachment.config.plain()
+        return None if is_same else dataclasses.replace(attachment, config=config)
 
     def check(self, container_id: str, *, interface: str = "eth0") -> None:
         """Ask every plugin whether the attachment is as it should be; raises what is wrong.

@@ -281,6 +281,38 @@ def test_add_whose_undoing_fails_stays_on_record(cni: Cni, plugins: Plugins) -> 
     assert plugins.calls[-4:] == ["DEL second", "DEL first", "ADD first", "ADD second"]
 
 
+def test_delete_after_the_configuration_was_mended(
+    cni: Cni, plugins: Plugins, tmp_path: pathlib.Path
+) -> None:
+    # A mistake that ADD was refused for is one in DEL, too: the pod would stay for ever.
+    plugins.failing = {
+        "ADD first": (1, '{"code": 999, "msg": "invalid CIDR address"}', ""),
+        "DEL first": (1, '{"code": 999, "msg": "invalid CIDR address"}', ""),
+    }
+    with pytest.raises(CommandError, match="in ADD: invalid CIDR"):
+        cni.add("one", "/ns", "net")
+    with pytest.raises(CommandError, match="in DEL: invalid CIDR"):
+        cni.delete("one")
+    mended = network(plugins=[{"type": "second", "subnet": "10.0.0.0/24"}])
+    (tmp_path / "conf" / "10-net.conflist").write_text(json.dumps(mended.plain()))
+    assert cni.delete("one") is True
+    assert plugins.requests[-1]["subnet"] == "10.0.0.0/24"
+    assert cni.cached("one") is None
+
+
+def test_delete_of_what_was_attached_knows_one_configuration(
+    cni: Cni, plugins: Plugins, tmp_path: pathlib.Path
+) -> None:
+    cni.add("one", "/ns", "net")
+    plugins.failing = {"DEL first": (1, '{"code": 999, "msg": "no"}', "")}
+    (tmp_path / "conf" / "10-net.conflist").write_text(
+        json.dumps(network(plugins=[{"type": "second"}]).plain())
+    )
+    with pytest.raises(CommandError, match="in DEL: no"):
+        cni.delete("one")
+    assert cni.cached("one") is not None
+
+
 @pytest.mark.parametrize("kind", ["absent", "plain"])
 def test_plugin_that_is_not_installed(cni: Cni, plugins: Plugins, kind: str) -> None:
     with pytest.raises(MissingDependency, match="containernetworking-plugins"):
