@@ -62,15 +62,15 @@ def job(tmp_path: pathlib.Path) -> runner.Job:
         (folder / name).mkdir(parents=True)
     shutil.copytree(AWX / "project", folder / "project")
     (folder / "project/look.yml").write_text(LOOK)
-    (folder / "env/settings").write_text(yaml.safe_dump({"idle_timeout": 600, "job_timeout": 1200}))
+    (folder / "env/settings").write_text(yaml.safe_dump({"idle_timeout": 1200, "job_timeout": 1800}))
     hosts = json.loads(pathlib.Path(inventory).read_text())["all"]["hosts"]
     groups = {"all": {"hosts": hosts, "children": {"cri_nodes": {"hosts": {name: {} for name in hosts}}}}}
     (folder / "inventory/hosts.json").write_text(json.dumps(groups))
     runner.install_collection(folder, tarball)
-    return runner.Job(folder, {}, timeout_s=1200)
+    return runner.Job(folder, {}, timeout_s=1800)
 
 
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(7200)
 def test_survey_makes_nodes_and_takes_them_away(job: runner.Job) -> None:
     hosts = json.loads((job.folder / "inventory/hosts.json").read_text())["all"]["hosts"]
     # Test hosts have no controllers to give away.

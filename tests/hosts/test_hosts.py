@@ -61,7 +61,11 @@ def _lines(*argv: str) -> list[str]:
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="test hosts need root")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="test hosts need root"),
+    # Each host is a whole root file system; the first may have to make one, and the machine may be busy.
+    pytest.mark.timeout(1800),
+]
 
 
 @pytest.fixture(name="name")
@@ -110,8 +114,6 @@ def test_killed_keeper_takes_its_host_along_and_up_powers_it_on(name: str) -> No
     assert hosts("ssh", name, "ls /root/kept") == "/root/kept\n"
 
 
-# Each try is a whole root file system; the first may have to make one.
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("command", ["up", "down"])
 def test_killed_command_is_mended_by_the_next(name: str, command: str) -> None:
     """Kill it after 0.1 s, 0.2 s, 0.4 s … until it ends by itself: between more and more of its steps."""
