@@ -159,10 +159,3 @@ def test_tidy_ends_what_a_killed_run_began(log: LogFiles) -> None:
     _make(log, "20260101-010101", "20260101-010101.gz", "20260101-010102", "20260101-010102.gz.tmp")
     log.tidy()
     assert _names(log) == ["app.log", "app.log.20260101-010101.gz", "app.log.20260101-010102"]
-
-
-def test_one_run_at_a_time(log: LogFiles) -> None:
-    with log.alone() as first, log.alone() as second:
-        assert (first, second) == (True, False)
-    with log.alone() as again:
-        assert again

@@ -6,17 +6,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import os
 import pathlib
 import typing as t
 
 import pytest
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict
 from ansible_collections.pvecri.runtime.tests.support.fake_endpoint import CLOSE, FakeEndpoint
 from pvecri import cli
 from pvecri.api import cri_pb2 as pb
 from pvecri.client.client import Client
 from pvecri.client.errors import NoEndpoint
+from pvecri.rotation import rotate
 from pvecri.rotation.files import LogFiles
 from pvecri.rotation.rotate import Outcome, rotate_all
 from pvecri.rpc.status import Code
@@ -146,10 +150,26 @@ def test_log_of_one_that_ended_is_put_back(node: Node) -> None:
     assert node.rotate() == Outcome()
 
 
-def test_two_runs_do_not_meet(node: Node) -> None:
-    with LogFiles(str(node.log)).alone():
-        assert node.rotate().problems == [f"{node.log}: another rotation is at work there"]
-    assert node.names == ["app.log"]
+def test_two_runs_do_not_meet(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rotate, "_OTHERS_S", 0.05)
+    reopen = node.reopen
+
+    def rotate_again(request: t.Any) -> t.Any:
+        with Client(node.endpoint.path) as client, pytest.raises(Conflict, match="the logs of containers"):
+            rotate_all(client, max_bytes=10, max_files=3)
+        return reopen(request)
+
+    node.reopen = rotate_again
+    assert node.rotate().problems == []
+
+
+def test_who_may_look_into_a_log_directory_keeps_no_run_out(node: Node) -> None:
+    with contextlib.ExitStack() as stack:
+        for path in (node.logs, node.log):
+            handle = os.open(path, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        assert len(node.rotate().done) == 1
 
 
 def test_trouble_with_files_is_told(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ A log may lie where a container can write: nothing here follows a link, or touch
 from __future__ import annotations
 
 import calendar
-import contextlib
 import errno
 import fcntl
 import gzip
@@ -22,7 +21,6 @@ import re
 import shutil
 import stat
 import time
-import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import sync_directory
 
@@ -98,18 +96,6 @@ class LogFiles:
             return False
         os.unlink(moved)
         return True
-
-    @contextlib.contextmanager
-    def alone(self) -> t.Iterator[bool]:
-        """Keep other runs out of the log's directory; yields whether that is so."""
-        handle = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield True
-        except BlockingIOError:
-            yield False
-        finally:
-            os.close(handle)
 
     def _found(self) -> list[tuple[str, str]]:
         """Return the paths of all files beside the log that a rotation has made, and their kinds."""

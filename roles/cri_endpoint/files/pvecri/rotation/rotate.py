@@ -11,9 +11,11 @@ killed in between is known by the log that has no file, and the next one tells c
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
 from pvecri.api import cri_pb2 as pb
 from pvecri.client.client import Client
 from pvecri.client.errors import CallFailed, NoEndpoint, Reason
@@ -21,6 +23,8 @@ from pvecri.rotation.files import LogFiles, has_writer
 from pvecri.rpc.status import Code
 
 _TIMEOUT_S = 30.0
+#: Time that another run has to end.
+_OTHERS_S = 5.0
 #: The endpoint has told conmon nothing when it answers or does not answer so.
 _UNTOLD_CODES: t.Final = frozenset({Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.UNIMPLEMENTED})
 _UNTOLD_REASONS: t.Final = frozenset({Reason.MISSING, Reason.REFUSED, Reason.DENIED})
@@ -37,22 +41,16 @@ class Outcome:
 def rotate_all(client: Client, *, max_bytes: int, max_files: int) -> Outcome:
     """Look at the logs of all containers on record.
 
-    A log has at most ``max_files`` files, the one that is written among them.  Raises NoEndpoint, and
-    CallFailed when the endpoint does not say what there is.
+    A log has at most ``max_files`` files, the one that is written among them.  Raises NoEndpoint, CallFailed
+    when the endpoint does not say what there is, and Conflict when another run does not end.
     """
     rotator = _Rotator(client, max_bytes, max_files)
-    for container in client.call(pb.ListContainersRequest(), timeout_s=_TIMEOUT_S).containers:
-        try:
-            rotator.look(container.id)
-        except NoEndpoint:
-            raise
-        except CallFailed as exc:
-            if exc.status is not Code.NOT_FOUND:  # else it was removed since it was listed
-                rotator.outcome.problems.append(f"container {container.id[:13]}: {exc}")
-        except CoreError as exc:
-            rotator.outcome.problems.append(f"container {container.id[:13]}: {exc}")
-        except OSError as exc:
-            rotator.outcome.problems.append(f"container {container.id[:13]}: {exc.filename}: {exc.strerror}")
+    containers = client.call(pb.ListContainersRequest(), timeout_s=_TIMEOUT_S).containers
+    # Not on a log's directory: whoever may look into that could keep every run out.
+    lock = f"{os.path.abspath(client.socket_path)}.logs"
+    with locked(lock, timeout_s=_OTHERS_S, what="the logs of containers"):
+        for container in containers:
+            rotator.try_one(container.id)
     return rotator.outcome
 
 
@@ -63,7 +61,24 @@ class _Rotator:
         self._max_bytes = max_bytes
         self._max_files = max_files
 
-    def look(self, container_id: str) -> None:
+    def try_one(self, container_id: str) -> None:
+        """Look at one container; what goes wrong is noted, as the others do not depend on it."""
+        try:
+            self._look(container_id)
+        except NoEndpoint:
+            raise
+        except CallFailed as exc:
+            if exc.status is not Code.NOT_FOUND:  # else it was removed since it was listed
+                self._problem(container_id, exc)
+        except CoreError as exc:
+            self._problem(container_id, exc)
+        except OSError as exc:
+            self._problem(container_id, f"{exc.filename}: {exc.strerror}")
+
+    def _problem(self, container_id: str, text: object) -> None:
+        self.outcome.problems.append(f"container {container_id[:13]}: {text}")
+
+    def _look(self, container_id: str) -> None:
         """Do for one container what is to be done; nothing is moved when the endpoint does not know it."""
         status = self._client.call(
             pb.ContainerStatusRequest(container_id=container_id), timeout_s=_TIMEOUT_S
@@ -73,15 +88,10 @@ class _Rotator:
         log = LogFiles(status.log_path)
         is_running = status.state == pb.CONTAINER_RUNNING
         size = log.size()
-        if not log.is_missing() and (not is_running or size is None or size <= self._max_bytes):
-            return
-        with log.alone() as is_alone:
-            if not is_alone:
-                self.outcome.problems.append(f"{log.path}: another rotation is at work there")
-            elif log.is_missing():
-                self._mend(container_id, log, is_running=is_running)
-            else:
-                self._rotate(container_id, log, size or 0)
+        if log.is_missing():
+            self._mend(container_id, log, is_running=is_running)
+        elif is_running and size is not None and size > self._max_bytes:
+            self._rotate(container_id, log, size)
 
     def _mend(self, container_id: str, log: LogFiles, *, is_running: bool) -> None:
         """Go on where a run was killed that had moved the log."""
