@@ -25,6 +25,9 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.files import remove
 
 CGROUPS = "/sys/fs/cgroup"
 ADDRESSES = "/var/lib/cni/networks"
+APPARMOR = "/sys/kernel/security/apparmor"
+#: The endpoint loads one for its containers; a number follows.
+_PROFILE = "pvecri-default-"
 _HOST_PORTS = "CNI-HOSTPORT-"
 _END_S = 10.0
 _CABLES_S = 3.0
@@ -56,6 +59,8 @@ class Remains:
     cgroups: list[str] = dataclasses.field(default_factory=list)
     directories: list[str] = dataclasses.field(default_factory=list)
     bridge: str = ""
+    #: Profiles of AppArmor.
+    profiles: list[str] = dataclasses.field(default_factory=list)
     #: Pods whose namespaces are there.
     pods: list[str] = dataclasses.field(default_factory=list)
 
@@ -74,6 +79,7 @@ class Remains:
             *(f"mount {path}" for path in self.mounts),
             *(f"control group {path}" for path in [*self.slices, *self.cgroups]),
             *([f"bridge {self.bridge}"] if self.bridge else []),
+            *(f"AppArmor profile {name}" for name in self.profiles),
             *self.directories,
         ]
 
@@ -98,6 +104,7 @@ def find(place: Place, runner: Runner) -> Remains:
         cgroups=_cgroups(),
         directories=[path for path in directories if os.path.isdir(path) and _holds_something(path)],
         bridge=place.bridge if _is_bridge(place.bridge, runner) and not _ports(place.bridge, runner) else "",
+        profiles=_profiles(),
     )
 
 
@@ -119,6 +126,8 @@ def remove(place: Place, runner: Runner) -> None:
     if place.bridge:
         _remove_bridge(place.bridge, runner)
     remove_host_ports(runner, place.network)
+    for name in found.profiles:
+        _unload_profile(name)
     _remove_empty(ADDRESSES, os.path.dirname(ADDRESSES))
     left = find(place, runner).describe()
     if left:
@@ -229,6 +238,22 @@ def _slices() -> list[str]:
     found = glob.glob(f"{CGROUPS}/pvecri*.slice") + glob.glob(f"{CGROUPS}/*/pvecri*.slice")
     found += glob.glob(f"{CGROUPS}/pvecri.slice/pvecri-*.slice")
     return sorted({os.path.basename(path) for path in found})
+
+
+def _profiles() -> list[str]:
+    """Return what the kernel has of the endpoint's profiles of AppArmor."""
+    try:
+        with open(os.path.join(APPARMOR, "profiles"), encoding="utf-8") as stream:
+            names = [line.split(" ")[0] for line in stream]
+    except OSError:
+        return []
+    return sorted(name for name in names if name.startswith(_PROFILE) and name[len(_PROFILE) :].isdigit())
+
+
+def _unload_profile(name: str) -> None:
+    """Have the kernel forget a profile, as apparmor_parser does; one that resists is found afterwards."""
+    with contextlib.suppress(OSError), open(os.path.join(APPARMOR, ".remove"), "wb", buffering=0) as stream:
+        stream.write(name.encode())
 
 
 def _cgroups() -> list[str]:

@@ -95,6 +95,7 @@ def place(tmp_path, monkeypatch):
     for name, attribute in (("cgroup", "CGROUPS"), ("cni/networks", "ADDRESSES")):
         (tmp_path / name).mkdir(parents=True)
         monkeypatch.setattr(remains, attribute, str(tmp_path / name))
+    monkeypatch.setattr(remains, "APPARMOR", str(tmp_path / "apparmor"))
     monkeypatch.setattr(remains, "_CABLES_S", 0.1)
     return Place(
         state_dir=str(tmp_path / "state"), run_dir=str(tmp_path / "run"), bridge="pv0", network="pvecri"
@@ -133,6 +134,24 @@ def test_directories_addresses_bridge_and_containers_go(place, tmp_path):
     assert ["ip", "link", "delete", "dev", "pv0"] in runner.ran
     assert sorted(os.listdir(tmp_path)) == ["cgroup"]
     assert os.listdir(tmp_path / "cgroup") == ["system.slice"]
+
+
+def test_profiles_of_the_endpoint_go(place, tmp_path):
+    """As the kernel does it: one name a write, without a line's end."""
+    kernel = tmp_path / "apparmor"
+    kernel.mkdir()
+    loaded = ["crun", "pvecri-default-1", "pvecri-default-12", "pvecri-default-mine", "pvecri-other"]
+    profiles = kernel / "profiles"
+    profiles.write_text("".join(f"{name} (enforce)\n" for name in loaded))
+    assert remains.find(place, Runner()).describe() == [
+        "AppArmor profile pvecri-default-1",
+        "AppArmor profile pvecri-default-12",
+    ]
+    with pytest.raises(CoreError, match="AppArmor profile pvecri-default-1,"):
+        remains.remove(place, Runner())
+    assert (kernel / ".remove").read_bytes() == b"pvecri-default-12"
+    profiles.write_text("crun (enforce)\n")
+    remains.remove(place, Runner())
 
 
 def test_state_is_kept_if_asked(place, tmp_path):
