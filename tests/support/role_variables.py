@@ -21,7 +21,7 @@ HOST: dict[str, t.Any] = {
     "releases": {"all": [], "current": "0.1.0-000000000000"},
     "installed": True,
     "daemon": {},
-    "facts": {"units": {}},
+    "facts": {"distribution_release": "bookworm", "units": {}},
 }
 
 # One host for each case and one task that runs a module: those are what takes time.

@@ -70,6 +70,7 @@ def gather(wanted: Facts) -> Facts:
         "distribution_like": release.get("ID_LIKE", ""),
         "distribution_name": release.get("PRETTY_NAME", "an unknown system"),
         "distribution_version": release.get("VERSION_ID", ""),
+        "distribution_release": release.get("VERSION_CODENAME", ""),
         "machine": os.uname().machine,
         "kernel": os.uname().release,
         "python": "{}.{}.{}".format(*sys.version_info),
@@ -214,7 +215,11 @@ def ntp() -> bool | None:
 
 def units(names: t.Sequence[str]) -> dict[str, Facts]:
     """Return the state of units of systemd, those that exist."""
-    properties = "Id,LoadState,ActiveState,UnitFileState,MainPID,NeedDaemonReload,FragmentPath"
+    properties = (
+        "Id,LoadState,ActiveState,UnitFileState,MainPID,NeedDaemonReload,FragmentPath,"
+        "StateChangeTimestampMonotonic"
+    )
+    boot = time.time() - time.monotonic()
     found = {}
     for block in command("systemctl", "show", f"--property={properties}", "--", *names).split("\n\n"):
         about = assignments(block)
@@ -225,8 +230,19 @@ def units(names: t.Sequence[str]) -> dict[str, Facts]:
                 "pid": int(about.get("MainPID") or 0),
                 "needs_reload": about.get("NeedDaemonReload") == "yes",
                 "file": about.get("FragmentPath", ""),
+                # A reload is such a change, too.
+                "since": boot + int(about.get("StateChangeTimestampMonotonic") or 0) / 1e6,
             }
     return found
+
+
+def newest(paths: t.Sequence[str]) -> float:
+    """Return when the last of files was written, in seconds since 1970; 0 for none."""
+    written = [0.0]
+    for path in paths:
+        with contextlib.suppress(OSError):
+            written.append(os.stat(path).st_mtime)
+    return max(written)
 
 
 def environment(pid: int) -> dict[str, str]:

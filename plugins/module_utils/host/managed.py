@@ -83,7 +83,7 @@ def plan(wanted: t.Sequence[Wanted], marker: str = MARKER) -> tuple[list[Change]
     for file in wanted:
         _check(file)
         change, is_ours = _look(file, marker, going)
-        if change is None:
+        if change is None or (file.content is None and file.path in going):
             continue
         if is_ours:
             changes.append(change)

@@ -27,6 +27,7 @@ GIVEN: dict[str, t.Any] = {
             "suites": ["trixie", "trixie-updates"],
             "components": ["main"],
         },
+        {"uris": ["https://usual.example.org/debian"]},
         {"uris": ["http://10.0.0.1:8000/"], "suites": ["./"], "trusted": True},
         {
             "uris": ["https://signed.example.org/"],
@@ -62,15 +63,22 @@ GIVEN: dict[str, t.Any] = {
         {"name": "registry.example.org/b:1", "src": "b.tar", "pinned": False},
     ],
 }
-FORMER = {"files": [{"path": "/etc/containers/certs.d/old.example.org/pvecri.crt"}]}
+CERTS = "/etc/containers/certs.d"
+FORMER = [f"{CERTS}/old.example.org/pvecri.{name}" for name in ("crt", "key")]
+FORMER.append(f"{CERTS}/mirror.example.org:5000/pvecri.crt")
 FILES = ("__cri_endpoint_apt_files", "__cri_endpoint_registry_files", "__cri_endpoint_registry_secret_files")
 PINNED, GONE = "__cri_endpoint_images_pinned", "__cri_endpoint_certificates_to_remove"
+ALL_GONE = "__cri_endpoint_files_to_remove"
 
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, t.Any]]:
-    former = {"__cri_endpoint_former_certificates": FORMER, "__cri_endpoint_certificates_kept": []}
-    given = {"given": {**GIVEN, **former, "wanted": [*FILES, PINNED, GONE]}, "plain": {}}
+    former = {"__cri_endpoint_former_certificates": {"files": [{"path": path} for path in FORMER]}}
+    given = {
+        "given": {**GIVEN, **former, "wanted": [*FILES, PINNED, GONE]},
+        "plain": {},
+        "absent": {**GIVEN, **former, "cri_endpoint_state": "absent", "wanted": [GONE, ALL_GONE]},
+    }
     return evaluate(tmp_path_factory.mktemp("given"), given, FILES)
 
 
@@ -127,20 +135,29 @@ def test_logins_are_private_and_whole(files: dict[str, dict[str, t.Any]]) -> Non
     }
 
 
-def test_certificates_have_the_names_that_tools_look_for(
-    files: dict[str, dict[str, t.Any]], rendered: dict[str, t.Any]
-) -> None:
-    folder = "/etc/containers/certs.d/mirror.example.org:5000"
+def test_certificates_have_the_names_that_tools_look_for(files: dict[str, dict[str, t.Any]]) -> None:
+    folder = f"{CERTS}/mirror.example.org:5000"
     contents = {
         name: files[f"{folder}/pvecri.{name}"]["content"].splitlines()[1] for name in ("crt", "cert", "key")
     }
     assert contents == {"crt": "CA", "cert": "CERT", "key": "KEY"}
     assert files[f"{folder}/pvecri.key"]["mode"] == "0600"
-    assert [entry["path"] for entry in rendered[GONE]] == [
-        "/etc/containers/certs.d/old.example.org/pvecri.crt",
-        "/etc/containers/certs.d/old.example.org",
-        "/etc/containers/certs.d",
-    ]
+
+
+def test_certificates_of_former_runs_go_and_keys_are_not_shown(cases: dict[str, dict[str, t.Any]]) -> None:
+    folder = f"{CERTS}/old.example.org"
+    gone = cases["given"][GONE]
+    assert [entry["path"] for entry in gone] == [*FORMER[:2], folder, CERTS]
+    assert [entry["path"] for entry in gone if entry["secret"]] == [FORMER[1]]
+    assert set(FORMER) < {entry["path"] for entry in cases["absent"][GONE]}
+
+
+def test_removal_names_every_file_of_the_stage(cases: dict[str, dict[str, t.Any]]) -> None:
+    gone = {entry["path"]: entry for entry in cases["absent"][ALL_GONE]}
+    for file in (file for name in FILES for file in cases["given"][name]):
+        assert gone[file["path"]]["state"] == "absent"
+        assert not gone[file["path"]].get("content")
+        assert gone[file["path"]].get("secret", False) == file.get("secret", False)
 
 
 @pytest.mark.skipif(shutil.which("apt-get") is None, reason="needs apt")
@@ -170,6 +187,7 @@ def test_apt_reads_the_mirrors_and_nothing_else(
     assert {line.split("'")[1] for line in shown.splitlines() if "/InRelease" in line} == {
         "https://mirror.example.org/debian/dists/trixie/InRelease",
         "https://mirror.example.org/debian/dists/trixie-updates/InRelease",
+        "https://usual.example.org/debian/dists/bookworm/InRelease",
         "http://10.0.0.1:8000/./InRelease",
         "https://signed.example.org/./InRelease",
     }

@@ -23,12 +23,12 @@ MARKER = "# Managed by Ansible (pvecri.runtime.cri_endpoint)"
 FILES, GONE, KEY = "__cri_endpoint_files", "__cri_endpoint_files_to_remove", "__cri_endpoint_state_key"
 RULE = {"name": 'a "quoted" one', "match": {"repository": "**/db-*"}, "runtime": "pve-lxc"}
 CONFLIST = {"cniVersion": "1.0.0", "name": "mine", "plugins": [{"type": "ptp"}]}
-KUBELET = {**HOST, "facts": {"units": {"kubelet.service": {}}}}
+KUBELET = {**HOST, "facts": {**HOST["facts"], "units": {"kubelet.service": {}}}}
 CIDRS = (["10.88.0.0/16"], ["fd00:88::/64"], ["10.1.0.0/24", "fd00:88::/64"])
 RELOADED = {"cri_endpoint_config": {"log": {"level": "debug", "slow_rpc_s": 1.5}}}
 #: What plays set, by a name for it.
 GIVEN: dict[str, dict[str, t.Any]] = {
-    "plain": {"wanted": [FILES, GONE, KEY]},
+    "plain": {"wanted": [FILES, GONE, KEY], "__cri_endpoint_former_certificates": {"files": []}},
     "much": {
         "cri_endpoint_state_dir": "/srv/pvecri",
         "cri_endpoint_config": {

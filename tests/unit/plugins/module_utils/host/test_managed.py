@@ -32,7 +32,8 @@ def test_file_is_made_kept_corrected_and_removed(tmp_path):
     assert os.stat(path).st_mode & 0o777 == 0o600
     assert run(Wanted(path=path, content=TEXT + "more\n", mode=0o600)) == ([path], [])
     assert pathlib.Path(path).read_text() == TEXT + "more\n"
-    assert run(Wanted(path=path, content=None)) == ([path], [])
+    # Named twice, as by two lists of which each is right.
+    assert run(*[Wanted(path=path, content=None)] * 2) == ([path], [])
     assert run(Wanted(path=path, content=None)) == ([], [])
     assert os.listdir(os.path.dirname(path)) == []
 
