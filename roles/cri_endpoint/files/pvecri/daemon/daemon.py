@@ -38,6 +38,7 @@ from pvecri.daemon.lock import directories_locked
 from pvecri.daemon.monitor import Monitor, allow_many_files
 from pvecri.daemon.monitoring import Monitoring
 from pvecri.daemon.operations import Operations, Pool
+from pvecri.daemon.process import leave_no_core
 from pvecri.daemon.reaper import Reaper
 from pvecri.daemon.recovery import Recovery
 from pvecri.daemon.services import build_services, handlers
@@ -65,6 +66,7 @@ _LAST_S: t.Final = 2.0
 
 def run(loaded: Loaded, *, log_level: str | None = None) -> int:
     """Serve until a signal says stop; return the exit code."""
+    leave_no_core()
     log = logs.set_up(loaded.config.log, level=log_level)
     with directories_locked(loaded.config.paths.state_dir, loaded.config.paths.run_dir):
         open_files = allow_many_files()
