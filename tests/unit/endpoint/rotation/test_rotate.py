@@ -173,11 +173,23 @@ def test_who_may_look_into_a_log_directory_keeps_no_run_out(node: Node) -> None:
 
 
 def test_trouble_with_files_is_told(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_self: LogFiles) -> t.NoReturn:
+    def refuse(_self: LogFiles, but: str) -> t.NoReturn:
         raise OSError(28, "No space left on device", "/x")
 
     monkeypatch.setattr(LogFiles, "pack", refuse)
     assert node.rotate().problems == ["container " + "c" * 13 + ": /x: No space left on device"]
+
+
+def test_no_log_waits_for_what_is_packed(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pack(log: LogFiles, but: str) -> None:
+        assert node.names == ["app.log", os.path.basename(but)]
+        assert sum(name == "ReopenContainerLog" for name, _request in node.endpoint.calls) == 1
+        packed.append(log.path)
+
+    packed: list[str] = []
+    monkeypatch.setattr(LogFiles, "pack", pack)
+    assert node.rotate().problems == []
+    assert packed == [str(node.log)]
 
 
 def test_command(node: Node, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path) -> None:

@@ -68,10 +68,10 @@ class LogFiles:
             os.unlink(path)
         return excess
 
-    def pack(self) -> None:
-        """Pack what was moved away, but for files to which somebody still writes."""
+    def pack(self, but: str = "") -> None:
+        """Pack what was moved away, ``but`` for one, and for files to which somebody still writes."""
         for path in self.moved():
-            if not path.endswith(_PACKED) and not has_writer(path):
+            if path != but and not path.endswith(_PACKED) and not has_writer(path):
                 _pack(path)
 
     def move(self) -> str:

@@ -11,6 +11,7 @@ killed in between is known by the log that has no file, and the next one tells c
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import typing as t
 
@@ -50,21 +51,26 @@ def rotate_all(client: Client, *, max_bytes: int, max_files: int) -> Outcome:
     lock = f"{os.path.abspath(client.socket_path)}.logs"
     with locked(lock, timeout_s=_OTHERS_S, what="the logs of containers"):
         for container in containers:
-            rotator.try_one(container.id)
+            rotator.try_one(container.id, functools.partial(rotator.look, container.id))
+        # Last, and one after the other: a container may put a file of any size beside its log.
+        for container_id, log, moved in rotator.rotated:
+            rotator.try_one(container_id, functools.partial(log.pack, but=moved))
     return rotator.outcome
 
 
 class _Rotator:
     def __init__(self, client: Client, max_bytes: int, max_files: int) -> None:
         self.outcome = Outcome()
+        #: Container, log, and its file that is new and stays plain until the next time.
+        self.rotated: list[tuple[str, LogFiles, str]] = []
         self._client = client
         self._max_bytes = max_bytes
         self._max_files = max_files
 
-    def try_one(self, container_id: str) -> None:
-        """Look at one container; what goes wrong is noted, as the others do not depend on it."""
+    def try_one(self, container_id: str, act: t.Callable[[], None]) -> None:
+        """Do something for one container; what goes wrong is noted, as the others do not depend on it."""
         try:
-            self._look(container_id)
+            act()
         except NoEndpoint:
             raise
         except CallFailed as exc:
@@ -78,7 +84,7 @@ class _Rotator:
     def _problem(self, container_id: str, text: object) -> None:
         self.outcome.problems.append(f"container {container_id[:13]}: {text}")
 
-    def _look(self, container_id: str) -> None:
+    def look(self, container_id: str) -> None:
         """Do for one container what is to be done; nothing is moved when the endpoint does not know it."""
         status = self._client.call(
             pb.ContainerStatusRequest(container_id=container_id), timeout_s=_TIMEOUT_S
@@ -106,7 +112,6 @@ class _Rotator:
     def _rotate(self, container_id: str, log: LogFiles, size: int) -> None:
         log.tidy()
         removed = log.remove_excess(self._max_files - 2)
-        log.pack()
         moved = log.move()
         try:
             self._reopen(container_id)
@@ -115,6 +120,7 @@ class _Rotator:
             if _is_untold(exc) or not has_writer(moved):
                 log.move_back(moved)
             raise
+        self.rotated.append((container_id, log, moved))
         text = f"{log.path}: {size} bytes moved to {moved.rpartition('/')[2]}"
         self.outcome.done.append(text + (f", {len(removed)} older removed" if removed else ""))
 
