@@ -14,8 +14,8 @@ _PR_SET_DUMPABLE = 4
 def leave_no_core() -> None:
     """Write no core file, whatever the limit is, which is there for containers (prctl(2)).
 
-    The daemon's memory holds logins and tokens, and its working directory is the host's root; what the watchdog
-    ends would leave them there.  Programs that it starts are not concerned.
+    The daemon's memory holds logins and tokens, and its working directory is the host's root: a daemon
+    that the watchdog ends would leave them there.  Programs that it starts are not concerned.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0), 0, 0, 0) < 0:
