@@ -18,11 +18,11 @@ VM_PACKAGES=(
     linux-image-cloud-amd64 initramfs-tools zstd systemd systemd-sysv udev dbus kmod procps iproute2 openssh-server
     ca-certificates python3 python3-apt apparmor busybox-static python3-pytest
 )
-VM_ROLE_PACKAGES=(
-    crun conmon skopeo containernetworking-plugins golang-github-containers-common iptables criu zstd
-    libnghttp2-14 python3-protobuf python3-uvloop python3-pyroute2 python3-h11 python3-wsproto python3-jsonschema
-    python3-proxmoxer python3-requests
+# shellcheck disable=SC2153  # ROOT is the caller's
+mapfile -t VM_ROLE_PACKAGES < <(
+    sed -n '/^__cri_endpoint_packages:/,/^[^ ]/s/^  - //p' "$ROOT/roles/cri_endpoint/vars/main.yml"
 )
+VM_ROLE_PACKAGES+=(criu)
 
 # Make the image when it is missing and set VM_IMAGE to its directory: disk.img, vmlinuz, initrd, known_hosts.
 # It is keyed by all that goes into it but Debian's packages, made elsewhere and published by a rename.
@@ -30,7 +30,8 @@ VM_ROLE_PACKAGES=(
 ensure_vm_image() {
     local public_key="$1" key build
     # shellcheck disable=SC2153  # the caller's
-    key=$(cat "$ROOT/scripts/lib/vm_image.sh" "$public_key" | sha256sum | cut -c1-12)
+    key=$({ cat "$ROOT/scripts/lib/vm_image.sh" "$public_key" && echo "${VM_ROLE_PACKAGES[@]}"; } |
+        sha256sum | cut -c1-12)
     VM_IMAGE="$CACHE/vm/image-$key"
     [[ ! -d "$VM_IMAGE" ]] || return 0
     say "vm: making the Debian $VM_RELEASE image (once; it is kept in $CACHE)"
