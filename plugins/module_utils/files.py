@@ -72,6 +72,20 @@ def write_atomic(path: str, data: bytes, *, mode: int = 0o644, durable: bool = F
         sync_directory(directory)
 
 
+def link_atomic(path: str, target: str, *, owner: tuple[int, int] = (-1, -1)) -> None:
+    """Make ``path`` a link to ``target``: who follows it gets the old one or the new, after a power cut too.
+
+    ``owner`` is user and group, -1 for who makes it.
+    """
+    temporary = f"{path}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    os.symlink(target, temporary)
+    os.lchown(temporary, *owner)
+    os.rename(temporary, path)
+    sync_directory(os.path.dirname(path) or ".")
+
+
 def open_regular(path: str) -> t.BinaryIO:
     """Open a file that anybody may have made, for reading; raises OSError at once for a pipe or a device."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

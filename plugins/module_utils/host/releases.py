@@ -31,6 +31,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     WrongState,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import (
+    link_atomic,
     locked,
     remove_tree,
     sync_directory,
@@ -134,16 +135,15 @@ def apply(plan_: Plan, *, lib_dir: str, program_link: str, archive: str | None) 
             )
         unpack(archive, base, plan_.unpack)
     if plan_.activate:
-        _switch(os.path.join("releases", plan_.activate), os.path.join(lib_dir, CURRENT))
+        link_atomic(os.path.join(lib_dir, CURRENT), os.path.join("releases", plan_.activate))
     if plan_.link_program:
-        program = os.path.join(lib_dir, CURRENT, PROGRAM)
         existing = _link(program_link)
         if existing is None and os.path.lexists(program_link):
             raise WrongState(
                 f"{program_link} is not a link of ours", hint="Move it away, then run the role again"
             )
         os.makedirs(os.path.dirname(program_link), exist_ok=True)
-        _switch(program, program_link)
+        link_atomic(program_link, os.path.join(lib_dir, CURRENT, PROGRAM))
     for name in plan_.remove:
         remove(base, name)
 
@@ -258,12 +258,3 @@ def _link(path: str) -> str | None:
         return os.readlink(path)
     except OSError:
         return None
-
-
-def _switch(target: str, path: str) -> None:
-    temporary = f"{path}.new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
-    os.symlink(target, temporary)
-    os.rename(temporary, path)
-    sync_directory(os.path.dirname(path))

@@ -14,7 +14,11 @@ import stat
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, InvalidSpec
-from ansible_collections.pvecri.runtime.plugins.module_utils.files import remove_tree, write_atomic
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import (
+    link_atomic,
+    remove_tree,
+    write_atomic,
+)
 
 FILE: t.Final = "file"
 LINK: t.Final = "link"
@@ -100,25 +104,13 @@ def make(entry: Entry, content: bytes) -> None:
         return
     os.makedirs(os.path.dirname(entry.path), exist_ok=True)
     if entry.kind == LINK:
-        _link(entry)
+        link_atomic(entry.path, entry.target, owner=(entry.uid, entry.gid))
         return
     if there is None or there.sha256 != entry.sha256:
         # Nobody else may read it before it has its owner.
         write_atomic(entry.path, content, mode=0o600, durable=True)
     os.chown(entry.path, entry.uid, entry.gid)
     os.chmod(entry.path, entry.mode)
-
-
-def _link(entry: Entry) -> None:
-    temporary = f"{entry.path}.{os.urandom(4).hex()}"
-    os.symlink(entry.target, temporary)
-    try:
-        os.lchown(temporary, entry.uid, entry.gid)
-        os.rename(temporary, entry.path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
 
 
 def remove(entry: Entry) -> None:
