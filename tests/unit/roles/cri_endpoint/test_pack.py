@@ -14,6 +14,7 @@ import subprocess
 import tarfile
 
 import pytest
+import yaml
 
 import pvecri
 from ansible_collections.pvecri.runtime.plugins.module_utils.host import releases
@@ -27,6 +28,11 @@ def load(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_endpoint_has_the_version_of_its_collection():
+    # Upgrades tell releases apart by the one, users install the other.
+    assert yaml.safe_load((FILES.parents[2] / "galaxy.yml").read_text())["version"] == pvecri.__version__
 
 
 pack = load("pack")
