@@ -119,26 +119,24 @@ def down(name: str) -> bool:
     """Remove a host with all that belongs to it; say whether there was anything."""
     with name_lock(name):
         data = read_json(RUN / name / "host.json")
-        if not data:
-            remove_tree(RUN / name)
-            remove_tree(CACHE / "machines" / name)
-            return False
-        record = Record(**data)
-        _end_keeper(record)
-        _sweep(record)
-        if record.root.exists():
-            roots.keep_packages(record.release, record.root)
-            # Half a root must not have the name of a whole one.
-            remove_tree(record.root.with_name("root.old"))
-            record.root.rename(record.root.with_name("root.old"))
-        remove_tree(Path(record.folder))
+        if data:
+            record = Record(**data)
+            _end_keeper(record)
+            _sweep(record)
+            if record.root.exists():
+                roots.keep_packages(record.release, record.root)
+                # Half a root must not have the name of a whole one.
+                remove_tree(record.root.with_name("root.old"))
+                record.root.rename(record.root.with_name("root.old"))
+        remove_tree(Path(data["folder"]) if data else CACHE / "machines" / name)
         with locked(RUN / "lock"):
-            remove_tree(record.home)
+            remove_tree(RUN / name)
             (RUN / "locks" / name).unlink()
+            # Also when it was another one that was killed before it had come so far.
             if not records():
                 network.stop_forwarding()
                 _leave()
-    return True
+    return bool(data)
 
 
 def _leave() -> None:

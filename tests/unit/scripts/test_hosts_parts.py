@@ -65,3 +65,23 @@ def test_what_is_mounted_in_a_folder_is_not_emptied_with_it(tmp_path: pathlib.Pa
     )
     assert list(folder.iterdir()) == []
     assert (kept / "file").exists()
+
+
+def test_down_completes_what_a_killed_one_left_of_the_last_host(
+    keeper: t.Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine, network = (importlib.import_module(f"test_hosts.{name}") for name in ("machine", "network"))
+    run, forward = tmp_path / "run", tmp_path / "forward"
+    run.mkdir()
+    (run / "ip_forward").write_text("0\n")
+    forward.write_text("1\n")
+    for module, name, value in (
+        (machine, "RUN", run),
+        (machine, "CACHE", tmp_path),
+        (network, "SAVED_FORWARD", run / "ip_forward"),
+        (network, "FORWARD", forward),
+    ):
+        monkeypatch.setattr(module, name, value)
+    assert not machine.down("one")
+    assert forward.read_text() == "0\n"
+    assert not run.exists()
