@@ -113,6 +113,12 @@ options:
     type: list
     elements: path
     default: []
+  reloaded:
+    description:
+      - Paths of files that the daemon reads when it is started and when it is reloaded.
+    type: list
+    elements: path
+    default: []
   marker:
     description:
       - What stands in files that the role made.
@@ -216,6 +222,10 @@ daemon:
       description: The same of the unit's file, with which it would be started.
       type: str
       returned: if the unit exists
+    is_stale:
+      description: Whether one of O(reloaded) is younger than the last start or reload.
+      type: bool
+      returned: if the unit exists
 """
 
 import os
@@ -252,6 +262,7 @@ ARGUMENT_SPEC = {
         "options": {"port": {"type": "int", "required": True}, "what": {"type": "str", "required": True}},
     },
     "managed": {"type": "list", "elements": "path", "default": []},
+    "reloaded": {"type": "list", "elements": "path", "default": []},
     "marker": {"type": "str", "default": "# Managed by Ansible (pvecri.runtime.cri_endpoint)"},
     "packages": {"type": "list", "elements": "str", "default": []},
 }
@@ -267,6 +278,7 @@ def main() -> None:
         daemon = {
             **daemon,
             "state_key": facts.environment(daemon["pid"]).get(KEY, ""),
+            "is_stale": daemon["since"] < facts.newest(wanted["reloaded"]),
             "file_key": facts.unit_environment(facts.text(daemon["file"])).get(KEY, ""),
         }
     packages, releases = found.pop("packages"), found.pop("releases")

@@ -46,7 +46,8 @@ options:
     description:
       - How many other releases stay on the host, beside the one that C(LIB_DIR/current) leads to. The one
         that it led to before is kept first, then younger ones.
-      - A release of which a process runs is never removed, nor the one that an unfinished upgrade would go back to.
+      - A release of which a process runs is never removed, nor the one that an unfinished upgrade would go
+        back to.
     type: int
     default: 2
   lib_dir:

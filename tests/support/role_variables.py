@@ -72,6 +72,8 @@ def evaluate(
             "LC_ALL": "C.UTF-8",
             "ANSIBLE_COLLECTIONS_PATH": os.pathsep.join(sys.path),
             "ANSIBLE_HOME": str(folder),
+            # What is said to a host may not depend on where the controller is.
+            "TZ": "Asia/Tokyo",
         },
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -12,7 +12,7 @@ import tarfile
 
 import pytest
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.host import kernel, remains
+from ansible_collections.pvecri.runtime.plugins.module_utils.host import facts, kernel, remains
 
 OLD, NEW = "0.1.0-000000000000", "0.1.0-111111111111"
 MARKER = "# Managed by Ansible (pvecri.runtime.cri_endpoint)"
@@ -208,3 +208,16 @@ def test_cri_host_info_tells_of_this_host(run_module, tmp_path):
     assert result["packages"]["dpkg"]
     assert result["releases"] == {"all": [], "current": None}
     assert result["installed"] is True
+
+
+@pytest.mark.parametrize(("written", "is_stale"), [(990.0, False), (995.0, True)])
+def test_cri_host_info_tells_that_the_daemon_has_not_read_a_file(
+    run_module, tmp_path, monkeypatch, written, is_stale
+):
+    unit = {"active": True, "enabled": True, "pid": 0, "needs_reload": False, "file": "", "since": 992.5}
+    monkeypatch.setattr(facts, "units", lambda _names: {"pvecri.service": unit})
+    read = tmp_path / "config.toml"
+    read.touch()
+    os.utime(read, (written, written))
+    result = run_module("cri_host_info", {"reloaded": [str(read), str(tmp_path / "none")]})
+    assert result["daemon"]["is_stale"] is is_stale

@@ -10,17 +10,19 @@ import json
 import os
 import re
 import shlex
+import time
 import tomllib
 import typing as t
 
 import pytest
 import yaml
 
-from ansible_collections.pvecri.runtime.tests.support.role_variables import HOST, evaluate
+from ansible_collections.pvecri.runtime.tests.support.role_variables import HOST, ROLE, evaluate
 from pvecri.config.load import parse
 
 MARKER = "# Managed by Ansible (pvecri.runtime.cri_endpoint)"
 FILES, GONE, KEY = "__cri_endpoint_files", "__cri_endpoint_files_to_remove", "__cri_endpoint_state_key"
+SECRET, UNWANTED = "__cri_endpoint_secret_files", "__cri_endpoint_unwanted_units"
 RULE = {"name": 'a "quoted" one', "match": {"repository": "**/db-*"}, "runtime": "pve-lxc"}
 CONFLIST = {"cniVersion": "1.0.0", "name": "mine", "plugins": [{"type": "ptp"}]}
 KUBELET = {**HOST, "facts": {**HOST["facts"], "units": {"kubelet.service": {}}}}
@@ -28,7 +30,7 @@ CIDRS = (["10.88.0.0/16"], ["fd00:88::/64"], ["10.1.0.0/24", "fd00:88::/64"])
 RELOADED = {"cri_endpoint_config": {"log": {"level": "debug", "slow_rpc_s": 1.5}}}
 #: What plays set, by a name for it.
 GIVEN: dict[str, dict[str, t.Any]] = {
-    "plain": {"wanted": [FILES, GONE, KEY], "__cri_endpoint_former_certificates": {"files": []}},
+    "plain": {"wanted": [FILES, SECRET, GONE, KEY], "__cri_endpoint_former_certificates": {"files": []}},
     "much": {
         "cri_endpoint_state_dir": "/srv/pvecri",
         "cri_endpoint_config": {
@@ -53,7 +55,21 @@ GIVEN: dict[str, dict[str, t.Any]] = {
         for number, cidrs in enumerate(CIDRS)
     },
     "custom": {"cri_endpoint_network": "custom", "cri_endpoint_cni_conflist": CONFLIST},
-    "none": {"cri_endpoint_network": "none"},
+    "none": {
+        "cri_endpoint_network": "none",
+        "wanted": [FILES, SECRET, UNWANTED],
+        "__cri_endpoint_host": {
+            **HOST,
+            "facts": {**HOST["facts"], "units": {"pvecri-network.service": {}, "pvecri-logs.timer": {}}},
+        },
+    },
+    # The expression of the task that looks at a host.
+    "time": {
+        "wanted": ["time"],
+        "time": yaml.safe_load((ROLE / "tasks/host.yml").read_text())[1]["pvecri.runtime.cri_host_info"][
+            "time"
+        ],
+    },
     "reloaded": {**RELOADED, "wanted": [KEY], "cri_endpoint_policy": {"default": "crun"}},
     "limit": {"wanted": [KEY], "cri_endpoint_config": {"runtime": {"pids_limit": 5}}},
     "environment": {"wanted": [KEY], "cri_endpoint_environment": {"A": "b"}},
@@ -71,11 +87,14 @@ Render = t.Callable[[str], dict[str, t.Any]]
 @pytest.fixture(scope="module")
 def render(tmp_path_factory) -> Render:
     """Return a function that gives the files, by name, and more, for one of `GIVEN`."""
-    found = evaluate(tmp_path_factory.mktemp("render"), GIVEN, [FILES])
+    found = evaluate(tmp_path_factory.mktemp("render"), GIVEN, [FILES, SECRET])
 
     def get(name: str) -> dict[str, t.Any]:
-        files = {os.path.basename(file["path"]): file for file in found[name].get(FILES, [])}
-        return {"files": files, "gone": found[name].get(GONE), "key": found[name].get(KEY)}
+        values = found[name]
+        files = {
+            os.path.basename(file["path"]): file for file in values.get(FILES, []) + values.get(SECRET, [])
+        }
+        return {**values, "files": files, "gone": values.get(GONE), "key": values.get(KEY)}
 
     return get
 
@@ -123,7 +142,7 @@ def test_variables_come_through(render):
     assert json.loads(files["signature-policy.json"]["content"]) == {"default": [{"type": "reject"}]}
     lines = files["environment"]["content"].splitlines()
     assert lines[1:] == ['HTTPS_PROXY="http://p:1"', 'ODD="a \\"b\\" \\\\c $d"']
-    assert files["environment"]["mode"] == "0600"
+    assert (files["environment"]["mode"], files["environment"]["secret"]) == ("0600", True)
     for name in ("crictl.yaml", "pvecri-logs.timer", "pvecri-logs.service", "pvecri-network.service"):
         assert not is_there(files[name]), name
     assert "RequiresMountsFor=/srv/pvecri" in files["pvecri.service"]["content"]
@@ -180,3 +199,22 @@ def test_everything_that_is_written_is_removed(plain):
 def test_kubelet_rotates_the_logs_itself(render):
     assert not is_there(render("kubelet")["files"]["pvecri-logs.timer"])
     assert is_there(render("always")["files"]["pvecri-logs.timer"])
+
+
+def test_units_that_are_no_longer_wanted_are_stopped_before_their_files_go(render):
+    assert render("none")[UNWANTED] == ["pvecri-network.service"]
+    tasks = yaml.safe_load((ROLE / "tasks/configure.yml").read_text())
+    names = [task["name"] for task in tasks]
+    assert names.index("Stop what is no longer wanted") < names.index("Write the configuration")
+
+
+def test_host_is_told_the_time_whatever_the_time_zone(render):
+    assert abs(float(render("time")["time"]) - time.time()) < 600
+
+
+def test_controllers_are_those_that_are_promised():
+    promised = yaml.safe_load((ROLE.parents[1] / "meta/runtime.yml").read_text())["requires_ansible"]
+    role = yaml.safe_load((ROLE / "meta/main.yml").read_text())["galaxy_info"]["min_ansible_version"]
+    first = yaml.safe_load((ROLE / "tasks/host.yml").read_text())[0]["ansible.builtin.assert"]["that"]
+    assert (promised, role) == (f">={role}.0", role)
+    assert f"'{role}'" in first

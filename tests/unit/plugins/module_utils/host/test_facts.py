@@ -113,13 +113,15 @@ def test_ntp(monkeypatch, said, synchronised):
 def test_units(monkeypatch):
     said = (
         "Id=containerd.service\nLoadState=loaded\nActiveState=active\nUnitFileState=disabled\nMainPID=5\n"
-        "NeedDaemonReload=no\nFragmentPath=/lib/c.service\n\n"
+        "NeedDaemonReload=no\nFragmentPath=/lib/c.service\nStateChangeTimestampMonotonic=2500000\n\n"
         "Id=crio.service\nLoadState=not-found\nActiveState=inactive\n\n"
         "Id=masked.service\nLoadState=masked\nActiveState=inactive\n\n"
         "Id=old.service\nLoadState=loaded\nActiveState=failed\nUnitFileState=enabled\nMainPID=0\n"
         "NeedDaemonReload=yes\nFragmentPath=/etc/o\n"
     )
     monkeypatch.setattr(facts, "command", lambda *_argv: said)
+    monkeypatch.setattr(facts.time, "time", lambda: 1000.0)
+    monkeypatch.setattr(facts.time, "monotonic", lambda: 10.0)
     assert facts.units(["x"]) == {
         "containerd.service": {
             "active": True,
@@ -127,6 +129,7 @@ def test_units(monkeypatch):
             "pid": 5,
             "needs_reload": False,
             "file": "/lib/c.service",
+            "since": 992.5,
         },
         "old.service": {
             "active": False,
@@ -134,6 +137,7 @@ def test_units(monkeypatch):
             "pid": 0,
             "needs_reload": True,
             "file": "/etc/o",
+            "since": 990.0,
         },
     }
 
