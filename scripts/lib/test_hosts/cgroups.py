@@ -39,7 +39,7 @@ def make(name: str) -> Path:
 def kill(name: str) -> None:
     """End every process of a host at once, and wait until they are gone."""
     group = _base() / name
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while _is_populated(group):
         # The keeper removes the group as soon as it is empty, whoever emptied it.
         with contextlib.suppress(FileNotFoundError):

@@ -124,7 +124,7 @@ def remove_tree(path: Path) -> None:
         run("umount", "-l", mount)
     # What a killed command had begun may go on for the moment that the kernel needs to end it.
     for _ in range(3):
-        done = run("rm", "-rf", "--one-file-system", str(path), timeout_s=300, check=False)
+        done = run("rm", "-rf", "--one-file-system", str(path), timeout_s=900, check=False)
         if done.returncode == 0:
             return
     raise HostError(f"{path} cannot be removed: {done.stderr.strip()}")
