@@ -197,6 +197,10 @@ installed:
   description: Whether anything of the endpoint is in O(lib_dir).
   returned: success
   type: bool
+is_installing:
+  description: Whether an installation of packages began of which it was not noted what it brought.
+  returned: success
+  type: bool
 daemon:
   description: The unit of the daemon, empty if there is none.
   returned: success
@@ -285,6 +289,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         installed=os.path.isdir(wanted["lib_dir"]),
+        is_installing='"before"' in facts.text(os.path.join(wanted["lib_dir"], "packages.json")),
         problems=preflight.problems(found, wanted),
         checks=list(preflight.CHECKS),
         facts=found,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import json
 import os
 import tarfile
 
@@ -188,6 +189,14 @@ def test_cri_remains_in_check_mode_removes_nothing(run_module, tmp_path, monkeyp
 def test_cri_remains_refuses_directories_of_everybody(run_module, path):
     result = run_module("cri_remains", {"state_dir": path})
     assert "holds more than an endpoint's data" in result["msg"]
+
+
+@pytest.mark.parametrize(("noted", "is_installing"), [({"before": []}, True), ({"brought": []}, False)])
+def test_cri_host_info_tells_of_an_installation_that_was_cut_short(
+    run_module, tmp_path, noted, is_installing
+):
+    (tmp_path / "packages.json").write_text(json.dumps(noted, indent=1))
+    assert run_module("cri_host_info", {"lib_dir": str(tmp_path)})["is_installing"] is is_installing
 
 
 def test_cri_host_info_tells_of_this_host(run_module, tmp_path):
