@@ -315,6 +315,7 @@ def make_pvesh(cluster: FakeCluster, directory: pathlib.Path, token_secret: str)
         login=f"PVEAPIToken=root@pam!root={token_secret}",
         ca=cluster.ca_path,
     )
-    path.write_text(f"#!{sys.executable} -I\n{text}")
+    # Without site packages, the standard library is enough: each request starts it anew.
+    path.write_text(f"#!{sys.executable} -IS\n{text}")
     os.chmod(path, 0o755)
     return Pvesh(str(path), log)

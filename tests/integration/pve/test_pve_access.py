@@ -171,7 +171,6 @@ def test_present_makes_a_token_anew_whose_secret_is_of_no_use(task, access, brea
     assert access.entries(TOKEN) == ENTRIES
 
 
-@BOTH
 def test_present_a_token_that_vanished_is_made_again(task, access):
     task()
     del access.tokens[TOKEN], access.pve.apitokens[TOKEN]
@@ -226,7 +225,6 @@ def test_present_without_separation_gives_permissions_to_the_user_alone(task, ac
     assert access.entries(USER) == ENTRIES
 
 
-@BOTH
 def test_present_hosts_share_user_and_roles(task, access, tmp_path):
     task()
     other = {"token_id": "node2", "secret_file": str(tmp_path / "other.json")}
