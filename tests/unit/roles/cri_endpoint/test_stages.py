@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 ROOT = pathlib.Path(__file__).parents[4]
 STAGES = {
@@ -19,7 +20,7 @@ STAGES = {
     "install": "Have this release of the endpoint",
     "configure": "Write the configuration",
     "run": "Wait until the endpoint answers",
-    "absent": "Remove the endpoint itself",
+    "absent": "Take it away",
 }
 
 
@@ -59,5 +60,14 @@ def test_stage_has_its_tag(listing, stage):
 def test_no_task_is_without_tag(listing):
     # The check of arguments is Ansible's own, which has the tag always.
     assert [name for name, tags in listing.items() if not tags] == []
-    assert listing["Look at the host"] >= {f"cri_endpoint_{stage}" for stage in STAGES}
+    assert listing["Look at the host"] >= {f"cri_endpoint_{stage}" for stage in STAGES} - {
+        "cri_endpoint_absent"
+    }
     assert listing["Leave it at that"] == {"always"}
+
+
+def test_removal_is_not_listed_to_who_installs(listing):
+    assert "Remove the endpoint itself" not in listing
+    tasks = yaml.safe_load((ROOT / "roles/cri_endpoint/tasks/main.yml").read_text())
+    [included] = [task["ansible.builtin.include_tasks"] for task in tasks if task["name"] == "Take it away"]
+    assert included == {"file": "absent.yml", "apply": {"tags": ["cri_endpoint_absent"]}}
