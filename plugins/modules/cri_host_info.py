@@ -12,8 +12,8 @@ version_added: 0.1.0
 author:
   - The pvecri authors (@pvecri)
 description:
-  - Looks at distribution, processor, kernel, control groups, overlayfs, other runtimes, space, name, clock,
-    ports and files in the way, and says of everything that is wrong what to do about it.
+  - Looks at distribution, processor, kernel, control groups, overlayfs, other runtimes, networks, space,
+    name, clock, ports and files in the way, and says of everything that is wrong what to do about it.
   - Tells which packages are installed, which releases of the endpoint are there, and with which state its
     daemon runs.
   - Whether overlayfs works is found out by an overlay that only the module sees, in a directory that it
@@ -69,6 +69,17 @@ options:
   cni_file:
     description:
       - Name of the CNI configuration that is to count. Empty if it does not matter.
+    type: str
+    default: ""
+  pod_cidrs:
+    description:
+      - Networks that pods are to be in, and the host not.
+    type: list
+    elements: str
+    default: []
+  bridge:
+    description:
+      - Interface by which the host is in O(pod_cidrs) once there are pods.
     type: str
     default: ""
   state_free_mib:
@@ -255,6 +266,8 @@ ARGUMENT_SPEC = {
     "kubelet_managed": {"type": "bool", "default": False},
     "cni_dir": {"type": "path", "default": "/etc/cni/net.d"},
     "cni_file": {"type": "str", "default": ""},
+    "pod_cidrs": {"type": "list", "elements": "str", "default": []},
+    "bridge": {"type": "str", "default": ""},
     "state_free_mib": {"type": "int", "default": 2048},
     "usr_free_mib": {"type": "int", "default": 300},
     "max_clock_skew_s": {"type": "float", "default": 60.0},

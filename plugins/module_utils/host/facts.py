@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import ipaddress
 import os
 import shutil
 import socket
@@ -27,6 +28,7 @@ _MS_PRIVATE_REC = (1 << 18) | (1 << 14)
 _MIB = 1 << 20
 _FIELDS_OF_TCP = 10
 _LISTEN = "0A"
+_FIELDS_OF_ROUTE = {4: 8, 6: 10}
 
 
 def command(*argv: str) -> str:
@@ -90,6 +92,7 @@ def gather(wanted: Facts) -> Facts:
         "units": units([*wanted["other_runtimes"], wanted["unit"], *wanted["other_units"]]),
         "kubelet": kubelet_endpoints(),
         "cni": cni_files(wanted["cni_dir"]),
+        "links": connected(text("/proc/net/route"), text("/proc/net/ipv6_route")),
         "listeners": listeners([port["port"] for port in wanted["ports"]]),
         "heads": {path: text(path)[:1024] for path in wanted["managed"] if os.path.lexists(path)},
         "packages": packages(wanted["packages"]),
@@ -283,6 +286,23 @@ def cni_files(directory: str) -> list[str]:
     except OSError:
         return []
     return sorted(name for name in names if name.endswith((".conf", ".conflist", ".json")))
+
+
+def connected(routes_4: str, routes_6: str) -> list[dict[str, str]]:
+    """Return the networks that the host is in itself, with their interfaces: routes without a gateway."""
+    found = []
+    for line in routes_4.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) >= _FIELDS_OF_ROUTE[4] and int(fields[2], 16) == 0:
+            address, mask = (ipaddress.IPv4Address(bytes.fromhex(fields[at])[::-1]) for at in (1, 7))
+            found.append({"interface": fields[0], "network": str(ipaddress.ip_network(f"{address}/{mask}"))})
+    for line in routes_6.splitlines():
+        fields = line.split()
+        if len(fields) >= _FIELDS_OF_ROUTE[6] and int(fields[4], 16) == 0:
+            network = ipaddress.IPv6Network((int(fields[0], 16), int(fields[1], 16)))
+            if not (network.is_link_local or network.is_multicast or network.is_loopback):
+                found.append({"interface": fields[9], "network": str(network)})
+    return [link for link in found if not link["network"].endswith("/0") and link["interface"] != "lo"]
 
 
 def listeners(ports: t.Sequence[int]) -> dict[str, Facts]:

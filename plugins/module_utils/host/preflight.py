@@ -9,6 +9,7 @@ Python 3.8 is enough, see `facts`.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import typing as t
 
@@ -179,6 +180,28 @@ def cni(facts: Facts, wanted: Facts) -> Found:
         )
 
 
+def pod_networks(facts: Facts, wanted: Facts) -> Found:
+    """Want networks for pods that the host itself is not in: it would lose its way to its neighbours."""
+    for cidr in wanted["pod_cidrs"]:
+        try:
+            pods = ipaddress.ip_network(cidr, strict=False)
+        except ValueError as exc:
+            yield f"{cidr!r} is no network for pods: {exc}", "Write it as in 10.124.0.0/16"
+            continue
+        for link in facts["links"]:
+            other = ipaddress.ip_network(link["network"])
+            if (
+                link["interface"] != wanted["bridge"]
+                and pods.version == other.version
+                and pods.overlaps(other)
+            ):
+                yield (
+                    f"the pods' network {cidr} and {other}, which the host is in with {link['interface']}, "
+                    "overlap",
+                    "Choose another one in cri_endpoint_pod_cidrs",
+                )
+
+
 def space(facts: Facts, wanted: Facts) -> Found:
     """Want space for images and for the program."""
     for key, path, least in (
@@ -257,6 +280,7 @@ CHECKS: t.Dict[str, t.Callable[[Facts, Facts], Found]] = {  # noqa: UP006
     "runtimes": runtimes,
     "kubelet": kubelet,
     "cni": cni,
+    "pod_networks": pod_networks,
     "space": space,
     "host_name": host_name,
     "clock": clock,

@@ -163,6 +163,33 @@ def test_cni_files_in_their_order(tmp_path):
     assert facts.cni_files(str(tmp_path / "none")) == []
 
 
+def test_connected_networks():
+    routes_4 = (
+        "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
+        "vmbr0\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
+        "vmbr0\t0000000A\t0101A8C0\t0003\t0\t0\t0\t000000FF\t0\t0\t0\n"
+        "vmbr0\t0001A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+        "tun0\t00000000\t00000000\t0001\t0\t0\t0\t00000000\t0\t0\t0\n"
+    )
+    nothing = "0" * 32
+    routes_6 = "\n".join(
+        f"{network} {length} {nothing} 00 {gateway} 00000100 00000001 00000000 00000001 {interface}"
+        for network, length, gateway, interface in (
+            ("20010db8000000000000000000000000", "40", nothing, "vmbr0"),
+            ("fd000000000000000000000000000000", "08", "fe80" + "0" * 27 + "1", "vmbr0"),
+            ("fe800000000000000000000000000000", "40", nothing, "vmbr0"),
+            ("ff000000000000000000000000000000", "08", nothing, "vmbr0"),
+            ("fd100000000000000000000000000001", "80", nothing, "lo"),
+            (nothing, "00", nothing, "lo"),
+        )
+    )
+    assert facts.connected(routes_4, routes_6) == [
+        {"interface": "vmbr0", "network": "192.168.1.0/24"},
+        {"interface": "vmbr0", "network": "2001:db8::/64"},
+    ]
+    assert facts.connected("", "") == []
+
+
 def test_listeners_name_the_process():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -36,6 +36,11 @@ GOOD = {
     "units": {},
     "kubelet": [],
     "cni": ["10-pvecri.conflist", "20-other.conflist"],
+    "links": [
+        {"interface": "vmbr0", "network": "192.0.2.0/24"},
+        {"interface": "pvecri0", "network": "10.124.0.0/16"},
+        {"interface": "vmbr0", "network": "2001:db8::/64"},
+    ],
     "listeners": {},
     "heads": {"/etc/crictl.yaml": "# ours\nx"},
 }
@@ -47,6 +52,8 @@ WANTED = {
     "kubelet_managed": False,
     "cni_dir": "/etc/cni/net.d",
     "cni_file": "10-pvecri.conflist",
+    "pod_cidrs": ["10.124.0.0/16", "fd00::/64"],
+    "bridge": "pvecri0",
     "state_free_mib": 2048,
     "usr_free_mib": 300,
     "max_clock_skew_s": 60.0,
@@ -75,6 +82,7 @@ def found(facts=None, wanted=None):
         ({"kubelet": ["unix:///run/pvecri/pvecri.sock", "/run/pvecri/pvecri.sock"]}, {}),
         ({"kubelet": ["unix:///run/containerd/containerd.sock"]}, {"kubelet_managed": True}),
         ({"cni": ["05-cilium.conflist"]}, {"cni_file": ""}),
+        ({"links": [{"interface": "vmbr0", "network": "10.125.0.0/16"}]}, {}),
         ({"ntp": False, "time": 1050.0}, {}),
         ({"ntp": None, "time": 950.0}, {}),
         ({"ntp": True, "time": 9999.0}, {}),
@@ -118,6 +126,12 @@ def test_host_can_be_a_node(facts, wanted):
         ("runtimes", {"units": {"crio.service": {**STOPPED, "enabled": True}}}, "crio.service is enabled:"),
         ("kubelet", {"kubelet": ["unix:///run/crio/crio.sock"]}, "unix:///run/crio/crio.sock"),
         ("cni", {"cni": ["05-a.conf", "09-b.conflist", "10-pvecri.conflist"]}, "05-a.conf, 09-b.conflist in"),
+        (
+            "pod_networks",
+            {"links": [{"interface": "vmbr0", "network": "10.124.8.0/24"}]},
+            r"10\.124\.0\.0/16 and 10\.124\.8\.0/24, which the host is in with vmbr0, overlap",
+        ),
+        ("pod_networks", {"links": [{"interface": "eth1", "network": "fd00::/8"}]}, "fd00::/64 and fd00::/8"),
         ("space", {"state_free_mib": 2047}, "/var/lib/pvecri has 2047 MiB free, 2048 MiB are needed"),
         ("space", {"usr_free_mib": 1}, "/usr has 1 MiB free"),
         ("host_name", {"host_name": "Node_1"}, "'Node_1' cannot be that of a node"),
@@ -145,6 +159,12 @@ def test_host_is_refused(check, facts, problem):
     assert only["remedy"][0].isupper()
     assert not only["remedy"].endswith(".")
     assert not only["problem"].endswith(".")
+
+
+def test_what_is_no_network_is_none_for_pods():
+    (only,) = found(wanted={"pod_cidrs": ["10.124/16"]})
+    assert only["check"] == "pod_networks"
+    assert "'10.124/16' is no network" in only["problem"]
 
 
 def test_all_problems_are_told_at_once():
