@@ -194,6 +194,21 @@ def locked(
         os.close(handle)
 
 
+def is_locked(path: str) -> bool:
+    """Say whether somebody holds a lock on a file, which need not be there."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def _flock(handle: int, kind: int, timeout_s: float, what: str) -> None:
     deadline = time.monotonic() + timeout_s
     while True:

@@ -11,7 +11,6 @@ log then keeps within its bound by losing its older part.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sys
 import threading
@@ -21,6 +20,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs,
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.host import CrunHost
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout, records
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import is_locked
 
 #: Shown by ps(1).
 _TITLE = "pvecri-log-keeper"
@@ -31,28 +31,13 @@ def lock_path(layout: Layout) -> str:
     return os.path.join(layout.paths.run_dir, "s", f"{layout.paths.owner.value}.keeper")
 
 
-def is_running(path: str) -> bool:
-    """Say whether some process holds the lock."""
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
-
-
 @contextlib.contextmanager
 def ensured(host: CrunHost, layout: Layout) -> t.Iterator[None]:
     """Start the keeper unless it runs, beside what is done meanwhile; wait for that at the end.
 
     A keeper that cannot be started costs older log files and no container.
     """
-    if is_running(lock_path(layout)):
+    if is_locked(lock_path(layout)):
         yield
         return
     starter = threading.Thread(target=_start, args=(host, layout), name="log-keeper", daemon=True)

@@ -15,7 +15,6 @@ from __future__ import annotations
 import compileall
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import py_compile
@@ -31,6 +30,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     WrongState,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import (
+    is_locked,
     link_atomic,
     locked,
     remove_tree,
@@ -221,7 +221,7 @@ def is_own_link(lib_dir: str, program_link: str) -> bool:
 
 def in_use(lib_dir: str, releases: t.Iterable[str]) -> set[str]:
     """Return the releases of which a process runs."""
-    return {name for name in releases if _is_locked(os.path.join(lib_dir, "releases", name, MARK))}
+    return {name for name in releases if is_locked(os.path.join(lib_dir, "releases", name, MARK))}
 
 
 def way_back(lib_dir: str) -> set[str]:
@@ -237,20 +237,6 @@ def way_back(lib_dir: str) -> set[str]:
 def guarded(lib_dir: str) -> t.ContextManager[None]:
     """Hold off other runs that change releases."""
     return locked(os.path.join(lib_dir, ".lock"), what="releases")
-
-
-def _is_locked(path: str) -> bool:
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def _link(path: str) -> str | None:

@@ -22,6 +22,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun import keeper,
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import is_locked
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 
 pytestmark = pytest.mark.host
@@ -92,7 +93,7 @@ def test_log_without_older_files_is_bounded(runtime: CrunRuntime, paths: Paths, 
     assert logs.log_files(str(state.log_path)) == [state.log_path]
     assert os.path.getsize(str(state.log_path)) <= 50_000
     assert logs.tail(str(state.log_path), 1) == ["end"]
-    assert not keeper.is_running(keeper.lock_path(Layout(paths, "one")))
+    assert not is_locked(keeper.lock_path(Layout(paths, "one")))
 
 
 def test_one_keeper_for_all_and_it_ends_with_the_last(
@@ -101,7 +102,7 @@ def test_one_keeper_for_all_and_it_ends_with_the_last(
     lock = keeper.lock_path(Layout(paths, "x"))
     for name in ("one", "two"):
         runtime.create(bundle(), name, log_size_max=20_000, log_max_files=2)
-    until(lambda: keeper.is_running(lock))
+    until(lambda: is_locked(lock))
     pid = keeper_pid(paths)
     with open(f"/proc/{pid}/cmdline", "rb") as stream:
         assert b"pvecri-log-keeper" in stream.read()
@@ -109,7 +110,7 @@ def test_one_keeper_for_all_and_it_ends_with_the_last(
     runtime.stop("two")
     with procfs.held(pid) as pidfd:
         assert pidfd is None or procfs.await_end(pidfd, 20)
-    assert not keeper.is_running(lock)
+    assert not is_locked(lock)
     runtime.delete("two")
 
 
@@ -144,7 +145,7 @@ def test_keeper_of_a_module_that_comes_as_a_zip_file(
     arguments = [archive, paths.state_dir, paths.run_dir, bundle(), programs.crun, programs.conmon]
     subprocess.run([sys.executable, "-I", "-c", _FROM_ZIP, *arguments], check=True)
     archive.unlink()
-    until(lambda: keeper.is_running(keeper.lock_path(Layout(paths, "one"))))
+    until(lambda: is_locked(keeper.lock_path(Layout(paths, "one"))))
     log = str(getattr(runtime.state("one"), "log_path", ""))
     until(lambda: os.stat(log).st_nlink == 2)
 
@@ -154,11 +155,11 @@ def test_another_keeper_follows_one_that_was_killed(
 ) -> None:
     lock = keeper.lock_path(Layout(paths, "x"))
     runtime.create(bundle(), "one", log_size_max=20_000, log_max_files=2)
-    until(lambda: keeper.is_running(lock))
+    until(lambda: is_locked(lock))
     os.kill(keeper_pid(paths), signal.SIGKILL)
-    until(lambda: not keeper.is_running(lock))
+    until(lambda: not is_locked(lock))
     runtime.create(bundle("sh", "-c", COUNT.format(2000)), "two", log_size_max=20_000, log_max_files=9)
-    until(lambda: keeper.is_running(lock))
+    until(lambda: is_locked(lock))
     runtime.start("two")
     assert runtime.wait("two", 60) == 0
     state = runtime.state("two")

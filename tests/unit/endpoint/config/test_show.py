@@ -6,51 +6,15 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import tomllib
 import typing as t
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.pvecri.runtime.tests.support.toml_values import VALUES
 from pvecri.config.load import Loaded, parse
 from pvecri.config.model import Config
-from pvecri.config.show import show, to_toml
-
-SCALARS = (
-    st.booleans()
-    | st.integers(min_value=-(2**63), max_value=2**63 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-    | st.dates()
-    | st.times()
-    | st.datetimes()
-)
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), inner, max_size=4)
-    ),
-    max_leaves=12,
-)
-
-
-@given(VALUES)
-def test_to_toml_reads_back_as_the_same(value: t.Any) -> None:
-    assert tomllib.loads(f"value = {to_toml(value)}")["value"] == value
-
-
-def test_to_toml_refuses_what_toml_has_not() -> None:
-    with pytest.raises(TypeError, match="TOML has no NoneType"):
-        to_toml(None)
-
-
-def test_to_toml_writes_zones_and_octal_numbers() -> None:
-    moment = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
-    assert tomllib.loads(f"value = {to_toml(moment)}")["value"] == moment
-    assert to_toml(0o660, octal=True) == "0o660"
+from pvecri.config.show import show
 
 
 def test_show_says_where_values_are_from() -> None:

@@ -143,3 +143,11 @@ def test_remove_tree_stops_at_a_mount(tmp_path: pathlib.Path, place: str) -> Non
         for mounted in mounts_below(str(tmp_path)):
             subprocess.run(["umount", mounted], check=True)
     files.remove_tree(str(tmp_path / "tree"))
+
+
+def test_is_locked_tells_of_others_alone(tmp_path: pathlib.Path) -> None:
+    path = str(tmp_path / "lock")
+    assert not files.is_locked(path)
+    with files.locked(path):
+        assert files.is_locked(path)
+    assert not files.is_locked(path)
