@@ -76,6 +76,8 @@ class Tree:
             "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
             "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
         }
+        # Measured are modules that run on this machine; hosts have no package coverage.
+        environment.pop("_ANSIBLE_ANSIBALLZ_COVERAGE_CONFIG", None)
         return subprocess.Popen(
             [
                 "ansible-playbook",
