@@ -68,7 +68,7 @@ class Parts:
 
 def write_junit(parts: Parts, path: str) -> None:
     """Write the parts as tests."""
-    failures = sum(not passed for _, _, passed in parts.ended)
+    failures = sum(not passed for _scenario, _part, passed in parts.ended)
     counts = {"tests": str(len(parts.ended)), "failures": str(failures), "errors": "0", "skipped": "0"}
     suite = ET.Element("testsuite", {"name": f"molecule.{parts.scenario}"} | counts)
     for title, took, passed in parts.ended:
@@ -92,7 +92,7 @@ def main() -> int:
         parts.read(line)
     parts.finish()
     write_junit(parts, sys.argv[2])
-    return 0 if parts.ended and all(passed for _, _, passed in parts.ended) else 1
+    return 0 if parts.ended and all(passed for _scenario, _part, passed in parts.ended) else 1
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ class Node:
         """Run the upgrade playbook; return its exit code and what it said."""
         process = tree.play(self.inventory, "upgrade.yml", **settings)
         begun = time.monotonic()
-        said, _ = process.communicate(timeout=1800)
+        said, _errors = process.communicate(timeout=1800)
         print(f"upgrade.yml: {time.monotonic() - begun:.0f} s\n{said}")
         return process.returncode, said
 
@@ -166,7 +166,7 @@ def node(this: Tree, tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Nod
         inventory = folder / "inventory.json"
         inventory.write_text(hosts("inventory", NAME))
         process = this.play(inventory, "site.yml")
-        said, _ = process.communicate(timeout=1800)
+        said, _errors = process.communicate(timeout=1800)
         assert process.returncode == 0, said
         shutil.copy(crictl, pathlib.Path(host["root"], "usr/local/bin/crictl"))
         shutil.copy(make_image(folder), pathlib.Path(host["root"], "root/image.tar"))

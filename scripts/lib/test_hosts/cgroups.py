@@ -60,7 +60,7 @@ def _is_populated(group: Path) -> bool:
 
 def remove(name: str) -> None:
     """Remove a host's group and all below it; its processes must be gone."""
-    for folder, _, _ in os.walk(_base() / name, topdown=False):
+    for folder, _folders, _files in os.walk(_base() / name, topdown=False):
         with contextlib.suppress(FileNotFoundError):
             os.rmdir(folder)
     with contextlib.suppress(OSError):

@@ -92,7 +92,7 @@ def _ssh_options(host: dict[str, t.Any]) -> list[str]:
     return [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
 
 
-def _list(_: argparse.Namespace) -> None:
+def _list(_options: argparse.Namespace) -> None:
     for record in machine.records():
         print(json.dumps(record.describe()))
 

@@ -123,7 +123,7 @@ def remove_tree(path: Path) -> None:
         # Of what stays mounted, rm spares no more than what is on another device.
         run("umount", "-l", mount)
     # What a killed command had begun may go on for the moment that the kernel needs to end it.
-    for _ in range(3):
+    for _try in range(3):
         done = run("rm", "-rf", "--one-file-system", str(path), timeout_s=900, check=False)
         if done.returncode == 0:
             return

@@ -20,7 +20,12 @@ TARBALL = f"pvecri-runtime-{GALAXY['version']}.tar.gz"
 
 def run(*arguments: object, folder: pathlib.Path) -> str:
     done = subprocess.run(
-        [BUILDER, *map(str, arguments)], cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        [BUILDER, *map(str, arguments)],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

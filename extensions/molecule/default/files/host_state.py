@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -103,7 +102,7 @@ def packaged() -> set[str]:
     folders: dict[str, str] = {}
     for listing in pathlib.Path("/var/lib/dpkg/info").glob("*.list"):
         for path in listing.read_text().splitlines():
-            folder, _, name = path.rpartition("/")
+            folder, _slash, name = path.rpartition("/")
             if folder not in folders:
                 folders[folder] = os.path.realpath(folder or "/").rstrip("/")
             names.add(f"{folders[folder]}/{name}")
@@ -138,7 +137,7 @@ def mounts() -> dict[str, str]:
     """Return what is mounted where."""
     found = {}
     for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
+        before, _dash, after = line.partition(" - ")
         point = before.split()[4]
         found[point] = " ".join(after.split()[:2]) + ("," + found[point] if point in found else "")
     return found
@@ -196,7 +195,7 @@ def processes() -> dict[str, str]:
 def cgroups() -> dict[str, str]:
     """Return every control group."""
     tree = "/sys/fs/cgroup"
-    return {folder[len(tree) :]: "" for folder, _, _ in os.walk(tree) if folder != tree}
+    return {folder[len(tree) :]: "" for folder, _folders, _files in os.walk(tree) if folder != tree}
 
 
 def network() -> dict[str, str]:

@@ -44,9 +44,13 @@ class Node:
                 "ContainerStatus": lambda _request: pb.ContainerStatusResponse(
                     status=pb.ContainerStatus(state=self.state, log_path=self.log_path)
                 ),
-                "ReopenContainerLog": lambda request: self.reopen(request),
+                "ReopenContainerLog": self._asked,
             },
         )
+
+    def _asked(self, request: t.Any) -> t.Any:
+        # Tests put another one in its place.
+        return self.reopen(request)
 
     def _reopen(self, _request: t.Any) -> t.Any:
         self.log.write_text("new")

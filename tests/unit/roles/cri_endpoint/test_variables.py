@@ -49,17 +49,22 @@ def test_sections_are_the_same_in_both_files():
     )
 
 
+def is_of(value, kind):
+    # To Python true and false are numbers, to Ansible they are not.
+    return isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+
+
 @pytest.mark.parametrize("name", sorted(DEFAULTS))
 def test_default_is_what_the_specs_say(name):
     option, value = OPTIONS[name], DEFAULTS[name]
     kind = TYPES[option["type"]]
-    assert type(value) is kind, f"{name} is {type(value).__name__}, the specs say {option['type']}"
+    assert is_of(value, kind), f"{name} is {type(value).__name__}, the specs say {option['type']}"
     assert option.get("required") is not True
     assert option.get("default") == value
     if "choices" in option:
         assert value in option["choices"]
     if kind is list and value and "elements" in option:
-        assert all(type(item) is TYPES[option["elements"]] for item in value)
+        assert all(is_of(item, TYPES[option["elements"]]) for item in value)
 
 
 @pytest.mark.parametrize("name", sorted(OPTIONS))

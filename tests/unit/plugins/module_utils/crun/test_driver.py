@@ -173,7 +173,7 @@ def test_create_with_a_keeper_that_runs(
     runtime: CrunRuntime, recorder: t.Any, box: t.Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder.answers["conmon"] = answering(1)
-    monkeypatch.setattr(keeper, "is_running", lambda path: path == keeper.lock_path(box.layout))
+    monkeypatch.setattr(keeper, "is_locked", lambda path: path == keeper.lock_path(box.layout))
     runtime.create(box.bundle(), "box", log_size_max=20000, log_max_files=3)
     assert [call[0] for call in recorder.calls] == ["/usr/bin/conmon"]
 

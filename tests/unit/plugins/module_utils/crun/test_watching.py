@@ -16,7 +16,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun import attach, console, exits, keeper
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import attach, console, exits
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout, prepare
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandError,
@@ -191,15 +191,3 @@ def test_receiver_of_a_child_that_says_nothing(layout: Layout) -> None:
             receiver.accept(child, 0.01)
         child.kill()
         assert receiver.accept(child, 20) is None
-
-
-def test_keeper_lock(tmp_path: pathlib.Path) -> None:
-    import fcntl
-
-    path = str(tmp_path / "lock")
-    assert not keeper.is_running(path)
-    with open(path, "wb") as stream:
-        assert not keeper.is_running(path)
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        assert keeper.is_running(path)
-    assert not keeper.is_running(path)
