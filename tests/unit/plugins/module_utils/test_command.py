@@ -124,7 +124,10 @@ def test_last_line(text: str, line: str) -> None:
 def stuck(monkeypatch: pytest.MonkeyPatch) -> t.Iterator[threading.Event]:
     """Let no killed child end before the event, as in uninterruptible sleep."""
     awake = threading.Event()
-    real = children.Child.wait
+    real, real_poll = children.Child.wait, children.Child.poll
+
+    def poll(child: children.Child) -> int | None:
+        return real_poll(child) if awake.is_set() else None
 
     def wait(child: children.Child, timeout: float | None = None) -> int:
         if not awake.wait(timeout):
@@ -134,6 +137,7 @@ def stuck(monkeypatch: pytest.MonkeyPatch) -> t.Iterator[threading.Event]:
     def communicate(child: children.Child, _data: bytes | None = None, timeout: float | None = None) -> t.Any:
         raise subprocess.TimeoutExpired(child.args, timeout or 0, output=b"said")
 
+    monkeypatch.setattr(children.Child, "poll", poll)
     monkeypatch.setattr(children.Child, "wait", wait)
     monkeypatch.setattr(children.Child, "communicate", communicate)
     monkeypatch.setattr(command, "_END_S", 0.01)
