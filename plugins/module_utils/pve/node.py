@@ -120,7 +120,7 @@ def gather(client: Client, hostname: str) -> Facts:
             version=str(version.get("version") or version["release"]),
             node=node,
             is_quorate=_is_on(cluster[0].get("quorate")) if cluster else None,
-            storages=tuple(_storage(entry) for entry in _listed(storages)),
+            storages=tuple(storage_of(entry) for entry in _listed(storages)),
             pools=frozenset(str(entry["poolid"]) for entry in _listed(pools)),
             guests=tuple(guest_of(entry) for entry in _listed(guests)),
             missing_tools=tuple(name for name in TOOLS if shutil.which(name) is None),
@@ -135,7 +135,8 @@ def _is_on(value: t.Any) -> bool:
     return str(value).lower() in ("1", "true")
 
 
-def _storage(entry: t.Mapping[str, t.Any]) -> Storage:
+def storage_of(entry: t.Mapping[str, t.Any]) -> Storage:
+    """Return a storage of the answer to GET /nodes/{node}/storage."""
     return Storage(
         str(entry["storage"]),
         frozenset(part for part in str(entry.get("content") or "").split(",") if part),
@@ -143,6 +144,12 @@ def _storage(entry: t.Mapping[str, t.Any]) -> Storage:
         _is_on(entry.get("active", 0)),
         int(entry.get("avail") or 0),
     )
+
+
+def usual_storage(storages: t.Iterable[Storage], content: str) -> str:
+    """Return the storage to use for a kind of content when none is named; empty when there is none."""
+    fit = {s.name for s in storages if content in s.content and s.is_enabled and s.is_active}
+    return next((usual for usual in _USUAL[content] if usual in fit), None) or min(fit, default="")
 
 
 def examine(facts: Facts, wanted: Wanted) -> Findings:
@@ -204,9 +211,8 @@ def _storage_for(found: Findings, facts: Facts, content: str, name: str, min_fre
     """Return the storage to use for a kind of content, with what is wrong with it recorded."""
     kind, variable = ("rootfs", "rootfs") if content == "rootdir" else ("templates", "template")
     check, variable = f"pve_{variable}_storage", f"cri_endpoint_pve_{variable}_storage"
-    fit = {s.name: s for s in facts.storages if content in s.content and s.is_enabled and s.is_active}
     if not name:
-        chosen = next((usual for usual in _USUAL[content] if usual in fit), None) or min(fit, default="")
+        chosen = usual_storage(facts.storages, content)
         if not chosen:
             found.refuse(
                 check,
