@@ -70,7 +70,7 @@ class Node:
         )
         loaded = load.Loaded(config=config, path=None, lines={})
         self.context = build_context(loaded, logging.getLogger("pvecri.test"))
-        self.exits = Exits(self.context.registry, self.context.crun)
+        self.exits = Exits(self.context.registry, self.context.runtimes)
         self.services = build_services(self.context, self.exits)
 
     def survey(self, **options: t.Any) -> list[Mend]:

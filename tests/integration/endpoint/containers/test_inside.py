@@ -237,12 +237,12 @@ def test_directory_of_devices(lab):
     assert lab.sh(container, "ls /dev/all") == "tun"
 
 
-def test_runtime_that_is_not_there_yet(lab):
+def test_runtime_that_is_not_configured(lab):
     lab.endpoint.host.run(
         ["skopeo", "copy", "--quiet", "--insecure-policy", *_tag(lab, "registry.test/lxc/debian:1")]
     )
     pod = lab.pod()
-    with lab.refused("FAILED_PRECONDITION", "pve-lxc", "not available yet"):
+    with lab.refused("FAILED_PRECONDITION", "pve-lxc", "has no runtime"):
         lab.create(pod, image="registry.test/lxc/debian:1")
     assert lab.cri.list_containers() == []
 

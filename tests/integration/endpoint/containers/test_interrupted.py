@@ -94,7 +94,7 @@ class Node:
         if self.context is not None:
             self.context.registry.close()
         self.context = build_context(load(f"{self.top}/c.toml"), logging.getLogger("test"))
-        self.exits = Exits(self.context.registry, self.context.crun)
+        self.exits = Exits(self.context.registry, self.context.runtimes)
         self.service = ContainerService(
             self.context, ImageService(self.context, layers_of(self.context)), self.exits
         )

@@ -38,7 +38,7 @@ def test_start_that_was_given_up_is_noted_and_killed(tmp_path):
     name = registry.reserve_container(records.container(pod.id, phase=Phase.CREATED)).id
     crun = Crun(registry)
     with pytest.raises(CommandTimeout, match="did not end"):
-        start.start(types.SimpleNamespace(registry=registry, crun=crun), name)
+        start.start(types.SimpleNamespace(registry=registry, runtimes=crun), name)
     found = registry.container(name)
     assert (found.phase, found.exit_code, found.reason) == (Phase.EXITED, 128, "StartError")
     assert crun.killed == [("StartError", 9)]

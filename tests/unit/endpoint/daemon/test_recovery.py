@@ -33,6 +33,7 @@ class Host:
     def __init__(self, top: pathlib.Path) -> None:
         self.registry = Registry.open(str(top / "x.sqlite"))
         self.crun: t.Any = FakeCrun(top)
+        self.runtimes = self.crun
         self.paths = Paths(str(top / "s"), str(top / "r"), owner=Owner.CRI)
         self.bundles: t.Any = types.SimpleNamespace(names=list, load=lambda _name: None, sweep=list)
         self.cni: t.Any = types.SimpleNamespace(attached=set)

@@ -52,7 +52,7 @@ class Node:
         self.asked = []
         self.pids = {}
         context = types.SimpleNamespace(
-            registry=self.registry, crun=self, log=logging.getLogger("test"), runner=None
+            registry=self.registry, runtimes=self, log=logging.getLogger("test"), runner=None
         )
         reader = UsageReader(CgroupTree(str(self.cgroups)), huge_pages=str(directory / "none"))
         self.service = StatsService(context, self.layers, reader)

@@ -51,7 +51,7 @@ class Lab:
         self.registry.reserve_sandbox(records.sandbox(id=POD))
         self.registry.reserve_container(records.container(POD, id=APP, phase=Phase.RUNNING))
         context: t.Any = types.SimpleNamespace(
-            config=Config(streaming=StreamingConfig(**config)), registry=self.registry, crun=None
+            config=Config(streaming=StreamingConfig(**config)), registry=self.registry, runtimes=None
         )
         self.operations = Operations()
         self.streaming = Streaming(context, self.operations)

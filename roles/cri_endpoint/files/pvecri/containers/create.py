@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Create a container: check, select, prepare, write the bundle, let crun create it.
+"""Create a container: check, select, prepare, write the bundle, let its runtime create it.
 
 The record stands before anything else does and the last step marks it CREATED, so that
 recovery knows everything between for a create that was cut short.
@@ -25,7 +25,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.bundle impor
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import StoredSource
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
-from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.linux import is_systemd_path
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy import Selection
 from pvecri.api import cri_pb2
 from pvecri.checkpoints.restoring import Checkpoint, Origin, Restorer
@@ -38,6 +37,7 @@ from pvecri.containers.spec.build import container_spec
 from pvecri.context import Context
 from pvecri.images.names import public_id, public_names
 from pvecri.images.service import ImageService
+from pvecri.runtimes.protocol import Creation, Wish
 from pvecri.stages import Stages
 from pvecri.state import spare
 from pvecri.state.records import RESTORED, ContainerRecord, Phase
@@ -64,7 +64,7 @@ class Creator:
         (the sandbox is not ready), Unsupported and CommandError; nothing is left behind then.
         """
         stages = Stages()
-        self._context.crun.anticipate()
+        self._context.runtimes.anticipate()
         request = Request.checked(self._context.registry.sandbox(sandbox_id), config)
         stages.done("validate")
         with self._making(request.name), fields.named(lambda field: fields.request_field(field, config)):
@@ -99,7 +99,8 @@ class Creator:
         config = request.config
         image = self._images.resolve(config.image.image, field="config.image.image")
         chosen = selection.select(context.policy, config, request.pod, sandbox.handler, image)
-        selection.refuse_unavailable(chosen)
+        wish = Wish(request=request, image=image, selection=chosen)
+        context.runtimes.check(wish)
         stages.done("select")
         record = self._record(request, image, chosen, checkpoint)
         # Whoever removes the pod meanwhile finds the record, and waits until it is whole or gone.
@@ -109,7 +110,7 @@ class Creator:
                 return reserved.id
             try:
                 stages.done("reserve")
-                self._make(request, record, image, stages, checkpoint=checkpoint)
+                self._make(wish, record, stages, checkpoint=checkpoint)
             except BaseException:
                 self._undo(record.id)
                 raise
@@ -152,14 +153,14 @@ class Creator:
 
     def _make(
         self,
-        request: Request,
+        wish: Wish,
         record: ContainerRecord,
-        image: Image,
         stages: Stages,
         *,
         checkpoint: Checkpoint | None,
     ) -> None:
-        context, config = self._context, request.config
+        context, request, image = self._context, wish.request, wish.image
+        config = request.config
         log_path = surroundings.find_log(config, request.pod)
         around = surroundings.look(context, record.id, request, image, self._images.resolve)
         notes: list[str] = []
@@ -184,14 +185,8 @@ class Creator:
             # Its start restores it: before that there is no process.
             self._restorer.prepare(checkpoint, bundle, record)
         else:
-            context.crun.create(
-                bundle.path,
-                record.id,
-                log_path=log_path,
-                terminal=config.tty,
-                stdin=config.stdin,
-                stdin_once=config.stdin_once,
-                systemd_cgroup=is_systemd_path(spec.cgroups_path or ""),
+            context.runtimes.create(
+                Creation(wish=wish, record=record, spec=spec, bundle=bundle, log_path=log_path, stages=stages)
             )
         stages.done("create")
         context.registry.update_container(record.id, phase=Phase.CREATED, **known, **_user(bundle))

@@ -52,7 +52,7 @@ def exec_sync(
     InvalidSpec, NotFound, WrongState, and CommandTimeout after the command was killed with
     everything it started.  ``stop`` is closed at the end.
     """
-    context.crun.anticipate()
+    context.runtimes.anticipate()
     try:
         return _exec_sync(context, container_id, command, timeout_s, stop)
     finally:
@@ -73,7 +73,7 @@ def _exec_sync(
     if record.phase is not Phase.RUNNING:
         raise WrongState(f"container {record.id} is {record.phase}, not running")
     with fields.named(fields.exec_field):
-        done = context.crun.exec(
+        done = context.runtimes.exec(
             record.id,
             command,
             timeout_s=min(float(timeout_s), LONGEST_S) or None,

@@ -12,7 +12,6 @@ import time
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState, Problem
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandTimeout,
@@ -20,6 +19,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     NotFound,
     WrongState,
 )
+from pvecri.runtimes.protocol import Runtime
 from pvecri.state.holds import REMOVING
 from pvecri.state.records import MONITOR_LOST, UNKNOWN, ContainerRecord, Phase, reason_of
 from pvecri.state.registry import Registry
@@ -47,12 +47,12 @@ class Exits:
     def __init__(
         self,
         registry: Registry,
-        crun: CrunRuntime,
+        runtime: Runtime,
         *,
         reaped: t.Callable[[int], int | None] = lambda _pid: None,
     ) -> None:
         self._registry = registry
-        self._crun = crun
+        self._runtime = runtime
         self._reaped = reaped
 
     def settle(self, container_id: str) -> ContainerRecord | None:
@@ -67,7 +67,7 @@ class Exits:
                 record.phase is Phase.EXITED and record.exit_code is not None
             ):
                 return record
-            state = self._crun.state(container_id)
+            state = self._runtime.state(container_id)
             if state is None and record.awaits_restore:
                 return record
             if state is not None and state.is_alive:
@@ -94,7 +94,7 @@ class Exits:
             # Killed by a daemon that did not live to write it.
             return self._exited(record, _KILLED, MONITOR_LOST, record.message)
         if state is None:
-            return self._exited(record, None, UNKNOWN, "crun does not know the container any more")
+            return self._exited(record, None, UNKNOWN, "its runtime does not know the container any more")
         if state.exit_code is None:
             if Problem.HOST_RESTARTED in state.problems:
                 return self._exited(
@@ -109,11 +109,11 @@ class Exits:
     def _after_monitor(self, container_id: str) -> ContainerState | None:
         """Give conmon time to write the exit file, end it if it does not, and return the state then."""
         try:
-            self._crun.wait(container_id, _MONITOR_S)
+            self._runtime.wait(container_id, _MONITOR_S)
         except CommandTimeout:
             _log.warning("conmon of container %s hangs after its end; it is killed", container_id)
-            self._crun.repair(container_id)
-        return self._crun.state(container_id)
+            self._runtime.repair(container_id)
+        return self._runtime.state(container_id)
 
     def _end_unwatched(self, record: ContainerRecord, state: ContainerState) -> ContainerRecord | None:
         """Kill a container whose conmon is gone, and note that."""
@@ -124,10 +124,10 @@ class Exits:
         )
         pid = t.cast(int, state.pid)
         try:
-            self._crun.kill(record.id, signal.SIGKILL, everyone=True)
+            self._runtime.kill(record.id, signal.SIGKILL, everyone=True)
         except CoreError as exc:
-            _log.warning("crun cannot kill container %s: %s", record.id, exc)
-        # Whatever crun did: without its first process a container is none.
+            _log.warning("container %s cannot be killed by its runtime: %s", record.id, exc)
+        # Whatever the runtime did: without its first process a container is none.
         procfs.send_signal(pid, state.pid_start_time, signal.SIGKILL)
         with procfs.held(pid, state.pid_start_time) as pidfd:
             if pidfd is not None and not procfs.await_end(pidfd, _KILL_S):

@@ -29,11 +29,11 @@ def reopen(context: Context, container_id: str) -> None:
     if not record.log_path:
         raise WrongState(f"container {record.id} has no log")
     before = _inode(record.log_path)
-    context.crun.reopen_log(record.id)
+    context.runtimes.reopen_log(record.id)
     deadline = time.monotonic() + _REOPEN_S
     while _inode(record.log_path) in (None, before):
         if time.monotonic() > deadline:
-            state = context.crun.state(record.id)
+            state = context.runtimes.state(record.id)
             if state is None or not state.is_alive:
                 raise WrongState(f"container {record.id} ended meanwhile")
             raise CommandTimeout(

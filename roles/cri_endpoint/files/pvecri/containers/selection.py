@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, Unsupported
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.reference import ImageReference
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy import (
@@ -15,7 +15,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy im
     Request,
     Selection,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.selection.rules import Runtime
 from pvecri.api import cri_pb2
 from pvecri.images.names import is_id_of, public_names
 
@@ -51,14 +50,3 @@ def image_name(spec: cri_pb2.ImageSpec, image: Image) -> str:
         except InvalidSpec:
             continue
     return _UNNAMED
-
-
-def refuse_unavailable(selection: Selection) -> None:
-    """Raise Unsupported unless containers of the selected runtime can be made."""
-    if selection.runtime is Runtime.CRUN:
-        return
-    raise Unsupported(
-        f"the runtime '{selection.runtime}' is not available yet for containers of pods; it was selected "
-        f"because {selection.reason}",
-        hint="Choose another runtime handler, or change the policy",
-    )

@@ -39,7 +39,7 @@ def start(context: Context, container_id: str) -> None:
         if record.awaits_restore:
             restoring.restore(context, record)
         else:
-            context.crun.start(record.id)
+            context.runtimes.start(record.id)
     except CoreError as exc:
         context.registry.exited(
             record.id,
@@ -51,7 +51,7 @@ def start(context: Context, container_id: str) -> None:
         # A start that was given up may have come through all the same.  Told before it is done, so that
         # nobody takes the signal for the reason, and a daemon that is killed here ends it at its next start.
         with contextlib.suppress(CoreError, OSError):
-            context.crun.stop(record.id, signal.SIGKILL)
+            context.runtimes.stop(record.id, signal.SIGKILL)
         raise
     stages.done("start")
     context.registry.started(record.id, when_ns)

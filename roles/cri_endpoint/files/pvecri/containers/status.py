@@ -18,7 +18,7 @@ from pvecri.state.records import RESTORED
 def info(context: Context, container_id: str) -> dict[str, str]:
     """Return ``info`` of a verbose ContainerStatus: one JSON text; raises NotFound."""
     record = context.registry.container(container_id)
-    state = context.crun.state(record.id)
+    state = context.runtimes.state(record.id)
     bundle = context.bundles.load(record.id)
     said: dict[str, t.Any] = {
         "pid": (state.pid or 0) if state else 0,

@@ -40,7 +40,7 @@ def stop(context: Context, container_id: str, timeout_s: float, exits: Exits) ->
         return
     # Without anything left of it but the record, its end is noted all the same.
     with contextlib.suppress(NotFound):
-        context.crun.stop(
+        context.runtimes.stop(
             record.id,
             record.stop_signal or DEFAULT_STOP_SIGNAL,
             timeout_s=min(max(float(timeout_s), 0.0), LONGEST_S),

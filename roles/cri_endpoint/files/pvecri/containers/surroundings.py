@@ -85,7 +85,7 @@ def _pid_path(
         name = sandbox.id
     else:
         return ""
-    state = context.crun.state(name)
+    state = context.runtimes.state(name)
     return "" if state is None or state.pid is None else f"/proc/{state.pid}/ns/pid"
 
 

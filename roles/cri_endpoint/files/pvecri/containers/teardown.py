@@ -16,7 +16,7 @@ def undo(context: Context, container_id: str, stages: Stages | None = None) -> N
     something of a container, there is a record of it.  The log stays, too.
     """
     stages = stages or Stages()
-    context.crun.delete(container_id, force=True)
+    context.runtimes.delete(container_id, force=True)
     stages.done("delete")
     context.bundles.remove(container_id)
     stages.done("bundle")

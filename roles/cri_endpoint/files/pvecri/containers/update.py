@@ -45,7 +45,7 @@ def update(
                 "linux: a limit cannot be lifted while the container exists", hint="Set it to another value"
             )
         if changes:
-            context.crun.update(record.id, changes)
+            context.runtimes.update(record.id, changes)
     if new.oom_score_adj != old.oom_score_adj:
         new.oom_score_adj = _set_oom_score(context, record.id, new.oom_score_adj, told)
     notes.tell(record.id, told)
@@ -56,7 +56,7 @@ def update(
 def _set_oom_score(context: Context, container_id: str, score: int, told: list[str]) -> int:
     """Set the score of a container's processes as far as the host allows, and return that."""
     score = oom_score.for_host(score, context.host, told)
-    state = context.crun.state(container_id)
+    state = context.runtimes.state(container_id)
     if state is not None and state.is_alive and state.cgroup:
         oom_score.apply(state.cgroup, score)
     return score

@@ -114,7 +114,7 @@ class Daemon:
         self._operations = Operations(context.registry.held)
         self._events = Events(context.registry)
         self._streaming = Streaming(context, self._operations)
-        exits = Exits(context.registry, context.crun, reaped=reaper.exit_code)
+        exits = Exits(context.registry, context.runtimes, reaped=reaper.exit_code)
         self._services = build_services(context, exits)
         self._metrics = Metrics(context, self._services.images)
         context.registry.listen(self._metrics.exits.heard)
@@ -122,7 +122,7 @@ class Daemon:
         self._monitoring = Monitoring(
             loaded.config.metrics, self._operations, readiness=self._readiness, metrics=self._page
         )
-        self._monitor = Monitor(context.registry, context.crun, exits, self._in_house)
+        self._monitor = Monitor(context.registry, context.runtimes, exits, self._in_house)
         self._recovery = Recovery(context, self._services.sandboxes, self._services.containers, exits)
         self._stop = asyncio.Event()
         self._server: Server | None = None

@@ -19,8 +19,8 @@ import resource
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun.driver import CrunRuntime
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.exits import ExitWatcher
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
 from pvecri.containers.exits import Exits
 from pvecri.state.records import ContainerRecord, Phase, SandboxRecord
@@ -42,6 +42,16 @@ _RETRY_S = 5.0
 _NOFILE = 65536
 
 
+class Watched(t.Protocol):
+    """What the monitor asks of the runtimes."""
+
+    def state(self, name: str) -> ContainerState | None:
+        """Return the state of a container, or None when nothing of it is known."""
+
+    def watch_exits(self) -> ExitWatcher:
+        """Return a watcher that names containers as they end."""
+
+
 @dataclasses.dataclass(slots=True)
 class _Watch:
     """The descriptors by which one object is watched."""
@@ -53,9 +63,9 @@ class _Watch:
 class Monitor:
     """Watches everything in the registry that lives; used from the event loop but where it says so."""
 
-    def __init__(self, registry: Registry, crun: CrunRuntime, exits: Exits, call: Call) -> None:
+    def __init__(self, registry: Registry, runtimes: Watched, exits: Exits, call: Call) -> None:
         self._registry = registry
-        self._crun = crun
+        self._runtimes = runtimes
         self._exits = exits
         self._call = call
         self._watches: dict[str, _Watch] = {}
@@ -69,7 +79,7 @@ class Monitor:
         """Watch what lives now and what will; what has ended meanwhile is settled at once."""
         self._loop = asyncio.get_running_loop()
         # Before anything is looked at: what ends from here on is told.
-        self._watcher = self._crun.watch_exits()
+        self._watcher = self._runtimes.watch_exits()
         self._loop.add_reader(self._watcher.fileno(), self._read_exits)
         self._registry.listen(self._heard)
         self._look_at_all()
@@ -170,7 +180,7 @@ class Monitor:
             self._spawn(self._begin(object_id))
 
     def _open(self, object_id: str) -> tuple[int | None, int | None]:
-        state = self._crun.state(object_id)
+        state = self._runtimes.state(object_id)
         if state is None:
             return None, None
         conmon = _pidfd(state.conmon_pid, 0)
@@ -220,7 +230,7 @@ class Monitor:
             return {"phase": Phase.STOPPED, "message": "its pause container ended"}
 
         with contextlib.suppress(CoreError):
-            state = self._crun.state(object_id)
+            state = self._runtimes.state(object_id)
             if state is None or not state.is_alive:
                 self._registry.change_sandbox(object_id, decide)
 

@@ -41,7 +41,7 @@ class Orphans:
 
 
 class OrphanSearch:
-    """Compares the registry with the disk and with crun."""
+    """Compares the registry with the disk and with the runtimes."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -59,8 +59,8 @@ class OrphanSearch:
         # A pause container and its bundle bear the name of their sandbox.
         for name in sorted(bundles - known - sandboxes):
             self._one(f"bundle {name}", self._bundle, name)
-        for name in sorted(set(context.crun.names()) - known - sandboxes - bundles):
-            self._one(f"crun container {name}", self._runtime, name)
+        for name in sorted(set(context.runtimes.names()) - known - sandboxes - bundles):
+            self._one(f"container {name}", self._runtime, name)
         return self._found
 
     def _one(self, what: str, act: t.Callable[[str], None], name: str) -> None:
@@ -114,7 +114,7 @@ class OrphanSearch:
         bundle = context.bundles.load(name)
         if bundle is None:
             return
-        state = context.crun.state(name)
+        state = context.runtimes.state(name)
         copy = spare.load_container(bundle.record) if bundle.record is not None else None
         if copy is None:
             self._keep(f"bundle {name}: {'; '.join(bundle.problems) or 'it has no copy of a record'}")
@@ -137,15 +137,15 @@ class OrphanSearch:
         return started_at_ns(Layout(self._context.paths, container_id), state)
 
     def _runtime(self, name: str) -> None:
-        state = self._context.crun.state(name)
+        state = self._context.runtimes.state(name)
         if state is not None and Problem.HALF_CREATED in state.problems:
             self._clear(f"container {name}, whose create was cut short", name)
         elif state is not None:
-            self._keep(f"crun container {name} ({state.status}) without a bundle")
+            self._keep(f"container {name} ({state.status}) without a bundle")
 
     def _clear(self, what: str, name: str) -> None:
         def act() -> None:
-            self._context.crun.delete(name, force=True)
+            self._context.runtimes.delete(name, force=True)
             self._context.bundles.remove(name)
 
         self._found.cleared.append((what, name, act))

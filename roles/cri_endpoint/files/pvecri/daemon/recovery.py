@@ -189,7 +189,7 @@ class Recovery:
         lost = tuple(kind for kind, path in paths.items() if not netns.is_pinned(path))
         pause_lives = None
         if record.has_pause and record.phase is not Phase.STOPPED:
-            state = self._context.crun.state(record.id)
+            state = self._context.runtimes.state(record.id)
             pause_lives = state is not None and state.is_alive
         return SandboxFacts(
             is_same_boot=self._is_same_boot,
@@ -212,7 +212,7 @@ class Recovery:
     # ---- containers ---------------------------------------------------------------------------------------
 
     def _container(self, record: ContainerRecord) -> None:
-        state = self._context.crun.state(record.id)
+        state = self._context.runtimes.state(record.id)
         started = 0 if state is None else started_at_ns(Layout(self._context.paths, record.id), state)
         if _is_damaged(record) and state is not None:
             record = self._restored_container(record, state, started)
@@ -222,7 +222,9 @@ class Recovery:
             self._mend(record.id, "container in the making", lambda: self._containers.remove(record.id))
         elif verdict.act is Act.RESET:
             self._mend(
-                record.id, "restore of container", lambda: self._context.crun.delete(record.id, force=True)
+                record.id,
+                "restore of container",
+                lambda: self._context.runtimes.delete(record.id, force=True),
             )
         elif verdict.act is Act.SETTLE:
             is_quick = state is None or (not state.is_alive and state.conmon_pid is None)
@@ -247,9 +249,9 @@ class Recovery:
 
     def _end_container(self, container_id: str) -> None:
         record = self._exits.settle(container_id)
-        state = self._context.crun.state(container_id)
+        state = self._context.runtimes.state(container_id)
         if record is not None and record.phase is Phase.EXITED and state is not None and state.is_alive:
-            self._context.crun.stop(container_id, signal.SIGKILL)
+            self._context.runtimes.stop(container_id, signal.SIGKILL)
 
     # ---- mending ------------------------------------------------------------------------------------------
 

@@ -108,7 +108,7 @@ class Facts:
             known = self._containers[record.id] = ContainerFacts(record, self._pod_of(record))
             self._drop_if_gone(self._context.registry.container, record.id)
         if not known.cgroup and record.phase in ALIVE:
-            state = self._context.crun.state(record.id)
+            state = self._context.runtimes.state(record.id)
             if state is not None and state.is_alive and state.cgroup:
                 known.pid = state.pid or 0
                 known.cgroup = state.cgroup

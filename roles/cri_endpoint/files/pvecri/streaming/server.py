@@ -55,7 +55,7 @@ class StreamingServer:
         self._config = config = context.config.streaming
         self._tls = Tls(config) if config.tls_cert else None
         self._listener = Listener(self._admit, tls=self._current_tls)
-        self._remote = RemoteSessions(runtime=context.crun, operations=operations)
+        self._remote = RemoteSessions(runtime=context.runtimes, operations=operations)
         self._limits = Limits(idle_timeout_s=config.idle_timeout_s)
         self._sessions: dict[asyncio.Task[None], Kind] = {}
         #: Clients so far, by kind.
