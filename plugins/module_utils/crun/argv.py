@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout, sockets
 
@@ -64,13 +65,32 @@ def create_argv(
     fifos and socket go; crun is told the real one by a second ``--bundle``, of
     which the last counts.  So a bundle is never written to and may be read-only.
     """
+    runtime = [programs.crun, "--root", layout.paths.runtime_root]
+    argv = monitor_argv(programs, layout, options, runtime, restored_from=images)
+    for argument in ("--bundle", bundle, *(_CRIU_OPTIONS if images is not None else ())):
+        argv.append("--runtime-opt=" + argument)
+    return argv
+
+
+def monitor_argv(
+    programs: Programs,
+    layout: Layout,
+    options: CreateOptions,
+    runtime: t.Sequence[str],
+    *,
+    restored_from: str | None = None,
+) -> list[str]:
+    """Return the command that has conmon create a container by ``runtime``, a program and its arguments.
+
+    conmon adds ``create --bundle DIR --pid-file FILE ID`` to that, and ``--console-socket`` for a terminal.
+    """
     argv = [
         programs.conmon,
         "--api-version=1",
         "--cid=" + layout.name,
         "--name=" + layout.name,
         "--cuuid=" + layout.socket_id,
-        "--runtime=" + programs.crun,
+        "--runtime=" + runtime[0],
         "--bundle=" + layout.monitor_dir,
         "--container-pidfile=" + layout.init_pid_file,
         "--conmon-pidfile=" + layout.conmon_pid_file,
@@ -96,12 +116,9 @@ def create_argv(
         )
         if is_set
     ]
-    if images is not None:
-        argv.append("--restore=" + images)
-    for argument in ("--root", layout.paths.runtime_root):
-        argv.append("--runtime-arg=" + argument)
-    for argument in ("--bundle", bundle, *(_CRIU_OPTIONS if images is not None else ())):
-        argv.append("--runtime-opt=" + argument)
+    if restored_from is not None:
+        argv.append("--restore=" + restored_from)
+    argv += ["--runtime-arg=" + argument for argument in runtime[1:]]
     return argv
 
 

@@ -11,6 +11,7 @@ import json
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import argv as argvs
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.cgroups import CgroupTree
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.host import CrunHost
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
@@ -31,7 +32,8 @@ def update(host: CrunHost, state: ContainerState, resources: t.Mapping[str, t.An
     wanted = copy.deepcopy(dict(resources))
     if wanted.get("devices"):
         raise InvalidSpec("linux.resources.devices", "cannot be changed while the container exists")
-    _check_memory(host, state, wanted)
+    if state.cgroup is not None:
+        check_memory(host.cgroups, state.cgroup, wanted)
     lifts = _lifts(host, wanted)
     if not host.cgroups.is_v2:
         # crun 1.8 writes numbers that cgroup v1 refuses: these limits are lifted here alone.
@@ -47,12 +49,12 @@ def update(host: CrunHost, state: ContainerState, resources: t.Mapping[str, t.An
             host.cgroups.write(state.cgroup, lift.controller, lift.file, lift.value)
 
 
-def _check_memory(host: CrunHost, state: ContainerState, wanted: t.Mapping[str, t.Any]) -> None:
+def check_memory(tree: CgroupTree, group: str, wanted: t.Mapping[str, t.Any]) -> None:
     """Refuse a limit below what is in use: v2 would kill processes until it fits, v1 refuses by itself."""
     limit = (wanted.get("memory") or {}).get("limit")
-    if not host.cgroups.is_v2 or state.cgroup is None or limit is None or limit < 0:
+    if not tree.is_v2 or limit is None or limit < 0:
         return
-    used = host.cgroups.pinned_memory(state.cgroup)
+    used = tree.pinned_memory(group)
     if limit < used:
         raise InvalidSpec(
             "linux.resources.memory.limit",

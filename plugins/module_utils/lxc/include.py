@@ -1,0 +1,354 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write the file that an LXC container's configuration includes: all that Proxmox VE's API cannot say; pure.
+
+The keys of the included file win over those before it (lxc.container.conf(5)).  It holds no text of a
+user but paths, whose blanks and line ends are escaped as in fstab(5), and words and numbers that are
+checked: nobody can add a key by a clever name.  Command, variables, user and working directory are not in
+it at all; the launcher gets them through its socket.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import posixpath
+import re
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, Unsupported
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import resources
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import (
+    INIT_SOCKET,
+    INNER_DIR,
+    LAUNCHER,
+)
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.devices import OWN_NODES
+
+Config = t.Mapping[str, t.Any]
+
+#: Mounts that LXC makes by itself, by their type; the pod's /sys is shown instead of the container's own.
+_OWN_TYPES: t.Final = frozenset({"proc", "sysfs", "cgroup", "cgroup2", "devpts"})
+
+#: Where those are: nothing can take their place.
+_OWN_PLACES: t.Final = frozenset({"/proc", "/sys", "/sys/fs/cgroup", "/dev", "/dev/pts", INNER_DIR})
+
+#: Options that LXC passes on for a mount, with mapped ids as well.
+_FLAGS: t.Final = frozenset(
+    {"suid", "nosuid", "dev", "nodev", "exec", "noexec", "atime", "noatime", "relatime", "strictatime"}
+    | {"diratime", "nodiratime"}
+)
+_PROPAGATIONS: t.Final = frozenset({"private", "rprivate", "slave", "rslave"})
+
+#: As much of a line as LXC reads (getmntent(3) with a buffer of PATH_MAX).
+_ENTRY_MAX: t.Final = 4000
+
+_RLIM_INFINITY: t.Final = (1 << 64) - 1
+
+#: LXC limits these by its ``proc:mixed``, for every container.
+_READ_ONLY_BY_LXC: t.Final = frozenset({"/proc/sys", "/proc/sysrq-trigger"})
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class HostView:
+    """What has to be looked up on the host for the mounts of a configuration; see `sources.look`."""
+
+    #: Sources that are no directories.
+    files: frozenset[str] = frozenset()
+    #: Sources with further mounts below them.
+    trees: frozenset[str] = frozenset()
+    #: Sources whose file system cannot show mapped ids, and which are shown as they are.
+    unmapped: frozenset[str] = frozenset()
+    #: Path of a device in the container → path of its node on the host.
+    devices: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    #: Paths to mask or to make read-only that exist, and whether each is a directory.
+    kernel_paths: t.Mapping[str, bool] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class IncludeFacts:
+    """What a container joins, and where its files are; the last part is filled in by the driver."""
+
+    #: The pod's pinned namespaces; an empty one is the container's own.
+    netns: str
+    ipcns: str = ""
+    utsns: str = ""
+    unprivileged: bool = True
+    #: Signal that Proxmox VE's shutdown sends; None: what LXC or the distribution's template says.
+    stop_signal: int | None = None
+    #: Names of sysctls that the pod sets by itself.
+    pod_sysctls: frozenset[str] = frozenset()
+    #: Whether the host has cgroup v2.
+    uses_v2: bool = True
+    #: A sysfs that shows the pod's network.
+    sysfs: str = ""
+    #: Directory with launcher and sockets.
+    io_dir: str = ""
+    #: Number of the container's terminal in the host's /dev/pts.
+    pts: int | None = None
+    host: HostView = HostView()
+
+
+def lines(config: Config, facts: IncludeFacts) -> list[str]:
+    """Return the lines of the file for an OCI configuration.
+
+    Raises InvalidSpec and Unsupported, naming the part of the configuration.
+    """
+    pairs = [
+        *_namespaces(facts),
+        *_first_process(facts),
+        *_mounts(config, facts),
+        *_kernel_paths(config, facts),
+        *_devices(config, facts),
+        *_limits(config, facts),
+    ]
+    return [_line(key, value) for key, value in pairs]
+
+
+def text(config: Config, facts: IncludeFacts) -> str:
+    """Return the whole file."""
+    head = "# Written for a container of a pod; changes are lost.  It must exist as long as the container."
+    return "\n".join([head, *lines(config, facts), ""])
+
+
+Pairs = t.Iterator[tuple[str, str]]
+
+
+def _line(key: str, value: str) -> str:
+    if any(character in key + value for character in "\n\r\0"):
+        raise InvalidSpec(key, "a value has more than one line")
+    return f"{key} = {value}" if value else f"{key} ="
+
+
+# ---- what it is ------------------------------------------------------------------------------------------
+
+
+def _namespaces(facts: IncludeFacts) -> Pairs:
+    for kind, path in (("net", facts.netns), ("ipc", facts.ipcns), ("uts", facts.utsns)):
+        if path:
+            yield f"lxc.namespace.share.{kind}", path
+    # The automatic sysfs needs a network namespace of the container's own.
+    yield "lxc.mount.auto", ""
+    yield "lxc.mount.auto", "proc:mixed cgroup:mixed:force"
+    if facts.sysfs:
+        yield "lxc.mount.entry", _entry(facts.sysfs, "/sys", "none", "ro,rbind")
+
+
+def _first_process(facts: IncludeFacts) -> Pairs:
+    yield "lxc.mount.entry", _entry(facts.io_dir, INNER_DIR, "none", "bind,ro,create=dir")
+    yield "lxc.init.cmd", f"{INNER_DIR}/{LAUNCHER} {INNER_DIR}/{INIT_SOCKET}"
+    # The launcher becomes the user that is asked for.
+    yield "lxc.init.uid", "0"
+    yield "lxc.init.gid", "0"
+    yield "lxc.init.cwd", "/"
+    if not facts.unprivileged:
+        # The launcher drops exactly those that the configuration does not name.
+        yield "lxc.cap.drop", ""
+    yield "lxc.console.path", "none"
+    yield "lxc.tty.max", "0"
+    yield "lxc.pty.max", "1024"
+    if facts.pts is not None:
+        yield (
+            "lxc.mount.entry",
+            _entry(f"/dev/pts/{facts.pts}", "/dev/console", "none", "bind,create=file"),
+        )
+    if facts.stop_signal is not None:
+        yield "lxc.signal.halt", str(int(facts.stop_signal))
+
+
+# ---- mounts ----------------------------------------------------------------------------------------------
+
+
+def _mounts(config: Config, facts: IncludeFacts) -> Pairs:
+    mapped: list[str] = []
+    for mount in config.get("mounts") or ():
+        destination = posixpath.normpath(mount["destination"])
+        kind, options = mount.get("type", "none"), list(mount.get("options") or ())
+        if _is_own(kind, destination):
+            continue
+        if kind == "mqueue":
+            # The host's user namespace owns the pod's queues: an unprivileged container cannot mount them.
+            yield "lxc.mount.entry", _entry("mqueue", destination, "mqueue", "rw,create=dir,optional")
+            continue
+        is_mapped = False
+        if kind == "tmpfs":
+            entry = _tmpfs(destination, options)
+        elif kind in {"bind", "none"} and {"bind", "rbind"} & set(options):
+            is_mapped = facts.unprivileged and mount["source"] not in facts.host.unmapped
+            entry = _bind(mount, destination, options, facts, is_mapped=is_mapped)
+        else:
+            raise Unsupported(
+                f"mounts ({destination}): an LXC container cannot have a mount of type '{kind}'"
+            )
+        above = next((place for place in mapped if destination.startswith(place + "/")), None)
+        if above is not None and not is_mapped:
+            # LXC makes mounts with mapped ids after all others.
+            raise Unsupported(
+                f"mounts ({destination}): it would be hidden below the volume at '{above}', since an "
+                "unprivileged LXC container gets its volumes last",
+                hint="Mount it elsewhere",
+            )
+        if is_mapped:
+            mapped.append(destination)
+        yield "lxc.mount.entry", entry
+
+
+def _is_own(kind: str, destination: str) -> bool:
+    if kind in _OWN_TYPES or (kind == "tmpfs" and destination == "/dev"):
+        return True
+    if destination in _OWN_PLACES or destination.startswith(INNER_DIR + "/"):
+        raise Unsupported(
+            f"mounts ({destination}): an LXC container makes its own",
+            hint="Mount what is below it, or run the container under crun",
+        )
+    return False
+
+
+def _tmpfs(destination: str, options: t.Sequence[str]) -> str:
+    words = []
+    for option in options:
+        key, _equals, value = option.partition("=")
+        is_number = re.fullmatch(r"[0-9]+[kmgKMG]?", value) and key in {"size", "mode", "uid", "gid"}
+        if not is_number and option not in _FLAGS | _PROPAGATIONS | {"ro", "rw"}:
+            raise _no_option(destination, option)
+        words.append(option)
+    return _entry("tmpfs", destination, "tmpfs", ",".join([*words, "create=dir"]))
+
+
+def _bind(
+    mount: Config, destination: str, options: t.Sequence[str], facts: IncludeFacts, *, is_mapped: bool
+) -> str:
+    source = mount["source"]
+    if not source.startswith("/"):
+        raise InvalidSpec(f"mounts ({destination}).source", f"'{source}' is not an absolute path")
+    if mount.get("uidMappings") or mount.get("gidMappings"):
+        raise Unsupported(
+            f"mounts ({destination}): an LXC container maps the ids of its volumes by itself",
+            hint="Leave out the mount's own mappings",
+        )
+    is_tree = "rbind" in options and source in facts.host.trees
+    words = ["rbind" if is_tree else "bind"]
+    for option in options:
+        if option in {"bind", "rbind", "rw"}:
+            continue
+        if option in _FLAGS or option in _PROPAGATIONS or option == "ro":
+            words.append(option)
+        else:
+            raise _no_option(destination, option)
+    words.append("create=file" if source in facts.host.files else "create=dir")
+    if is_mapped:
+        words.append("idmap=container")
+    return _entry(source, destination, "none", ",".join(words))
+
+
+def _no_option(destination: str, option: str) -> Unsupported:
+    return Unsupported(
+        f"mounts ({destination}): LXC does not know the mount option '{option}'",
+        hint="Leave it out, or run the container under crun",
+    )
+
+
+def _entry(source: str, destination: str, kind: str, options: str) -> str:
+    """Return one line as of fstab(5), its target relative to the root file system."""
+    entry = f"{_escaped(source)} {_escaped(destination.lstrip('/'))} {kind} {options} 0 0"
+    if len(entry.encode("utf-8", "surrogateescape")) > _ENTRY_MAX:
+        raise InvalidSpec(f"mounts ({destination[:64]}…)", "its paths are too long for LXC")
+    return entry
+
+
+def _escaped(path: str) -> str:
+    """Write blanks and line ends as getmntent(3) reads them."""
+    for character, code in (("\\", "\\134"), (" ", "\\040"), ("\t", "\\011"), ("\n", "\\012")):
+        path = path.replace(character, code)
+    if "\r" in path or "\0" in path or path.startswith("#"):
+        raise InvalidSpec("mounts", f"{path!r} has characters that LXC cannot take")
+    return path
+
+
+def _kernel_paths(config: Config, facts: IncludeFacts) -> Pairs:
+    """Hide what is to be masked, and let nobody write what is to be read-only."""
+    linux = config.get("linux") or {}
+    known = facts.host.kernel_paths
+    for path in linux.get("readonlyPaths") or ():
+        if path in known and path not in _READ_ONLY_BY_LXC and (source := _shown_as(path, facts)):
+            yield "lxc.mount.entry", _entry(source, path, "none", "rbind,ro,optional")
+    for path in linux.get("maskedPaths") or ():
+        if path not in known or not _shown_as(path, facts):
+            continue
+        if known[path]:
+            yield "lxc.mount.entry", _entry("tmpfs", path, "tmpfs", "ro,size=0,optional")
+        else:
+            yield "lxc.mount.entry", _entry("/dev/null", path, "none", "bind,ro,optional")
+
+
+def _shown_as(path: str, facts: IncludeFacts) -> str:
+    """Return which path of the host the container sees there, of those that the kernel makes; or nothing."""
+    if path.startswith("/proc/"):
+        return path
+    if path.startswith("/sys/") and facts.sysfs:
+        return facts.sysfs + path.removeprefix("/sys")
+    return ""
+
+
+# ---- devices and limits ----------------------------------------------------------------------------------
+
+
+def _devices(config: Config, facts: IncludeFacts) -> Pairs:
+    linux = config.get("linux") or {}
+    rules = (linux.get("resources") or {}).get("devices") or ()
+    key = "lxc.cgroup2.devices.allow" if facts.uses_v2 else "lxc.cgroup.devices.allow"
+    if any(rule.get("allow") and rule.get("type", "a") == "a" for rule in rules):
+        yield key, "a"
+    access = {
+        (rule.get("type"), rule.get("major"), rule.get("minor")): rule.get("access", "rwm")
+        for rule in rules
+        if rule.get("allow")
+    }
+    for device in linux.get("devices") or ():
+        path = posixpath.normpath(device["path"])
+        if path in OWN_NODES:
+            continue
+        node = (device["type"], int(device["major"]), int(device["minor"]))
+        source = facts.host.devices.get(path)
+        if source is None:
+            raise InvalidSpec(f"devices ({path})", "the host has no node of this device")
+        allowed = access.get(node, "rwm")
+        if node[0] not in {"b", "c"} or not set(allowed) <= set("rwm"):
+            raise InvalidSpec(f"devices ({path})", f"'{node[0]}' with '{allowed}' is no device rule")
+        yield key, f"{node[0]} {node[1]}:{node[2]} {allowed}"
+        yield "lxc.mount.entry", _entry(source, path, "none", "bind,create=file")
+
+
+def _limits(config: Config, facts: IncludeFacts) -> Pairs:
+    process, linux = config.get("process") or {}, config.get("linux") or {}
+    yield from _cgroup(linux.get("resources") or {}, uses_v2=facts.uses_v2)
+    for limit in process.get("rlimits") or ():
+        name = str(limit["type"]).removeprefix("RLIMIT_").lower()
+        if not re.fullmatch(r"[a-z]+", name):
+            raise InvalidSpec("process.rlimits", f"'{limit['type']}' is no limit")
+        yield f"lxc.prlimit.{name}", f"{_rlimit(limit['soft'])}:{_rlimit(limit['hard'])}"
+    if (score := process.get("oomScoreAdj")) is not None:
+        yield "lxc.proc.oom_score_adj", str(int(score))
+
+
+def _cgroup(wanted: Config, *, uses_v2: bool) -> Pairs:
+    prefix = "lxc.cgroup2" if uses_v2 else "lxc.cgroup"
+    found = {setting.file: setting.value for setting in resources.settings(wanted, uses_v2=uses_v2)}
+    if uses_v2:
+        # Proxmox VE limits every container, with 512 MiB when it is told nothing: lift what is not asked for.
+        lifted = dict.fromkeys(("memory.high", "memory.max", "memory.swap.max"), "max")
+        found = {**lifted, **found}
+    for file, value in found.items():
+        if not re.fullmatch(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)+", file):
+            raise InvalidSpec(f"resources.unified.{file}", "is not the name of a cgroup file")
+        yield f"{prefix}.{file}", value
+
+
+def _rlimit(value: int) -> str:
+    return "unlimited" if value in {-1, _RLIM_INFINITY} else str(int(value))
+
+
+def inner_path(name: str) -> str:
+    """Return what the container calls a file of ``io``."""
+    return os.path.join(INNER_DIR, name)
