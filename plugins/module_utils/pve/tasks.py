@@ -80,6 +80,7 @@ def wait_task(
     timeout_s: float,
     *,
     loss_timeout_s: float = _LOSS_TIMEOUT_S,
+    longest_poll_s: float = _LONGEST_POLL_S,
     clock: t.Callable[[], float] = time.monotonic,
     sleep: t.Callable[[float], None] = time.sleep,
 ) -> TaskResult:
@@ -88,7 +89,8 @@ def wait_task(
     ``WARNINGS: n`` is a success; the warnings' texts come from the log.  Raises
     TaskFailed as soon as it ended otherwise (exit status and tail of the log),
     TaskTimeout after ``timeout_s`` seconds (the task goes on), and the ApiError of
-    the last try when its node has not answered for ``loss_timeout_s`` seconds.
+    the last try when its node has not answered for ``loss_timeout_s`` seconds.  It is
+    asked for at least every ``longest_poll_s`` seconds.
     """
     task = Upid.parse(upid)
     started = heard = clock()
@@ -115,7 +117,7 @@ def wait_task(
                 hint="Raise task_timeout, or look at the task's log; run the play again when it has ended",
             )
         sleep(min(wait_s, left_s))
-        wait_s = min(wait_s * _POLL_GROWTH, _LONGEST_POLL_S)
+        wait_s = min(wait_s * _POLL_GROWTH, longest_poll_s)
 
 
 def read_log(client: Client, upid: str) -> list[str]:

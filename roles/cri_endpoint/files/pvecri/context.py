@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.manager import BundleManager
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
@@ -20,6 +21,9 @@ from pvecri.config.model import Config
 from pvecri.runtimes.protocol import GuestRuntime
 from pvecri.runtimes.runtimes import Runtimes
 from pvecri.state.registry import Registry
+
+if t.TYPE_CHECKING:
+    from pvecri.pve.parts import PveParts
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -45,6 +49,8 @@ class Context:
     open_files: tuple[int, int] | None = None
     #: Proxmox LXC; None: this host runs containers with crun alone.
     guests: GuestRuntime | None = None
+    #: What belongs to Proxmox LXC, which is loaded only where it is wanted.
+    pve: PveParts | None = None
     #: Both as one: what asks by a container's id asks here.
     runtimes: Runtimes = dataclasses.field(init=False)
 

@@ -41,6 +41,8 @@ def _values(default: t.Any, name: str) -> st.SearchStrategy[t.Any]:
         "/{}x".format
     )
     bound = {"level", "format", "cgroup_driver", "pause_image", "socket_group", "socket_mode", "url_host"}
+    # Names and tables that are no paths.
+    bound |= {"enabled", "node", "rootfs_storage", "template_storage", "pool", "templates", "vmid_range"}
     # Files of TLS belong together.
     if name in bound or name.startswith("tls_"):
         return st.just(default)

@@ -27,6 +27,12 @@ _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _HOST_MAX = 253
 _GROUP = re.compile(r"[a-z_][a-z0-9_-]{0,31}\$?|[0-9]{1,10}")
 
+# pve-storage-id, pve-poolid and the numbers of guests in the API's schema.
+_STORAGE = re.compile(r"[a-zA-Z][a-zA-Z0-9_.-]*[a-zA-Z0-9]")
+_POOL = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+){0,2}")
+_VMID_MIN, _VMID_MAX, _ENDS = 100, 999_999_999, 2
+_TEMPLATE = re.compile(r"lxc/[a-z0-9]+([._-][a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?")
+
 
 def absolute_path(value: str) -> str | None:
     """Want a path from the root, without steps back."""
@@ -138,6 +144,43 @@ def _image_pattern(value: str) -> str | None:
     if value and not value.startswith("/") and value.isprintable() and " " not in value:
         return None
     return f"'{value}' is no pattern of names of images, as in registry.example.org/checkpoints/*"
+
+
+def optional_node_name(value: str) -> str | None:
+    """Want the name of a node as Proxmox VE has them, or nothing."""
+    return None if not value or _LABEL.fullmatch(value) else f"'{value}' is no name of a node"
+
+
+def storage_name(value: str) -> str | None:
+    """Want a storage's name as Proxmox VE has them, or nothing."""
+    return None if not value or _STORAGE.fullmatch(value) else f"'{value}' is no name of a storage"
+
+
+def pool_name(value: str) -> str | None:
+    """Want the name of a resource pool, at most three levels deep, or nothing."""
+    return None if not value or _POOL.fullmatch(value) else f"'{value}' is no name of a pool"
+
+
+def vmid_range(value: t.Sequence[int]) -> str | None:
+    """Want the first and the last number of containers."""
+    if len(value) != _ENDS or not _VMID_MIN <= value[0] <= value[1] <= _VMID_MAX:
+        return f"the first and the last number are wanted, from {_VMID_MIN} to {_VMID_MAX}"
+    return None
+
+
+def template_sources(value: t.Mapping[str, t.Any]) -> str | None:
+    """Want images ``lxc/…`` with an address and its checksum."""
+    for name, source in value.items():
+        if not _TEMPLATE.fullmatch(name):
+            return f"'{name}' is no image like lxc/NAME or lxc/NAME:TAG"
+        if not isinstance(source, dict) or set(source) != {"url", "sha512"}:
+            return f"'{name}' wants url and sha512, and nothing else"
+        url, sha512 = source["url"], source["sha512"]
+        if not isinstance(url, str) or not re.fullmatch(r"https?://[^\s/]+/\S+", url):
+            return f"'{name}': url is no address that begins with https:// or http://"
+        if not isinstance(sha512, str) or not re.fullmatch(r"[0-9a-f]{128}", sha512):
+            return f"'{name}': sha512 has 128 hexadecimal digits in lower case"
+    return None
 
 
 def one_of(*values: str) -> Check:

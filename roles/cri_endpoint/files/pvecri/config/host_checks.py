@@ -46,6 +46,9 @@ def _problems(loaded: Loaded) -> t.Iterator[tuple[tuple[str, str], str]]:
         path = getattr(getattr(config, section), key)
         if path and not os.access(path, os.R_OK):
             yield (section, key), f"the file '{path}' cannot be read"
+    pve = config.pve
+    if pve.enabled == "true" and not os.access(pve.access_file, os.R_OK):
+        yield ("pve", "access_file"), f"the file '{pve.access_file}' cannot be read; the role writes it"
     if problem := _certificate_problem(config.streaming):
         yield problem
     for path in config.images.additional_stores:

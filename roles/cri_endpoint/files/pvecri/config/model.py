@@ -30,9 +30,14 @@ from pvecri.config.checks import (
     ip_address,
     one_of,
     optional_host,
+    optional_node_name,
     optional_path,
+    pool_name,
     run_directory,
     socket_path,
+    storage_name,
+    template_sources,
+    vmid_range,
 )
 
 CONFIG_FILE = "/etc/pvecri/config.toml"
@@ -160,6 +165,62 @@ class ImagesConfig:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class PveConfig:
+    """How containers are run as LXC containers of Proxmox VE."""
+
+    enabled: str = option(
+        "auto",
+        "Whether containers can run under Proxmox LXC; auto: if access_file is there.",
+        one_of("auto", "true", "false"),
+    )
+    access_file: str = option(
+        "/etc/pvecri/pve.json",
+        "File with the API's address and the token; the role writes it.",
+        absolute_path,
+    )
+    node: str = option(
+        "", "Name of this node in the cluster; empty: as /etc/pve/local says.", optional_node_name
+    )
+    rootfs_storage: str = option(
+        "",
+        "Storage of the containers' root file systems (content rootdir); empty: local-lvm, local-zfs, or the "
+        "first that takes them.",
+        storage_name,
+    )
+    rootfs_size_gib: float = option(
+        4.0, "Size of a root file system, in GiB, unless a pod asks for another.", between(0.125, 65536)
+    )
+    template_storage: str = option(
+        "",
+        "Storage of images and templates (content vztmpl); empty: local, or the first that takes them.",
+        storage_name,
+    )
+    pool: str = option("", "Resource pool that containers join; empty: none.", pool_name)
+    vmid_range: tuple[int, ...] = option(
+        (900_000, 999_999),
+        "First and last number that containers get; nothing else may use them.",
+        vmid_range,
+    )
+    templates: dict[str, t.Any] = option(
+        {},
+        "Where templates of images lxc/NAME come from that are not in Proxmox's own list: "
+        '"lxc/NAME:TAG" = {url = "https://…", sha512 = "…"}.',
+        template_sources,
+    )
+    task_timeout_s: float = option(
+        600.0, "Time that a task of Proxmox VE has, in seconds; it goes on after it.", between(1, 86400)
+    )
+    start_timeout_s: float = option(
+        60.0, "Time that a container has until its program runs, in seconds.", between(1, 3600)
+    )
+    config_dir: str = option("/etc/pve", "Where the cluster's configuration is mounted.", absolute_path)
+    lock_dir: str = option(
+        "/run/lock/lxc", "Where Proxmox VE locks configurations of containers.", absolute_path
+    )
+    lxc_path: str = option("/var/lib/lxc", "Where LXC keeps its containers.", absolute_path)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class StreamingConfig:
     """How clients reach the streams of exec, attach and port forwarding."""
 
@@ -241,6 +302,7 @@ class Config:
     runtime: RuntimeConfig = RuntimeConfig()
     network: NetworkConfig = NetworkConfig()
     images: ImagesConfig = ImagesConfig()
+    pve: PveConfig = PveConfig()
     streaming: StreamingConfig = StreamingConfig()
     checkpoints: CheckpointsConfig = CheckpointsConfig()
     metrics: MetricsConfig = MetricsConfig()

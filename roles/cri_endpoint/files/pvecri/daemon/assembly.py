@@ -24,6 +24,7 @@ from pvecri.config.load import Loaded
 from pvecri.config.policy import configured_policy
 from pvecri.containers import apparmor
 from pvecri.context import Context
+from pvecri.pve import parts
 from pvecri.state.registry import Registry
 
 DATABASE = "endpoint.sqlite"
@@ -52,6 +53,7 @@ def build_context(loaded: Loaded, log: logging.Logger) -> Context:
     registry = Registry.open(database_path(paths.state_dir))
     if registry.was_set_aside:
         log.error("records were damaged and begun anew", extra={"kept": registry.was_set_aside})
+    pve = parts.build(config, paths, runner, store=store, registry=registry, host=host, log=log)
     return Context(
         config=config,
         paths=paths,
@@ -80,4 +82,6 @@ def build_context(loaded: Loaded, log: logging.Logger) -> Context:
         policy=policy,
         host=host,
         log=log,
+        guests=None if pve is None else pve.runtime,
+        pve=pve,
     )

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Choose numbers of containers: by the container's id, so that a repeat tries the same ones in the same order.
+"""Choose numbers of containers by their ids, so that a repeat tries the same ones in the same order.
 
 Who may have a number is decided by Proxmox VE, which makes no second guest of it.  What is
 known here only keeps us from asking in vain.
