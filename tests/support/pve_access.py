@@ -12,6 +12,7 @@ have, and a permission that names a role, user or token that is gone is forgotte
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 import os
@@ -26,6 +27,8 @@ if t.TYPE_CHECKING:
     from ansible_collections.pvecri.runtime.tests.support.fakepve import FakeCluster
 
 Values = dict[str, t.Any]
+
+_ROLE_VARS = pathlib.Path(__file__).parents[2] / "roles/cri_endpoint/vars/pve.yml"
 
 BUILT_IN = {"Administrator": ("VM.Audit", "Sys.Audit"), "NoAccess": (), "PVEAuditor": ("VM.Audit",)}
 
@@ -247,6 +250,29 @@ def install(pve: t.Any) -> AccessDouble:
 
     pve.allowed = allowed
     return double
+
+
+def endpoint_roles(
+    rootfs_storage: str, template_storage: str, node: str
+) -> tuple[dict[str, list[str]], list[tuple[str, str]]]:
+    """Return the roles that cri_endpoint makes, and the paths it gives them on, from its own variables."""
+    import jinja2
+    import yaml
+
+    loaded = yaml.safe_load(_ROLE_VARS.read_text(encoding="utf-8"))
+    places = {"rootfs_storage": rootfs_storage, "template_storage": template_storage, "node": node}
+    values = {
+        "cri_endpoint_pve_role_prefix": "CriEndpoint",
+        "cri_endpoint_pve_pool": "",
+        "__cri_endpoint_pve": places,
+    }
+    render = jinja2.Environment(autoescape=False).from_string
+    roles = ast.literal_eval(render(loaded["__cri_endpoint_pve_roles"]).render(values))
+    grants = [
+        (render(entry["path"]).render(values), render(entry["role"]).render(values))
+        for entry in loaded["__cri_endpoint_pve_acl"]
+    ]
+    return roles, grants
 
 
 def _split(text: t.Any) -> set[str]:

@@ -9,12 +9,7 @@ roles of the role it is answered; without the row's privilege it is refused.
 
 from __future__ import annotations
 
-import ast
-import pathlib
-
-import jinja2
 import pytest
-import yaml
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import errors
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import tasks
@@ -22,7 +17,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.pve.client import P
 from ansible_collections.pvecri.runtime.tests.support import fakepve, pve_access
 from ansible_collections.pvecri.runtime.tests.support import pve_privileges as privileges
 
-VARS = pathlib.Path(__file__).parents[3] / "roles/cri_endpoint/vars/pve.yml"
 TOKEN = "pvecri@pve!node-pve1"
 POD = 900000
 CT = f"/nodes/pve1/lxc/{POD}"
@@ -75,30 +69,13 @@ ROWS = [need for need in privileges.MATRIX if need.module == "cri_endpoint"]
 NAMED = [need for need in ROWS if need.subject != UNNAMED]
 
 
-def roles_of_the_role():
-    """Return the roles and the paths that they are given on, from the role's own variables."""
-    loaded = yaml.safe_load(VARS.read_text())
-    values = {
-        "cri_endpoint_pve_role_prefix": "CriEndpoint",
-        "cri_endpoint_pve_pool": "",
-        "__cri_endpoint_pve": {"rootfs_storage": "local-lvm", "template_storage": "local", "node": "pve1"},
-    }
-    render = jinja2.Environment(autoescape=False).from_string
-    roles = ast.literal_eval(render(loaded["__cri_endpoint_pve_roles"]).render(values))
-    grants = [
-        (render(entry["path"]).render(values), render(entry["role"]).render(values))
-        for entry in loaded["__cri_endpoint_pve_acl"]
-    ]
-    return roles, grants
-
-
 @pytest.fixture
 def world(tmp_path):
     """Yield a cluster with a template on storage local, and the endpoint's token."""
     cluster = fakepve.FakeCluster(str(tmp_path / "pki"))
     cluster.pve.storages["local"]["volumes"] = {TEMPLATE.partition(":")[2]: {"content": "vztmpl", "size": 1}}
     access = cluster.access = pve_access.install(cluster.pve)
-    roles, grants = roles_of_the_role()
+    roles, grants = pve_access.endpoint_roles("local-lvm", "local", "pve1")
     access.roles.update({name: set(privs) for name, privs in roles.items()})
     access.users["pvecri@pve"] = {"enable": 1}
     access.tokens[TOKEN] = {"privsep": 1}
