@@ -27,9 +27,9 @@ import typing as t
 
 sys.path.insert(0, os.path.realpath("/usr/lib/pvecri/current"))
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.elf import static_program
 from pvecri.api import cri_pb2 as pb
 from pvecri.client.client import Client
-from pvecri.elf import static_program
 from pvecri.probe.image import program as probe_program
 
 SOCKET = "/run/pvecri/pvecri.sock"

@@ -15,6 +15,7 @@ import os
 import tarfile
 import typing as t
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.elf import static_program
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Unsupported
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.reference import ImageReference
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import (
@@ -24,7 +25,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.images.source impor
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
 from pvecri.archives.loading import workspace
-from pvecri.elf import static_program
 
 NAME: t.Final = "localhost/pvecri-probe:1"
 PROGRAM: t.Final = "/probe"

@@ -21,6 +21,7 @@ import os
 import struct
 import typing as t
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.elf import CODE_ADDRESS, static_program
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_atomic
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import (
     DirectorySource,
@@ -33,7 +34,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import (
     Security,
 )
 from pvecri.context import Context
-from pvecri.elf import CODE_ADDRESS, static_program
 from pvecri.sandboxes import cgroup
 from pvecri.sandboxes.namespaces import kinds_of
 from pvecri.sandboxes.places import Places
