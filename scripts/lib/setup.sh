@@ -11,6 +11,7 @@
 CACHE="${PVECRI_CACHE:-/var/cache/pvecri}"
 PYTHON=/usr/bin/python3   # not the first in PATH: a pyenv or a venv of the caller may stand there
 OS_RELEASE=/etc/os-release
+SYSTEMD_UNITS=/run/systemd/system   # there while systemd is PID 1
 LOGS="$CACHE/logs"
 SECONDS=0
 
@@ -182,22 +183,26 @@ ensure_packages() {
     release_services
 }
 
-# The tests want Debian's programs, not services that go on on every machine that ran the tests.
-UNWANTED_SERVICES=(docker-registry containerd)
+# The tests want Debian's programs, not services that go on on every machine that ran the tests: SERVICE:PACKAGE.
+# lxc's would make a bridge with addresses and rules of its own, and listen where tests listen.
+UNWANTED_SERVICES=(
+    docker-registry:docker-registry containerd:containerd lxc:lxc lxc-net:lxc lxc-monitord:lxc
+)
 
 keep_services_down() {
-    local service
-    [[ -d /run/systemd/system ]] || return 0
-    for service in "${UNWANTED_SERVICES[@]}"; do
-        [[ " ${missing[*]} " == *" $service "* ]] || continue
-        systemctl mask --runtime -q "$service.service" 2>/dev/null || true
+    local entry
+    [[ -d "$SYSTEMD_UNITS" ]] || return 0
+    for entry in "${UNWANTED_SERVICES[@]}"; do
+        [[ " ${missing[*]} " == *" ${entry#*:} "* ]] || continue
+        systemctl mask --runtime -q "${entry%%:*}.service" 2>/dev/null || true
     done
 }
 
 release_services() {
-    local service
-    for service in "${UNWANTED_SERVICES[@]}"; do
-        [[ -L "/run/systemd/system/$service.service" ]] || continue
+    local entry service
+    for entry in "${UNWANTED_SERVICES[@]}"; do
+        service="${entry%%:*}"
+        [[ -L "$SYSTEMD_UNITS/$service.service" ]] || continue
         systemctl unmask --runtime -q "$service.service" || true
         systemctl disable -q "$service.service" 2>/dev/null || true
     done

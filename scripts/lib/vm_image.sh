@@ -16,7 +16,7 @@ VM_HOST_KEY_NAME=pvecri-vm
 # takes seconds to unpack, and that Debian's packages can be installed is tested elsewhere.
 VM_PACKAGES=(
     linux-image-cloud-amd64 initramfs-tools zstd systemd systemd-sysv udev dbus kmod procps iproute2 openssh-server
-    ca-certificates python3 python3-apt apparmor busybox-static python3-pytest
+    ca-certificates python3 python3-apt apparmor busybox-static python3-pytest lxc
 )
 # shellcheck disable=SC2153  # ROOT is the caller's
 mapfile -t VM_ROLE_PACKAGES < <(
@@ -121,12 +121,13 @@ configure_vm_root() {
     echo 7d0ad1f4c1fb4d5c8f2a8c1b0a6e4f57 >"$root/etc/machine-id"
     touch "$root/etc/.updated" "$root/var/.updated"
     # Profiles of a hundred desktop programs take half a minute to compile; those of container programs stay.
-    find "$root/etc/apparmor.d" -maxdepth 1 -type f -not -name crun -not -name runc -not -name podman -delete
-    # A machine of a few minutes wants neither login prompts nor what a node does by night.
+    find "$root/etc/apparmor.d" -maxdepth 1 -type f -not -name crun -not -name runc -not -name podman \
+        -not -name lxc-containers -not -name "usr.bin.lxc-*" -delete
+    # A machine of a few minutes wants neither login prompts nor what a node does by night, nor lxc's own bridge.
     in_vm_root "$root" systemctl enable -q systemd-networkd ssh
     in_vm_root "$root" systemctl disable -q systemd-networkd-wait-online || true
     for unit in getty@tty1.service serial-getty@ttyS0.service apt-daily.timer apt-daily-upgrade.timer \
-        dpkg-db-backup.timer fstrim.timer e2scrub_all.timer e2scrub_reap.service; do
+        dpkg-db-backup.timer fstrim.timer e2scrub_all.timer e2scrub_reap.service lxc-net.service lxc.service; do
         ln -sfn /dev/null "$root/etc/systemd/system/$unit"
     done
 }

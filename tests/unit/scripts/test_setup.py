@@ -110,6 +110,38 @@ def test_ensure_packages_does_nothing_when_all_are_there(shell: Shell) -> None:
     assert not (shell.tmp_path / "cache/called").exists()
 
 
+@pytest.mark.parametrize(
+    ("missing", "masked"),
+    [
+        pytest.param("lxc skopeo", ["lxc-monitord.service", "lxc-net.service", "lxc.service"], id="lxc"),
+        pytest.param("docker-registry", ["docker-registry.service"], id="one"),
+        pytest.param("liblxc-common", [], id="another-with-the-name-in-it"),
+    ],
+)
+def test_services_of_new_packages_stay_down(shell: Shell, missing: str, masked: list[str]) -> None:
+    units = shell.tmp_path / "units"
+    units.mkdir()
+    shell.program(
+        "systemctl",
+        f"""
+        echo "$*" >>{shell.tmp_path}/calls
+        case "$1" in
+        mask) ln -s /dev/null {units}/"${{!#}}" ;;
+        unmask) rm {units}/"${{!#}}" ;;
+        esac
+        """,
+    )
+    done = shell.run(
+        f"SYSTEMD_UNITS={units}; missing=({missing}); keep_services_down; ls {units}; release_services; ls {units}"
+    )
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, masked, "")
+    calls = shell.tmp_path / "calls"
+    disabled = [line for line in calls.read_text().splitlines() if "disable" in line] if masked else []
+    assert sorted(line.split()[-1].removesuffix(".service") for line in disabled) == sorted(
+        name.removesuffix(".service") for name in masked
+    )
+
+
 def apt(shell: Shell, *, known_after_update: bool = True, install_fails: int = 0) -> None:
     """Let apt know the packages after an update only, and fail to install a number of times."""
     calls = shell.tmp_path / "calls"
