@@ -34,6 +34,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun import (
     resources,
     rotation,
     starting,
+    waiting,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import layout as layouts
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import record as records
@@ -53,8 +54,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
     ContainerState,
     Problem,
     Status,
-    conmon_pid,
-    read_exit,
     read_state,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
@@ -191,26 +190,7 @@ class CrunRuntime:
         The code is 128 + number for one that a signal ended.  Raises CommandTimeout
         after ``timeout_s`` seconds (None: never) and NotFound.
         """
-        layout = self._layout(name)
-        time_left = procfs.monotonic_deadline(timeout_s)
-        watcher = conmon_pid(layout)
-        state = self._known(name)
-        if state.exit_code is not None:
-            return state.exit_code
-        # conmon ends after it has written the exit file, so its end is the one to wait for.
-        for pid, start_time in ((watcher, 0), (state.pid, state.pid_start_time)):
-            if pid is None:
-                continue
-            with procfs.held(pid, start_time) as pidfd:
-                if pidfd is not None and not procfs.await_end(pidfd, time_left()):
-                    raise CommandTimeout(
-                        f"container '{name}' did not end within {timeout_s:g} s",
-                        hint="Raise the time-out, or look at its log",
-                    )
-            code, _when = read_exit(layout)
-            if code is not None:
-                return code
-        return None
+        return waiting.await_exit(self._layout(name), self._known(name), timeout_s)
 
     def kill(self, name: str, number: int | str = signal.SIGTERM, *, everyone: bool = False) -> None:
         """Send a signal to the first process of a container, or to everyone in its cgroup.

@@ -97,6 +97,10 @@ class ExecSession:
         failed = CommandError("crun exec failed", argv=self._argv, rc=rc, stderr=complaint)
         return errors.translate(failed, name=self._name)
 
+    def shell_code(self) -> int | None:
+        """Return what a shell would end with for a program that it cannot run; None for another reason."""
+        return errors.shell_code(self.runtime_error())
+
     def _command(self) -> int | None:
         """Return the command's process id while it is the command's; crun gives it up as its last act."""
         pid = self.inner_pid()
@@ -161,14 +165,14 @@ def open_session(
     unknown user.
     """
     state = _running(host, layout)
-    process = exec_process(_config(layout), request, _user(state, request))
+    process = exec_process(_config(layout), request, user_in(state, request))
     prepare(layout.paths)
-    spec = _memory_file("process", json.dumps(process).encode())
+    spec = memory_file("process", json.dumps(process).encode())
     # Not in the monitor directory: a container made by somebody else has none.
     pid_file = os.path.join(sockets(layout.paths), secrets.token_hex(8) + PID_SUFFIX)
     try:
         with console.receiver(layout) if request.terminal else contextlib.nullcontext() as receiver:
-            log = _memory_file("log", b"")
+            log = memory_file("log", b"")
             # Whoever comes after us finds crun by this file, even if it has not told the process id yet.
             os.close(os.open(pid_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             try:
@@ -216,6 +220,25 @@ def run(
     """Run a command in a container to its end; see `CrunRuntime.exec`."""
     # Not one of the host's places: a command may run for long, and others must get on meanwhile.
     session = open_session(host, layout, request)
+    return to_end(
+        session, layout.name, request, stdin=stdin, timeout_s=timeout_s, limit_bytes=limit_bytes, stop=stop
+    )
+
+
+def to_end(
+    session: ExecSession,
+    name: str,
+    request: ExecRequest,
+    *,
+    stdin: bytes,
+    timeout_s: float | None,
+    limit_bytes: int | None,
+    stop: int | None,
+) -> ExecResult:
+    """Feed a session's command, collect what it writes until its end or that of its time, and close it.
+
+    ``name`` is the container's.
+    """
     rc: int | None = None
     try:
         collected = _collect(session, stdin, timeout_s, limit_bytes, stop)
@@ -227,10 +250,10 @@ def run(
         ended = session.close()
     argv = list(request.args)
     if rc is None and stop is not None and _is_readable(stop):
-        raise WrongState(f"{argv[0]} in container '{layout.name}' was called off and killed")
+        raise WrongState(f"{argv[0]} in container '{name}' was called off and killed")
     if rc is None:
         raise CommandTimeout(
-            f"{argv[0]} in container '{layout.name}' did not end within {timeout_s:g} s and was killed",
+            f"{argv[0]} in container '{name}' did not end within {timeout_s:g} s and was killed",
             argv=argv,
             stdout=collected.stdout.decode("utf-8", "replace"),
             stderr=collected.stderr.decode("utf-8", "replace"),
@@ -282,7 +305,8 @@ def _config(layout: Layout) -> dict[str, t.Any]:
     return config
 
 
-def _user(state: ContainerState, request: ExecRequest) -> ResolvedUser | None:
+def user_in(state: ContainerState, request: ExecRequest) -> ResolvedUser | None:
+    """Return the user that a request names, looked up in the container; None when it names none."""
     if request.user is None:
         return None
     root = f"/proc/{state.pid}/root"
@@ -299,7 +323,8 @@ def _text(root: str, path: str) -> str:
         return stream.read(MAX_TEXT).decode("utf-8", "replace")
 
 
-def _memory_file(name: str, content: bytes) -> int:
+def memory_file(name: str, content: bytes) -> int:
+    """Return a file in memory with this content; the caller closes it."""
     handle = os.memfd_create(f"pvecri-{name}")
     os.write(handle, content)
     return handle

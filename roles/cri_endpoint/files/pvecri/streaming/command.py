@@ -22,7 +22,7 @@ import signal
 import subprocess
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun import console, errors
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun import console
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.execution import ExecSession
 from pvecri.daemon.operations import Operations, Pool
 from pvecri.streaming import status
@@ -62,7 +62,7 @@ class Command:
         failure = session.failure(code)
         if failure is None:
             return status.exited(code)
-        shell_code = errors.shell_code(session.runtime_error())
+        shell_code = session.shell_code()
         if shell_code is not None:
             # crun has told why on the command's own error output.
             return status.exited(shell_code, getattr(failure, "problem", failure.message))
