@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import pathlib
+import subprocess
 import threading
 import time
 import typing as t
@@ -73,6 +75,8 @@ class LxcRoutes:
         self._changed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._logs: dict[str, list[str]] = {}
+        self._workers: dict[str, subprocess.Popen[bytes]] = {}
+        self._following: list[asyncio.Future[None]] = []
 
     def install(self) -> None:
         """Put ourselves in front of fakepve's own; before it listens."""
@@ -84,6 +88,7 @@ class LxcRoutes:
         pve.acquire, pve.release = self._acquire_file, self._release_file
         pve._update_config, pve._lxc_create = self._configure, self._made
         pve._lxc_destroy = self._destroyed
+        pve._upid = self._upid
         pve._start_steps, pve._ct_powerdown = self._start_steps, self._powerdown
 
     # ---------------------------------------------------------------- files
@@ -143,7 +148,34 @@ class LxcRoutes:
                 await self.flush()
 
         upid = str(await self._task(node, kind, ident, user, wrapped, **more))
+        self._following = [follower for follower in self._following if not follower.done()]
+        self._following.append(asyncio.ensure_future(self._follow(upid)))
         return upid
+
+    def _upid(self, node: str, kind: str, ident: t.Any, user: str) -> tuple[str, int, int]:
+        """Return the id, process and time of a task whose process is there, as Proxmox VE's worker is."""
+        worker = subprocess.Popen(["sleep", "3600"], stdin=subprocess.DEVNULL, start_new_session=True)
+        stat = pathlib.Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+        start = int(time.time())
+        upid = f"UPID:{node}:{worker.pid:08X}:{int(stat[19]):08X}:{start:08X}:{kind}:{ident}:{user}:"
+        self._workers[upid] = worker
+        return upid, worker.pid, start
+
+    async def _follow(self, upid: str) -> None:
+        """End a task's process when the task has ended."""
+        while self.pve.tasks[upid]["status"] == "running":
+            await asyncio.sleep(0.002)
+        self._end_worker(upid)
+
+    def _end_worker(self, upid: str) -> None:
+        worker = self._workers.pop(upid)
+        worker.kill()
+        worker.wait()
+
+    def close(self) -> None:
+        """End the processes of tasks that never ended."""
+        for upid in list(self._workers):
+            self._end_worker(upid)
 
     async def _carried_out(self, kind: str, ident: t.Any, body: Body, lines: list[str]) -> t.Any:
         from fakepve import TaskError

@@ -12,7 +12,7 @@ A create request unpacks the template, start writes LXC's configuration as Proxm
 it and runs ``lxc-start``, shutdown and stop run ``lxc-stop``, a change of limits of a running container
 goes to its cgroup, and a container that ends by itself is seen as stopped.  Raw ``lxc.*`` lines count as
 they stand in the file.  Tasks run beside requests, hold the container's lock, and can be made slow, fail or
-wait at a gate.  The token has what the role cri_endpoint gives it.
+wait at a gate; each has a process, as its UPID says.  The token has what the role cri_endpoint gives it.
 
 Where this and fakepve differ from Proxmox VE:
 
@@ -58,6 +58,15 @@ NODE, OTHER = "pve1", "pve2"
 STORAGE, TEMPLATES = "local-lvm", "local"
 USER, TOKEN = "pvecri@pve", "node-pve1"
 
+_STORAGE_CFG = """dir: local
+\tpath {path}
+\tcontent vztmpl,iso,backup
+
+lvmthin: local-lvm
+\tthinpool data
+\tvgname pve
+\tcontent rootdir,images
+"""
 _SECTION = "pve"
 _MESSAGE = struct.Struct("i256si")
 _RANGE = 1000
@@ -92,6 +101,7 @@ class FakePveNode(fakepve.FakeCluster):
         for link, target in (("lxc", f"nodes/{NODE}/lxc"), ("local", f"nodes/{NODE}")):
             os.symlink(target, f"{self.config_dir}/{link}")
         self._say_quorum(True)
+        pathlib.Path(self.config_dir, "storage.cfg").write_text(_STORAGE_CFG.format(path=f"{self.top}/vz"))
 
     # ------------------------------------------------------------------ life
 
@@ -126,6 +136,7 @@ class FakePveNode(fakepve.FakeCluster):
             self._events.close()
             self._events = None
         super().stop()
+        self.lxc.close()
         shutil.rmtree(f"/run/lxc{self.machine.lxc_path}", ignore_errors=True)
         shutil.rmtree(self.top, ignore_errors=True)
 
