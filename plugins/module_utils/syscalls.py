@@ -198,9 +198,14 @@ def is_mount_point(path: str) -> bool:
 
 def is_in_memory(path: str) -> bool:
     """Say whether ``path`` lies on a tmpfs or ramfs: what is there never reaches a disk but by swap."""
+    return file_system_kind(path) in (_TMPFS_MAGIC, _RAMFS_MAGIC)
+
+
+def file_system_kind(path: str) -> int:
+    """Return the number of the kind of file system that ``path`` lies on (statfs(2), f_type)."""
     buffer = (ctypes.c_long * 32)()
     _check(_libc.statfs(os.fsencode(path), buffer), path)
-    return buffer[0] in (_TMPFS_MAGIC, _RAMFS_MAGIC)
+    return buffer[0]
 
 
 def mounts_below(path: str) -> list[str]:

@@ -23,6 +23,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import remove_tree
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.linux import is_systemd_path
+from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy import Selection
+from ansible_collections.pvecri.runtime.plugins.module_utils.selection.rules import Runtime
 from pvecri.api import cri_pb2
 from pvecri.checkpoints import layout
 from pvecri.checkpoints.applying import apply_changes, make_mount_points, remove_deleted
@@ -186,6 +188,16 @@ class Restorer:
         target = Places(self._context.paths, sandbox_id).shm
         if os.path.isdir(target):
             apply_changes(target, path, limit=self.limit, what=what, is_new_only=True)
+
+
+def refuse_guest(selection: Selection) -> None:
+    """Raise Unsupported when a container that is to be restored was selected to be a guest of Proxmox VE."""
+    if selection.runtime is Runtime.PVE_LXC:
+        raise Unsupported(
+            "containers under Proxmox LXC cannot be restored from checkpoints; it was selected because "
+            f"{selection.reason}",
+            hint="Choose a runtime handler or a policy by which crun runs it",
+        )
 
 
 def restore(context: Context, record: ContainerRecord) -> None:

@@ -22,6 +22,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import S
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandTimeout,
     InvalidSpec,
+    Unsupported,
     WrongState,
 )
 from pvecri import __version__
@@ -32,6 +33,7 @@ from pvecri.checkpoints.changes import write_tree
 from pvecri.checkpoints.journal import Journal, resume
 from pvecri.checkpoints.messages import plain
 from pvecri.checkpoints.writing import check_target, write_archive
+from pvecri.containers.selection import container_name, is_guest
 from pvecri.context import Context
 from pvecri.sandboxes.places import Places
 from pvecri.stages import Stages
@@ -70,6 +72,7 @@ class CheckpointService:
         """
         context = self._context
         record = context.registry.container(container_id)
+        self._refuse_guests([record])
         if timeout_s < 0:
             raise InvalidSpec("timeout", f"{timeout_s} is less than 0")
         target = check_target(location, "location")
@@ -106,20 +109,23 @@ class CheckpointService:
         place = os.path.join(output_path, POD_ARCHIVE) if os.path.isdir(output_path) else output_path
         target = check_target(place, "output_path")
         records = self._containers(sandbox, container_ids)
+        self._refuse_guests(records)
         context.crun.checkpoints.check_host()
         stages = Stages()
         with contextlib.ExitStack() as held:
             for record in sorted(records, key=lambda record: record.id):
                 held.enter_context(context.registry.held(record.id))
             work = held.enter_context(self._journal.work(target, [record.id for record in records]))
-            directories = {record.id: f"{record.id}-{_name(record)}" for record in records}
+            directories = {record.id: f"{record.id}-{container_name(record)}" for record in records}
             places = {key: os.path.join(work.archive, name) for key, name in directories.items()}
             for path in places.values():
                 os.mkdir(path, mode=0o700)
 
             def finish() -> None:
                 self._write_pod(
-                    sandbox, {_name(record): directories[record.id] for record in records}, work.archive
+                    sandbox,
+                    {container_name(record): directories[record.id] for record in records},
+                    work.archive,
                 )
                 if not leave_running:
                     # While all are paused, so that nothing goes on that is not in the archive.
@@ -153,7 +159,7 @@ class CheckpointService:
                     records.append(record)
         if not records:
             raise WrongState(f"no container of sandbox {sandbox.id} is running")
-        names = [_name(record) for record in records]
+        names = [container_name(record) for record in records]
         if len(set(names)) < len(names):
             raise WrongState(f"two running containers of sandbox {sandbox.id} have the same name")
         return records
@@ -177,6 +183,17 @@ class CheckpointService:
         for record in records:
             # The kernel ends them when they are resumed, before they do anything else.
             self._context.crun.kill(record.id, signal.SIGKILL)
+
+    @staticmethod
+    def _refuse_guests(records: t.Iterable[ContainerRecord]) -> None:
+        """Raise Unsupported for containers that are guests of Proxmox VE."""
+        for record in records:
+            if is_guest(record):
+                raise Unsupported(
+                    f"container {record.id} ({container_name(record)}) runs under Proxmox LXC, which has no "
+                    "checkpoints",
+                    hint="Use snapshots or backups of Proxmox VE; of a pod, name the other containers",
+                )
 
     # ---- both ---------------------------------------------------------------------------------------------
 
@@ -218,10 +235,6 @@ class CheckpointService:
         state = self._context.crun.state(record.id)
         if state is None or state.status is not Status.PAUSED:
             raise WrongState(f"container {record.id} was stopped while it was being checkpointed")
-
-
-def _name(record: ContainerRecord) -> str:
-    return cri_pb2.ContainerConfig.FromString(record.config).metadata.name
 
 
 def is_on(options: t.Mapping[str, str], name: str) -> bool:

@@ -27,7 +27,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.images.source impor
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy import Selection
 from pvecri.api import cri_pb2
-from pvecri.checkpoints.restoring import Checkpoint, Origin, Restorer
+from pvecri.checkpoints.restoring import Checkpoint, Origin, Restorer, refuse_guest
 from pvecri.containers import apparmor, fields, selection, surroundings, teardown
 from pvecri.containers.notes import Notes
 from pvecri.containers.relabel import relabel
@@ -99,6 +99,8 @@ class Creator:
         config = request.config
         image = self._images.resolve(config.image.image, field="config.image.image")
         chosen = selection.select(context.policy, config, request.pod, sandbox.handler, image)
+        if checkpoint is not None:
+            refuse_guest(chosen)
         wish = Wish(request=request, image=image, selection=chosen)
         context.runtimes.check(wish)
         stages.done("select")
@@ -110,6 +112,7 @@ class Creator:
                 return reserved.id
             try:
                 stages.done("reserve")
+                selection.refuse_second(context.registry.containers_of(sandbox.id), record)
                 self._make(wish, record, stages, checkpoint=checkpoint)
             except BaseException:
                 self._undo(record.id)

@@ -1,0 +1,98 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Find out whether files can be shown to an unprivileged guest as its own.
+
+The kernel maps owners for a mount (mount_setattr(2), MOUNT_ATTR_IDMAP) where the file system
+lets it: ext4, XFS, Btrfs, ZFS 2.2, tmpfs from Linux 6.3; not NFS, nor most of FUSE.  It is tried
+with a copy of the mount that has no place, so that nothing of the host changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils import syscalls
+from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.idmap import user_namespace
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import IdMap
+
+#: Any other does for a trial.
+_MAPS: t.Final = (IdMap(container_id=0, host_id=100_000, size=65536),)
+
+#: Kinds (linux/magic.h) whose name helps; every mount of a FUSE may differ from the next.
+_NAMES: t.Final = {
+    0x6969: "NFS",
+    0x65735546: "FUSE",
+    0xFF534D42: "CIFS",
+    0xFE534D42: "SMB",
+    0x01021997: "9p",
+    0x00C36400: "CephFS",
+    0x794C7630: "overlayfs",
+    0x01021994: "tmpfs",
+}
+_FUSE: t.Final = 0x65735546
+
+#: What mount_setattr(2) says of a file system that cannot, or of a mount that is mapped already.
+_CANNOT: t.Final = frozenset({errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
+
+
+class Owners:
+    """Tries each kind of file system once; for any number of threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._namespace: int | None = None
+        #: Kinds that can.
+        self._known: set[int] = set()
+
+    def problem(self, path: str) -> str:
+        """Return the name of the file system whose owners cannot be mapped; empty: they can be.
+
+        For a path that is not there yet its nearest parent is looked at.
+        """
+        place = path
+        while not os.path.lexists(place) and place != "/":
+            place = os.path.dirname(place)
+        try:
+            kind = syscalls.file_system_kind(place)
+        except OSError:
+            # Whoever mounts it says what is wrong with it.
+            return ""
+        if kind in self._known:
+            return ""
+        if not self._can(place):
+            return _NAMES.get(kind, f"a file system of kind {kind:#x}")
+        if kind != _FUSE:
+            self._known.add(kind)
+        return ""
+
+    def _can(self, path: str) -> bool:
+        with self._lock, contextlib.ExitStack() as stack:
+            if self._namespace is None:
+                self._namespace = os.dup(stack.enter_context(user_namespace(_MAPS, _MAPS)))
+            try:
+                tree = syscalls.open_tree_clone(path)
+            except OSError:
+                return True
+            stack.callback(os.close, tree)
+            try:
+                syscalls.mount_setattr(
+                    tree,
+                    syscalls.MOUNT_ATTR_IDMAP,
+                    propagation=syscalls.MS_PRIVATE,
+                    userns_fd=self._namespace,
+                )
+            except OSError as exc:
+                return exc.errno not in _CANNOT
+        return True
+
+    def close(self) -> None:
+        """Give up the namespace."""
+        with self._lock:
+            if self._namespace is not None:
+                os.close(self._namespace)
+                self._namespace = None
