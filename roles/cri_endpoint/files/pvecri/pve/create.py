@@ -77,6 +77,7 @@ class Maker:
         """
         stages, node = creation.stages, self._node
         what = f"container {creation.record.id} cannot be created"
+        layouts.prepare(self._paths)
         template = self._templates.place(creation.wish.image)
         stages.done("template")
         with failures.named(node, what):
@@ -219,7 +220,8 @@ class Maker:
         sandbox, pod = creation.wish.request.sandbox, creation.wish.request.pod
         if sandbox.netns:
             place = layouts.guest(self._paths, record.vmid)
-            os.makedirs(place.directory, mode=0o700, exist_ok=True)
+            # LXC binds from below it as the root of the container.
+            os.makedirs(place.directory, mode=0o711, exist_ok=True)
             podnet.mount_sysfs(sandbox.netns, place.sysfs)
             if record.unprivileged:
                 podnet.open_to_all(sandbox.netns, pod.linux.sysctls, self._node.log)

@@ -180,7 +180,7 @@ def _kept_id(path: str) -> str:
     with contextlib.suppress(FileNotFoundError), open(path, encoding="ascii") as stream:
         if kept := stream.read().strip():
             return kept
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    os.makedirs(os.path.dirname(path), mode=0o711, exist_ok=True)
     temporary = f"{path}.{os.getpid()}"
     with open(temporary, "w", encoding="ascii") as stream:
         stream.write(os.urandom(8).hex() + "\n")

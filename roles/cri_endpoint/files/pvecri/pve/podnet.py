@@ -17,7 +17,7 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils import syscalls
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
-from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.sysctls import sysctl_path
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.sysctls import dotted_name, sysctl_path
 
 #: What makes up for capabilities that do not count in the namespace, unless the pod names it.
 SYSCTLS: t.Final = {
@@ -46,7 +46,7 @@ def unmount_sysfs(target: str) -> None:
 
 def missing_sysctls(asked: t.Iterable[str]) -> dict[str, str]:
     """Return what is to be set in a pod that asks for these kernel parameters itself; pure."""
-    own = {sysctl_path(name) for name in asked}
+    own = {sysctl_path(dotted_name(name)) for name in asked}
     return {path: value for path, value in SYSCTLS.items() if path not in own}
 
 
