@@ -14,6 +14,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Inval
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import (
     DirectoryMode,
     DirectorySource,
+    GivenSource,
     ImageSource,
     RootfsSource,
     StoredSource,
@@ -100,6 +101,8 @@ def find_rootfs(source: RootfsSource, store: ImageStore, paths: Paths) -> Rootfs
     source.check()
     if isinstance(source, DirectorySource):
         return _of_directory(source, paths)
+    if isinstance(source, GivenSource):
+        return _of_image(source.image, source)
     image = store.find(source)
     return None if image is None else _of_image(image, source)
 
@@ -109,12 +112,13 @@ def fetch_rootfs(source: RootfsSource, store: ImageStore, paths: Paths) -> Rootf
     source.check()
     if isinstance(source, DirectorySource):
         return _of_directory(source, paths)
-    return _of_image(store.ensure(source)[0], source)
+    image = source.image if isinstance(source, GivenSource) else store.ensure(source)[0]
+    return _of_image(image, source)
 
 
 def _of_image(image: Image, source: RootfsSource) -> Rootfs:
     identity: dict[str, t.Any]
-    if isinstance(source, ImageSource | StoredSource):
+    if isinstance(source, ImageSource | StoredSource | GivenSource):
         # The id covers configuration and layers; digests differ between registries and archives.
         identity = {"image": image.id, "digest": image.digest}
     else:

@@ -178,7 +178,7 @@ class BundleManager:
             )
             try:
                 with self.store.in_use():
-                    staging.refuse_removed(self.store, rootfs, images)
+                    staging.refuse_removed(self.store, source, rootfs, images)
                     record = work.build(rootfs, images)
             except BaseException as exc:
                 self._clear(spec.name)

@@ -18,6 +18,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.diff import Differe
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import (
     DirectorySource,
+    GivenSource,
     ImageSource,
     PullPolicy,
     RootfsSource,
@@ -194,7 +195,7 @@ def _desired(manager: BundleManager, request: Request, source: RootfsSource, *, 
     def now() -> Desired:
         return manager.desired(request.spec, source, network_namespace=request.network_namespace)
 
-    if check or isinstance(source, DirectorySource):
+    if check or isinstance(source, DirectorySource | GivenSource):
         return now()
     if isinstance(source, ImageSource) and source.policy in _ASKS_ALWAYS:
         manager.store.ensure(source)

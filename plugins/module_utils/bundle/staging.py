@@ -33,6 +33,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.resolve impo
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.view import read_text, viewed
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, NotFound
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import (
+    GivenSource,
     ImageSource,
     RootfsSource,
     StoredSource,
@@ -224,7 +225,7 @@ def fetch_mount_images(spec: ContainerSpec, source: RootfsSource, store: ImageSt
             continue
         if not mount.source:
             raise InvalidSpec(f"mounts[{number}].source", "an image mount needs the name of an image")
-        if isinstance(source, StoredSource):
+        if isinstance(source, StoredSource | GivenSource):
             stored = store.find(mount.source)
             if stored is None:
                 raise NotFound(f"mounts[{number}].source: {mount.source} is not in the image store")
@@ -238,8 +239,11 @@ def fetch_mount_images(spec: ContainerSpec, source: RootfsSource, store: ImageSt
     return found
 
 
-def refuse_removed(store: ImageStore, rootfs: Rootfs, images: t.Mapping[str, Image]) -> None:
+def refuse_removed(
+    store: ImageStore, source: RootfsSource, rootfs: Rootfs, images: t.Mapping[str, Image]
+) -> None:
     """Raise NotFound when somebody removed an image between its fetch and its use."""
-    for image in [*images.values(), *([rootfs.image] if rootfs.image else [])]:
+    is_stored = rootfs.image is not None and not isinstance(source, GivenSource)
+    for image in [*images.values(), *([rootfs.image] if rootfs.image and is_stored else [])]:
         if store.find(image.id) is None:
             raise NotFound(f"image {image.id} was removed while it was about to be used", hint="Try again")

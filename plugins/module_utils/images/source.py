@@ -28,6 +28,9 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, Unsupported
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.reference import ImageReference, quoted
 
+if t.TYPE_CHECKING:
+    from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
+
 #: Repository prefix of the names that the store gives to what has no name of its own.
 INTERNAL = "localhost/pvecri"
 
@@ -282,7 +285,23 @@ class StoredSource:
         return {"kind": "image", "reference": self.reference or f"sha256:{self.id}"}
 
 
-RootfsSource: t.TypeAlias = "ImageSource | TarballSource | DirectorySource | StoredSource"
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class GivenSource:
+    """An image that no store holds; whoever gives it keeps it as long as a bundle names it."""
+
+    image: Image
+    #: What it was asked for by, for people and for the record.
+    reference: str = ""
+
+    def check(self) -> None:
+        """Do nothing: whoever gives an image has checked it."""
+
+    def as_plain(self) -> dict[str, t.Any]:
+        """Return what identifies the image, for a record."""
+        return {"kind": "image", "reference": self.reference or f"sha256:{self.image.id}"}
+
+
+RootfsSource: t.TypeAlias = "ImageSource | TarballSource | DirectorySource | StoredSource | GivenSource"
 
 
 def normalised_path(path: str) -> str:
