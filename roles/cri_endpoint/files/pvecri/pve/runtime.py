@@ -24,7 +24,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound, WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import record as records
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import resources
-from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.driver import LxcDriver
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.include import IncludeFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import LxcLayout
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import LxcRecord
@@ -35,6 +34,9 @@ from pvecri.pve.facts import Lookup
 from pvecri.pve.native_image import is_native
 from pvecri.pve.node import PveNode
 from pvecri.runtimes.protocol import Creation, Wish
+
+if t.TYPE_CHECKING:
+    from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.driver import LxcDriver
 
 
 class LxcRuntime:
@@ -62,9 +64,11 @@ class LxcRuntime:
 
     def create(self, creation: Creation) -> None:
         """Create a container from its bundle; what is left of one that fails, `delete` removes."""
+        bundle, image = creation.bundle, creation.wish.image
         unprivileged = not creation.wish.request.config.linux.security_context.privileged
-        checks.check_spec(creation.bundle.config, unprivileged=unprivileged)
-        config = destinations.resolved(creation.bundle.config, creation.bundle.rootfs_path)
+        checks.check_spec(bundle.config, unprivileged=unprivileged)
+        # A template's root file system is seen by nobody before Proxmox VE has unpacked it.
+        config = destinations.resolved(bundle.config, None if is_native(image) else bundle.rootfs_path)
         self._maker.create(creation, config, lambda record: self._facts(creation, record))
 
     def _facts(self, creation: Creation, record: LxcRecord) -> IncludeFacts:
