@@ -329,11 +329,11 @@ def test_what_is_not_prepared_waits_for_the_task_before_it_is_told(site) -> None
     assert site.pve.vmids() == []
 
 
-def test_a_container_without_our_notes_is_not_written_to(site, monkeypatch) -> None:
-    def changed(*_unused) -> None:
+def test_a_container_without_our_notes_is_not_written_to(site) -> None:
+    def changed() -> None:
         site.pve.gui_set(first(site), description="Somebody else's")
 
-    monkeypatch.setattr(Maker, "_prepare", changed)
+    site.driver.before = changed
     with pytest.raises(CoreError, match="does not have the tags and notes"):
         site.create()
     assert "lxc" not in site.pve.config(first(site))

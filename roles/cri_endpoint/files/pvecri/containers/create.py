@@ -23,7 +23,6 @@ from google.protobuf.message import Message
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.bundle import Bundle
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, WrongState
-from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import StoredSource
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy import Selection
 from pvecri.api import cri_pb2
@@ -37,6 +36,7 @@ from pvecri.containers.spec.build import container_spec
 from pvecri.context import Context
 from pvecri.images.names import public_id, public_names
 from pvecri.images.service import ImageService
+from pvecri.pve import native_image
 from pvecri.runtimes.protocol import Creation, Wish
 from pvecri.stages import Stages
 from pvecri.state import spare
@@ -101,6 +101,7 @@ class Creator:
         chosen = selection.select(context.policy, config, request.pod, sandbox.handler, image)
         if checkpoint is not None:
             refuse_guest(chosen)
+        native_image.refuse_elsewhere(image, chosen)
         wish = Wish(request=request, image=image, selection=chosen)
         context.runtimes.check(wish)
         stages.done("select")
@@ -178,7 +179,7 @@ class Creator:
         known: dict[str, t.Any] = {"log_path": log_path, "stop_signal": spec.stop_signal}
         bundle = context.bundles.create(
             spec,
-            StoredSource(image_id=image.id, reference=config.image.image),
+            native_image.source_of(image, config.image.image),
             # What the record is rebuilt from, should the database be lost.
             extra=spare.container_extra(dataclasses.replace(record, **known)),
         )

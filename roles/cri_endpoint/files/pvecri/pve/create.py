@@ -14,7 +14,6 @@ by the caller, who removes the container as one that is whole.
 from __future__ import annotations
 
 import concurrent.futures
-import os
 import time
 import typing as t
 
@@ -28,7 +27,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image,
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import guests, lxc_raw
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import Guest
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.tasks import Upid
-from pvecri.pve import failures, identity, params, podnet, vmids, waiting
+from pvecri.pve import failures, identity, params, vmids, waiting
 from pvecri.pve.identity import Identity
 from pvecri.pve.node import ID_OFFSET, PveNode
 from pvecri.runtimes.protocol import Creation
@@ -51,7 +50,7 @@ class Driver(t.Protocol):
     """What is made of a container on this host before Proxmox VE starts it."""
 
     def prepare(self, record: LxcRecord, config: t.Mapping[str, t.Any], facts: t.Any) -> None:
-        """Make conmon, the holder and the files that they and LXC need."""
+        """Make conmon, the holder and what they and LXC need: files, mounts, a /sys of the pod."""
 
 
 class Maker:
@@ -88,7 +87,7 @@ class Maker:
         with concurrent.futures.ThreadPoolExecutor(1, "pve-create") as helper:
             # The pool waits for the task even when the rest fails: nothing can be undone while it works.
             task = helper.submit(self._await_task, creation, record, upid, what, space)
-            self._prepare(creation, record, config, facts)
+            self._driver.prepare(record, config, facts(record))
             stages.done("prepare")
             task.result()
         stages.done("task_beyond")
@@ -208,24 +207,6 @@ class Maker:
             node.log.warning(
                 "Proxmox VE warns", extra={"container": record.name, "vmid": record.vmid, "warning": warning}
             )
-
-    def _prepare(
-        self,
-        creation: Creation,
-        record: LxcRecord,
-        config: t.Mapping[str, t.Any],
-        facts: t.Callable[[LxcRecord], t.Any],
-    ) -> None:
-        """Make what there is of the container on this host."""
-        sandbox, pod = creation.wish.request.sandbox, creation.wish.request.pod
-        if sandbox.netns:
-            place = layouts.guest(self._paths, record.vmid)
-            # LXC binds from below it as the root of the container.
-            os.makedirs(place.directory, mode=0o711, exist_ok=True)
-            podnet.mount_sysfs(sandbox.netns, place.sysfs)
-            if record.unprivileged:
-                podnet.open_to_all(sandbox.netns, pod.linux.sysctls, self._node.log)
-        self._driver.prepare(record, config, facts(record))
 
     def _include(self, record: LxcRecord, what: str) -> None:
         """Let the configuration take in our file, once it is certain that the container is ours."""

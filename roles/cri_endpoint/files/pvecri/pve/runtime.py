@@ -27,6 +27,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import resource
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.include import IncludeFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import LxcLayout
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import LxcRecord
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.sysctls import dotted_name
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import lxc_keys
 from pvecri.pve import checks, destinations, failures, params, power, remove
 from pvecri.pve.create import Maker
@@ -81,7 +82,7 @@ class LxcRuntime:
             utsns=sandbox.utsns,
             unprivileged=record.unprivileged,
             stop_signal=None if has_init else signal_number(creation.spec.stop_signal or "SIGTERM"),
-            pod_sysctls=frozenset(pod.linux.sysctls),
+            pod_sysctls=frozenset(map(dotted_name, pod.linux.sysctls)),
             uses_v2=self._uses_v2,
         )
 
