@@ -50,6 +50,14 @@ options:
     description: Space that O(rootfs_storage) needs to have, in MiB.
     type: int
     default: 8192
+  config_dir:
+    description: Directory in which the cluster's configuration is mounted.
+    type: path
+    default: /etc/pve
+  lxc_path:
+    description: Directory in which LXC keeps its containers.
+    type: path
+    default: /var/lib/lxc
   pvesh_command:
     description: Program to ask.
     type: str
@@ -128,7 +136,7 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.ansible_edge import Context, Outcome, run_module
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import SubprocessRunner
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, InvalidSpec
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import node
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import node, node_places
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.pvesh import PveshClient
 
 
@@ -160,6 +168,8 @@ def perform(params: dict[str, t.Any], _context: Context) -> Outcome:
             )
         else:
             found = node.examine(facts, wanted)
+            places = node_places.gather(params["config_dir"], params["lxc_path"])
+            node_places.examine(found, places, found.template_storage)
             about = {"node": facts.node, "version": facts.version}
     elif params["required"]:
         found.refuse(
@@ -186,6 +196,8 @@ def main() -> t.NoReturn:
         "pool": {"type": "str", "default": ""},
         "vmid_range": {"type": "list", "elements": "int", "default": [900000, 999999]},
         "min_free_mib": {"type": "int", "default": 8192},
+        "config_dir": {"type": "path", "default": "/etc/pve"},
+        "lxc_path": {"type": "path", "default": "/var/lib/lxc"},
         "pvesh_command": {"type": "str", "default": "pvesh"},
         "timeout": {"type": "float", "default": 30},
     }

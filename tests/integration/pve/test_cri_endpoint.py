@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import node as nodes
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import node_places
 from ansible_collections.pvecri.runtime.tests.support import fakepve, pve_access
 
 NODE = socket.gethostname().partition(".")[0]
@@ -53,7 +54,15 @@ def pvesh(cluster, tmp_path):
 
 
 @pytest.fixture
-def look(pvesh, run_module, monkeypatch):
+def etc_pve(tmp_path):
+    """Return what stands for /etc/pve."""
+    made = tmp_path / "pve"
+    (made / "lxc").mkdir(parents=True)
+    return made
+
+
+@pytest.fixture
+def look(pvesh, run_module, monkeypatch, etc_pve):
     """Return a function that runs cri_pve_info on a node with all tools."""
     which = shutil.which
     monkeypatch.setattr(
@@ -61,7 +70,8 @@ def look(pvesh, run_module, monkeypatch):
     )
 
     def run(**options):
-        result = run_module("cri_pve_info", {"pvesh_command": pvesh.path, **options})
+        places = {"config_dir": str(etc_pve), "lxc_path": str(etc_pve / "none")}
+        result = run_module("cri_pve_info", {"pvesh_command": pvesh.path, **places, **options})
         assert not result["changed"]
         return result
 
@@ -81,6 +91,19 @@ def test_look_says_what_is_wrong(look, cluster):
     found = {problem["check"] for problem in result["pve"]["problems"]}
     assert found == {"pve_rootfs_storage", "pve_pool", "pve_vmids"}
     assert all(problem["remedy"] for problem in result["pve"]["problems"])
+
+
+def test_look_at_a_node_without_configurations_and_exit_codes(look, etc_pve, monkeypatch):
+    shutil.rmtree(etc_pve / "lxc")
+    (etc_pve / "storage.cfg").write_text("dir: local\n\tcontent vztmpl\n")
+    uname = os.uname()
+    old = os.uname_result((uname.sysname, uname.nodename, "6.14.11-4-pve", uname.version, uname.machine))
+    monkeypatch.setattr(node_places.os, "uname", lambda: old)
+    problems = {problem["check"]: problem for problem in look()["pve"]["problems"]}
+    assert list(problems) == ["pve_configs", "pve_template_storage", "pve_exit_codes"]
+    assert "has no directory on this node" in problems["pve_template_storage"]["problem"]
+    assert "Linux 6.14 is older than 6.15" in problems["pve_exit_codes"]["problem"]
+    assert "lxc-monitord.service" in problems["pve_exit_codes"]["remedy"]
 
 
 def test_look_at_a_node_without_quorum_warns(look, cluster):
@@ -126,7 +149,9 @@ def play(directory, pvesh, *stages, expect=0, check=False, **variables):
     content = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}]
     path = directory / "play.yml"
     path.write_text(yaml.safe_dump(content))
+    (directory / "pve/lxc").mkdir(parents=True, exist_ok=True)
     extra = {
+        "__cri_endpoint_pve_config_dir": str(directory / "pve"),
         "__cri_endpoint_pvesh": pvesh if isinstance(pvesh, str) else pvesh.path,
         "__cri_endpoint_etc_dir": str(directory / "etc"),
         "ansible_python_interpreter": sys.executable,

@@ -27,6 +27,16 @@ RULE = {"name": 'a "quoted" one', "match": {"repository": "**/db-*"}, "runtime":
 CONFLIST = {"cniVersion": "1.0.0", "name": "mine", "plugins": [{"type": "ptp"}]}
 KUBELET = {**HOST, "facts": {**HOST["facts"], "units": {"kubelet.service": {}}}}
 CIDRS = (["10.88.0.0/16"], ["fd00:88::/64"], ["10.1.0.0/24", "fd00:88::/64"])
+#: Read by a task, once the role is at a node of Proxmox VE.
+PVE = yaml.safe_load((ROLE / "vars/pve.yml").read_text())
+NODE = {
+    "is_node": True,
+    "node": "pve1",
+    "rootfs_storage": "tank",
+    "template_storage": "local",
+    "problems": [],
+}
+PACKAGES = "__cri_endpoint_more_packages"
 RELOADED = {"cri_endpoint_config": {"log": {"level": "debug", "slow_rpc_s": 1.5}}}
 #: What plays set, by a name for it.
 GIVEN: dict[str, dict[str, t.Any]] = {
@@ -78,6 +88,24 @@ GIVEN: dict[str, dict[str, t.Any]] = {
         "__cri_endpoint_host": {**HOST, "releases": {"all": [], "current": "0.1.0-111111111111"}},
     },
     "kubelet": {"__cri_endpoint_host": KUBELET},
+    "pve": {
+        **PVE,
+        "__cri_endpoint_pve_host": {"pve": NODE},
+        "cri_endpoint_pve_pool": "pods",
+        "wanted": [FILES, KEY, PACKAGES],
+    },
+    "pve-off": {
+        **PVE,
+        # As -e on the command line gives it.
+        "cri_endpoint_pve": "False",
+        "__cri_endpoint_pve_records": {"matched": 2},
+        "wanted": [FILES, KEY, PACKAGES, "__cri_endpoint_refusals"],
+    },
+    "no-pve": {
+        **PVE,
+        "__cri_endpoint_pve_host": {"pve": {"is_node": False, "problems": []}},
+        "wanted": [FILES, KEY, PACKAGES],
+    },
     "always": {"__cri_endpoint_host": KUBELET, "cri_endpoint_rotate_logs": "always"},
 }
 
@@ -126,6 +154,32 @@ def test_config_is_what_the_daemon_reads(plain):
     loaded = parse(plain["files"]["config.toml"]["content"].encode(), "config.toml")
     assert loaded.config.server.socket == "/run/pvecri/pvecri.sock"
     assert loaded.config.paths.state_dir == "/var/lib/pvecri"
+
+
+def test_config_says_what_the_role_found_at_proxmox(render, plain):
+    values = render("pve")
+    pve = parse(values["files"]["config.toml"]["content"].encode(), "config.toml").config.pve
+    assert (pve.enabled, pve.access_file, pve.node) == ("true", "/etc/pvecri/pve.json", "pve1")
+    assert (pve.rootfs_storage, pve.template_storage, pve.pool) == ("tank", "local", "pods")
+    assert pve.vmid_range == (900000, 999999)
+    # The daemon asks over HTTPS, and learns of its new sections by a restart.
+    assert values[PACKAGES] == ["python3-proxmoxer", "python3-requests"]
+    assert values["key"] != plain["key"]
+
+
+def test_config_leaves_proxmox_to_the_daemon_where_there_is_none(render, plain):
+    values = render("no-pve")
+    assert "[pve]" not in values["files"]["config.toml"]["content"]
+    assert (values[PACKAGES], values["key"]) == ([], plain["key"])
+
+
+def test_config_without_proxmox_says_so_and_containers_keep_it(render):
+    values = render("pve-off")
+    assert tomllib.loads(values["files"]["config.toml"]["content"])["pve"] == {"enabled": "false"}
+    (refusal,) = values["__cri_endpoint_refusals"]
+    assert refusal["check"] == "pve_containers"
+    assert "2 containers under Proxmox LXC" in refusal["problem"]
+    assert "pvecri drain" in refusal["remedy"]
 
 
 def test_variables_come_through(render):

@@ -63,6 +63,10 @@ def test_no_task_is_without_tag(listing):
     assert listing["Look at the host"] >= {f"cri_endpoint_{stage}" for stage in STAGES} - {
         "cri_endpoint_absent"
     }
+    # Packages and configuration depend on it.
+    assert listing["Look at Proxmox VE"] >= {
+        f"cri_endpoint_{stage}" for stage in ("preflight", "install", "configure", "pve")
+    }
     assert listing["Leave it at that"] == {"always"}
 
 
