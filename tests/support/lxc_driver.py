@@ -145,6 +145,14 @@ class StandIn:
         record.remove(LxcLayout(self.paths, name))
         self.cleared[name] = keep_guest
 
+    def clear_guest(self, vmid: int) -> None:
+        """Remove what was included."""
+        shutil.rmtree(layout.guest_dir(self.paths, vmid), ignore_errors=True)
+
+    def knows(self, name: str) -> bool:
+        """Say whether there is a record."""
+        return record.exists(LxcLayout(self.paths, name))
+
 
 def node_of(cluster: t.Any, directory: pathlib.Path, **changes: t.Any) -> PveNode:
     """Return a node of a fake cluster as the endpoint has it."""

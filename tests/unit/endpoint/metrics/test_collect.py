@@ -88,6 +88,7 @@ def test_page_tells_what_is_so_now(registry: Registry) -> None:
     registry.update_sandbox(pods[2], phase=Phase.STOPPED)
     images.counts.ended(2.0, fetched_bytes=10)
     made.rpcs.observe("Version", "OK", 0.001)
+    made.lxc_findings = {"renamed": 4}
     found = samples(made.page(now()))
     for name, labels, value in (
         ("pvecri_sandboxes", {"state": "ready"}, 2),
@@ -96,6 +97,7 @@ def test_page_tells_what_is_so_now(registry: Registry) -> None:
         ("pvecri_containers", {"state": "created"}, 1),
         ("pvecri_containers", {"state": "exited"}, 0),
         ("pvecri_images", {}, 2),
+        ("pvecri_lxc_findings_total", {"kind": "renamed"}, 4),
         ("pvecri_image_pulls_total", {"result": "success"}, 1),
         ("pvecri_image_pull_bytes_total", {}, 10),
         ("pvecri_image_pull_duration_seconds_count", {}, 1),

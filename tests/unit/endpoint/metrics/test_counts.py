@@ -57,6 +57,7 @@ def test_ends_are_counted_once_by_reason(tmp_path: pathlib.Path) -> None:
         "Error": 1,
         "OOMKilled": 1,
         "MonitorLost": 1,
+        "ContainerLost": 0,
         "StartError": 1,
         "Unknown": 1,
         "Other": 1,

@@ -49,6 +49,8 @@ class Metrics:
         self._images = images
         self.rpcs = RpcCounts()
         self.exits = ExitCounts()
+        #: What was done to containers in Proxmox VE; nothing where there is none.
+        self.lxc_findings: t.Mapping[str, int] = {}
         host = context.host
         self._build = (
             pvecri.__version__,
@@ -84,6 +86,7 @@ class Metrics:
         page.add(f.SANDBOXES, _by(_phases(registry.sandboxes(), _SANDBOX_PHASES)))
         page.add(f.CONTAINERS, _by(_phases(registry.containers(), _CONTAINER_PHASES)))
         page.add(f.EXITS, self.exits.values())
+        page.add(f.LXC_FINDINGS, _by(self.lxc_findings))
 
     def _add_images(self, page: Page) -> None:
         pulls, state = self._images.counts, self._images.pulls()

@@ -41,6 +41,7 @@ REASONS: t.Final = (
     records.ERROR,
     records.OOM_KILLED,
     records.MONITOR_LOST,
+    records.CONTAINER_LOST,
     records.START_ERROR,
     records.UNKNOWN,
 )

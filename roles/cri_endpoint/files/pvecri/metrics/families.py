@@ -52,6 +52,13 @@ EXITS: t.Final = Family(
     ("reason",),
 )
 
+LXC_FINDINGS: t.Final = Family(
+    "pvecri_lxc_findings_total",
+    "counter",
+    "What was found to be done to LXC containers in Proxmox VE behind the endpoint's back.",
+    ("kind",),
+)
+
 PULLS: t.Final = Family(
     "pvecri_image_pulls_total", "counter", "Pulls that have ended, by result.", ("result",)
 )

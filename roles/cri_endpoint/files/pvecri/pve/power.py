@@ -206,12 +206,14 @@ def stop(node: PveNode, driver: Driver, record: LxcRecord, number: int | str, ti
     """
     value = signal_number(number)
     state = driver.state(record.name)
+    if state is not None and state.status is Status.CREATED:
+        # What waits for the first process goes, and a start that comes later ends by itself.
+        _note(driver, record.name, stage=Stage.STOPPING)
+        if state.pid is not None:
+            procfs.send_signal(state.pid, state.pid_start_time, signal.SIGTERM)
+        return _exit_code(driver, record.name)
     if state is None or state.pid is None:
         return None if state is None else state.exit_code
-    if state.status is Status.CREATED:
-        # What waits for the first process goes, and a start that comes later ends by itself.
-        procfs.send_signal(state.pid, state.pid_start_time, signal.SIGTERM)
-        return _exit_code(driver, record.name)
     end = time.monotonic() + timeout_s
     with procfs.held(state.pid, state.pid_start_time) as init:
         if init is not None:

@@ -56,6 +56,9 @@ class Driver(power.Driver, t.Protocol):
         ``keep_guest`` leaves what its configuration includes.
         """
 
+    def clear_guest(self, vmid: int) -> None:
+        """Remove what a configuration included that is gone."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Found:
@@ -77,20 +80,25 @@ def destroy(node: PveNode, driver: Driver, record: LxcRecord) -> None:
     Whatever bears the vmid and is not ours is left alone.  Raises WrongState for a locked or protected
     one and what `failures.named` makes of Proxmox VE's troubles; everything is left to be repeated then.
     """
-    keeps = False
-    if record.stage not in _UNTOUCHED:
-        with failures.named(node, f"container {record.name} cannot be removed", vmid=record.vmid):
-            join(node, record)
-            found = find(node, record.vmid)
-            if found is not None and identity.is_ours(found.config, record):
-                _destroy(node, driver, record, found)
-            elif found is not None:
-                keeps = found.includes(guest(driver.paths, record.vmid).config)
-                _log.error(
-                    "a container of Proxmox VE is not touched: nothing proves that it is this endpoint's",
-                    extra={"container": record.name, "vmid": record.vmid, "node": found.container.node},
-                )
+    keeps = record.stage not in _UNTOUCHED and not destroy_guest(node, driver, record)
     driver.clear_away(record.name, keep_guest=keeps)
+
+
+def destroy_guest(node: PveNode, driver: Driver, record: LxcRecord) -> bool:
+    """Remove what Proxmox VE has of a container; say whether nothing there includes our file any more."""
+    with failures.named(node, f"container {record.name} cannot be removed", vmid=record.vmid):
+        join(node, record)
+        found = find(node, record.vmid)
+        if found is None:
+            return True
+        if identity.is_ours(found.config, record):
+            _destroy(node, driver, record, found)
+            return True
+    _log.error(
+        "a container of Proxmox VE is not touched: nothing proves that it is this endpoint's",
+        extra={"container": record.name, "vmid": record.vmid, "node": found.container.node},
+    )
+    return not found.includes(guest(driver.paths, record.vmid).config)
 
 
 def join(node: PveNode, record: LxcRecord) -> None:

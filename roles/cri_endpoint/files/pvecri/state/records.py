@@ -29,6 +29,8 @@ ERROR: t.Final = "Error"
 OOM_KILLED: t.Final = "OOMKilled"
 #: An end that was made because nobody would have seen another.
 MONITOR_LOST: t.Final = "MonitorLost"
+#: Somebody removed it, or took it elsewhere, while it was ours to run.
+CONTAINER_LOST: t.Final = "ContainerLost"
 #: The process never ran.
 START_ERROR: t.Final = "StartError"
 #: Nobody saw the exit code.
