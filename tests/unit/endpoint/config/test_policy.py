@@ -73,7 +73,7 @@ def test_host_problems_name_what_is_not_there(tmp_path: pathlib.Path) -> None:
     [
         ("auto", None, ""),
         ("false", "{}", ""),
-        ("true", None, "there is no file '{path}', and pve.enabled is 'true'"),
+        ("true", None, "the file '{path}' cannot be read; the role writes it"),
         ("auto", "{}", "the file '{path}' does not say host, port, user, token_id and secret"),
         ("auto", '{"host": "h", "port": 1, "user": "u@pve", "token_id": "t", "secret": "s"}', ""),
     ],
@@ -95,31 +95,6 @@ def test_host_problems_tell_of_the_access_to_proxmox(
 def test_host_problems_is_empty_where_all_is_well(group: str) -> None:
     text = f'[runtime]\ncrun = "/bin/true"\nconmon = "/bin/true"\n[server]\nsocket_group = "{group}"\n'
     assert host_problems(loaded(text)) == []
-
-
-@pytest.mark.parametrize(
-    ("enabled", "content", "named"),
-    [
-        ("auto", None, []),
-        ("false", "{}", []),
-        ("true", None, ["pve.access_file", "pve.config_dir"]),
-        ("auto", "{}", ["pve.access_file", "pve.config_dir"]),
-        (
-            "auto",
-            '{"host": "h", "port": 1, "user": "a@b", "token_id": "t", "secret": "s"}',
-            ["pve.config_dir"],
-        ),
-    ],
-)
-def test_host_problems_tell_what_proxmox_lxc_lacks(
-    tmp_path: pathlib.Path, enabled: str, content: str | None, named: list[str]
-) -> None:
-    if content is not None:
-        (tmp_path / "pve.json").write_text(content)
-    text = '[runtime]\ncrun = "/bin/true"\nconmon = "/bin/true"\n'
-    text += f'[pve]\nenabled = "{enabled}"\naccess_file = "{tmp_path}/pve.json"\nconfig_dir = "{tmp_path}"\n'
-    found = host_problems(loaded(text))
-    assert [problem.split(": ")[1] for problem in found] == named
 
 
 def test_host_problems_tell_of_certificates_that_are_none(tmp_path: pathlib.Path) -> None:

@@ -9,7 +9,7 @@ import grp
 import os
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, InvalidSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from pvecri.config.load import ConfigError, Loaded
 from pvecri.config.model import PveConfig, StreamingConfig
 from pvecri.config.policy import configured_policy
@@ -46,9 +46,8 @@ def _problems(loaded: Loaded) -> t.Iterator[tuple[tuple[str, str], str]]:
         path = getattr(getattr(config, section), key)
         if path and not os.access(path, os.R_OK):
             yield (section, key), f"the file '{path}' cannot be read"
-    yield from _pve_problems(config.pve)
-    if problem := _access_problem(config.pve):
-        yield ("pve", "access_file"), problem
+    if text := _access_problem(config.pve):
+        yield ("pve", "access_file"), text
     if problem := _certificate_problem(config.streaming):
         yield problem
     for path in config.images.additional_stores:
@@ -59,7 +58,7 @@ def _problems(loaded: Loaded) -> t.Iterator[tuple[tuple[str, str], str]]:
 def _access_problem(pve: PveConfig) -> str | None:
     """Return what is wrong with the access to Proxmox VE; on a host that has none nothing is."""
     path = pve.access_file
-    if pve.enabled == "false" or (pve.enabled == "auto" and not os.path.lexists(path)):
+    if pve.enabled == "false" or not os.path.lexists(path):
         return None
     from ansible_collections.pvecri.runtime.plugins.module_utils.pve import token_file  # noqa: PLC0415
 
@@ -67,33 +66,9 @@ def _access_problem(pve: PveConfig) -> str | None:
         found = token_file.read(path)
     except (OSError, InvalidSpec) as exc:
         return f"the file '{path}' cannot be read: {exc}"
-    if not found.exists:
-        return f"there is no file '{path}', and pve.enabled is 'true'"
     if found.credentials is None:
         return f"the file '{path}' does not say host, port, user, token_id and secret"
     return None
-
-
-def _pve_problems(pve: PveConfig) -> t.Iterator[tuple[tuple[str, str], str]]:
-    is_there = os.path.exists(pve.access_file)
-    if pve.enabled == "false" or (pve.enabled == "auto" and not is_there):
-        return
-    if not is_there:
-        yield ("pve", "access_file"), f"there is no file '{pve.access_file}'; the role writes it"
-    else:
-        # Loads what speaks with Proxmox VE, which others do without.
-        from ansible_collections.pvecri.runtime.plugins.module_utils.pve import token_file  # noqa: PLC0415
-
-        try:
-            if token_file.read(pve.access_file).credentials is None:
-                yield (
-                    ("pve", "access_file"),
-                    f"'{pve.access_file}' is no file with a token; the role writes it",
-                )
-        except (CoreError, OSError) as exc:
-            yield ("pve", "access_file"), f"'{pve.access_file}' cannot be read: {exc}"
-    if not os.path.isdir(os.path.join(pve.config_dir, "lxc")):
-        yield ("pve", "config_dir"), f"there is no '{pve.config_dir}/lxc': this is no node of Proxmox VE"
 
 
 def _certificate_problem(streaming: StreamingConfig) -> tuple[tuple[str, str], str] | None:
