@@ -41,18 +41,19 @@ def record(name, *, phase=Phase.RUNNING, chosen=LXC, at=1, ident="a"):
 @pytest.mark.parametrize(
     ("others", "found"),
     [
-        ([], None),
-        ([record("side", chosen=CRUN)], None),
-        ([record("init", phase=Phase.EXITED)], None),
-        ([record("app", phase=Phase.CREATING)], None),
+        ([], ""),
+        ([record("side", chosen=CRUN)], ""),
+        ([record("init", phase=Phase.EXITED)], ""),
+        ([record("app", phase=Phase.CREATING)], ""),
+        # kubelet made another attempt, and takes this one away when it comes to it.
+        ([record("app", phase=Phase.CREATED)], ""),
         ([record("side", chosen=CRUN), record("db")], "db"),
         *(([record("db", phase=phase)], "db") for phase in (Phase.CREATING, Phase.CREATED, Phase.UNKNOWN)),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_other_guest_is_one_that_has_not_ended(others, found):
-    other = selection.other_guest(others, f"app_0_{POD}")
-    assert (other and selection.container_name(other)) == found
+    assert selection.other_guest(others, "app") == found
 
 
 @pytest.mark.parametrize(

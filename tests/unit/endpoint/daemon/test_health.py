@@ -49,6 +49,13 @@ def test_programs_are_looked_for_each_time(config: Config, tmp_path: pathlib.Pat
     assert health.readiness(None).is_ready
 
 
+def test_without_proxmox_it_is_ready_and_says_so(config: Config) -> None:
+    found = Health(config, lambda: "pve1 does not answer").readiness(None)
+    assert found.is_ready
+    assert found.text.splitlines()[3:] == ["proxmox: warning: pve1 does not answer", "ready"]
+    assert "proxmox: ok\n" in Health(config, lambda: None).readiness(None).text
+
+
 def test_without_a_network_it_is_ready_and_says_so(config: Config, tmp_path: pathlib.Path) -> None:
     (tmp_path / "thing").unlink()
     found = Health(config).readiness(None)

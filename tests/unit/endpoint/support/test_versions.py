@@ -8,10 +8,13 @@ from __future__ import annotations
 import pathlib
 import typing as t
 
+import pytest
+
 import pvecri
 from ansible_collections.pvecri.runtime.plugins.module_utils.command import Completed, missing_program
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandError
 from pvecri.config.model import Config, NetworkConfig
+from pvecri.support import versions as versions_module
 from pvecri.support.versions import cni_versions, program_version, versions
 
 
@@ -62,7 +65,22 @@ def test_cni_versions_groups_plugins_by_what_they_speak(tmp_path: pathlib.Path) 
     assert cni_versions(("/no/such/folder",), runner) == "missing"
 
 
-def test_versions_names_everything_that_counts() -> None:
+def test_versions_tells_of_proxmox_lxc_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("crun", "conmon", "skopeo", "lxc-start", "pveversion")
+    runner = FakeRunner(
+        {**dict.fromkeys(names, "6.0.4"), "pveversion": "pve-manager/9.0.3/025864202ebb6109 (running …)"}
+    )
+    monkeypatch.setattr(versions_module.shutil, "which", lambda name: f"/usr/bin/{name}")
+    found = versions(Config(network=NetworkConfig(plugin_dirs=())), runner)
+    assert (found["LXC"], found["Proxmox VE"]) == ("6.0.4", "9.0.3/025864202ebb6109")
+    assert ["pveversion"] in [call["argv"] for call in runner.calls]
+    monkeypatch.setattr(versions_module.shutil, "which", lambda _name: None)
+    found = versions(Config(network=NetworkConfig(plugin_dirs=())), runner)
+    assert not {"LXC", "Proxmox VE"} & set(found)
+
+
+def test_versions_names_everything_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions_module.shutil, "which", lambda _name: None)
     runner = FakeRunner(dict.fromkeys(("crun", "conmon", "skopeo"), "version 1.2.3"))
     found = versions(Config(network=NetworkConfig(plugin_dirs=())), runner)
     assert found["pvecri"] == pvecri.__version__

@@ -33,7 +33,7 @@ from pvecri.checkpoints.changes import write_tree
 from pvecri.checkpoints.journal import Journal, resume
 from pvecri.checkpoints.messages import plain
 from pvecri.checkpoints.writing import check_target, write_archive
-from pvecri.containers.selection import container_name, is_guest
+from pvecri.containers.selection import is_guest
 from pvecri.context import Context
 from pvecri.sandboxes.places import Places
 from pvecri.stages import Stages
@@ -116,7 +116,7 @@ class CheckpointService:
             for record in sorted(records, key=lambda record: record.id):
                 held.enter_context(context.registry.held(record.id))
             work = held.enter_context(self._journal.work(target, [record.id for record in records]))
-            directories = {record.id: f"{record.id}-{container_name(record)}" for record in records}
+            directories = {record.id: f"{record.id}-{_name(record)}" for record in records}
             places = {key: os.path.join(work.archive, name) for key, name in directories.items()}
             for path in places.values():
                 os.mkdir(path, mode=0o700)
@@ -124,7 +124,7 @@ class CheckpointService:
             def finish() -> None:
                 self._write_pod(
                     sandbox,
-                    {container_name(record): directories[record.id] for record in records},
+                    {_name(record): directories[record.id] for record in records},
                     work.archive,
                 )
                 if not leave_running:
@@ -159,7 +159,7 @@ class CheckpointService:
                     records.append(record)
         if not records:
             raise WrongState(f"no container of sandbox {sandbox.id} is running")
-        names = [container_name(record) for record in records]
+        names = [_name(record) for record in records]
         if len(set(names)) < len(names):
             raise WrongState(f"two running containers of sandbox {sandbox.id} have the same name")
         return records
@@ -190,7 +190,7 @@ class CheckpointService:
         for record in records:
             if is_guest(record):
                 raise Unsupported(
-                    f"container {record.id} ({container_name(record)}) runs under Proxmox LXC, which has no "
+                    f"container {record.id} ({_name(record)}) runs under Proxmox LXC, which has no "
                     "checkpoints",
                     hint="Use snapshots or backups of Proxmox VE; of a pod, name the other containers",
                 )
@@ -235,6 +235,10 @@ class CheckpointService:
         state = self._context.crun.state(record.id)
         if state is None or state.status is not Status.PAUSED:
             raise WrongState(f"container {record.id} was stopped while it was being checkpointed")
+
+
+def _name(record: ContainerRecord) -> str:
+    return cri_pb2.ContainerConfig.FromString(record.config).metadata.name
 
 
 def is_on(options: t.Mapping[str, str], name: str) -> bool:

@@ -76,15 +76,16 @@ def is_guest(record: ContainerRecord) -> bool:
     return record.selection.get("runtime") == Runtime.PVE_LXC.value
 
 
-def other_guest(of_pod: t.Iterable[ContainerRecord], name: str) -> ContainerRecord | None:
-    """Return the container of a pod that is a guest, has not ended, and is not called ``name``.
+def other_guest(of_pod: t.Iterable[ContainerRecord], name: str) -> str:
+    """Return the name of the pod's container that is a guest, has not ended and is not ``name``; or nothing.
 
-    One that has ended is none: init containers go before, and what ended is begun anew.
+    One that has ended is none: init containers go before, and what ended is begun anew.  Nor is an
+    earlier attempt at the same container, which a kubelet that was killed may have left.
     """
     for record in of_pod:
-        if is_guest(record) and record.phase is not Phase.EXITED and record.name != name:
-            return record
-    return None
+        if is_guest(record) and record.phase is not Phase.EXITED and (other := _name(record)) != name:
+            return other
+    return ""
 
 
 def second_guest(first: str, reason: str) -> Unsupported:
@@ -102,11 +103,9 @@ def refuse_second(of_pod: t.Iterable[ContainerRecord], record: ContainerRecord) 
     if not is_guest(record):
         return
     earlier = [each for each in of_pod if (each.created_at_ns, each.id) < (record.created_at_ns, record.id)]
-    other = other_guest(earlier, record.name)
-    if other is not None:
-        raise second_guest(container_name(other), str(record.selection.get("reason")))
+    if other := other_guest(earlier, _name(record)):
+        raise second_guest(other, str(record.selection.get("reason")))
 
 
-def container_name(record: ContainerRecord) -> str:
-    """Return the name that a container has in its pod."""
+def _name(record: ContainerRecord) -> str:
     return cri_pb2.ContainerConfig.FromString(record.config).metadata.name

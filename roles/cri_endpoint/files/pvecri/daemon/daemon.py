@@ -118,7 +118,7 @@ class Daemon:
         self._services = build_services(context, exits)
         self._metrics = Metrics(context, self._services.images)
         context.registry.listen(self._metrics.exits.heard)
-        self._health = Health(loaded.config)
+        self._health = Health(loaded.config, None if context.pve is None else context.pve.standing.problem)
         self._monitoring = Monitoring(
             loaded.config.metrics, self._operations, readiness=self._readiness, metrics=self._page
         )

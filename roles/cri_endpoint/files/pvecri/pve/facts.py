@@ -29,13 +29,13 @@ class Lookup:
     def facts_of(self, wish: Wish, *, is_native: bool) -> PveFacts:
         """Return what decides on a wish; raises InvalidSpec for a device that no vendor describes."""
         config, request = wish.request.config, wish.request
-        other = selection.other_guest(self._registry.containers_of(request.sandbox.id), request.name)
+        of_pod = self._registry.containers_of(request.sandbox.id)
         return PveFacts(
             is_native=is_native,
             has_selinux=self._host.has_selinux,
             unmapped=self._unmapped(config),
             edits=self._devices.edits(wanted_devices(config)),
-            other=selection.container_name(other) if other is not None else "",
+            other=selection.other_guest(of_pod, config.metadata.name),
         )
 
     def _unmapped(self, config: cri_pb2.ContainerConfig) -> dict[int, str]:

@@ -28,6 +28,7 @@ if t.TYPE_CHECKING:
     from pvecri.pve.native import NativeTemplates
     from pvecri.pve.node import PveNode
     from pvecri.pve.runtime import LxcRuntime
+    from pvecri.pve.standing import Standing
     from pvecri.pve.templates import Templates
 
 
@@ -40,6 +41,7 @@ class PveParts:
     runtime: LxcRuntime
     templates: Templates
     natives: NativeTemplates
+    standing: Standing
 
 
 def is_wanted(config: PveConfig, paths: Paths) -> bool:
@@ -75,6 +77,7 @@ def build(
     from pvecri.pve.native import NativeTemplates  # noqa: PLC0415
     from pvecri.pve.node import PveNode  # noqa: PLC0415
     from pvecri.pve.runtime import LxcRuntime  # noqa: PLC0415
+    from pvecri.pve.standing import Standing  # noqa: PLC0415
     from pvecri.pve.templates import Templates  # noqa: PLC0415
 
     node = PveNode(config.pve, paths, log)
@@ -91,6 +94,7 @@ def build(
         runtime=LxcRuntime(node, driver, maker, lookup, uses_v2=tree.is_v2),
         templates=templates,
         natives=NativeTemplates(node, paths, config.pve, runner, log),
+        standing=Standing(node),
     )
 
 

@@ -19,6 +19,8 @@ from pvecri.rpc.gate import Gate
 from pvecri.rpc.server import Handler
 from pvecri.sandboxes.service import SandboxService
 from pvecri.status.features import (
+    OF_GUESTS,
+    Features,
     features_of,
     limitations,
     missing_programs,
@@ -101,8 +103,10 @@ class RuntimeRpc:
 
     def _status(self, *, verbose: bool) -> bytes:
         answer = pb.StatusResponse(
-            status=pb.RuntimeStatus(conditions=[self._runtime_ready(), self._network_ready()]),
-            runtime_handlers=[self._handler(name) for name in self._handler_names()],
+            status=pb.RuntimeStatus(
+                conditions=[self._runtime_ready(), self._network_ready(), *self._guests_ready()]
+            ),
+            runtime_handlers=[_handler(name, features) for name, features in self._offered().items()],
             features=pb.RuntimeFeatures(
                 supplemental_groups_policy=True,
                 user_namespaces_host_network=self._features.user_namespaces,
@@ -130,14 +134,30 @@ class RuntimeRpc:
             message=problem or "",
         )
 
-    def _handler_names(self) -> list[str]:
-        """Return the handlers that pods run by: the unnamed one, and those that stand for crun."""
-        policy = self._context.policy
-        return ["", *sorted(name for name, kind in policy.handlers.items() if kind is Runtime.CRUN)]
+    def _guests_ready(self) -> list[pb.RuntimeCondition]:
+        """Return a condition that kubelet passes over and people see; none without Proxmox LXC."""
+        if self._context.pve is None:
+            return []
+        problem = self._context.pve.standing.problem()
+        return [
+            pb.RuntimeCondition(
+                type="LxcReady",
+                status=problem is None,
+                reason="" if problem is None else "ProxmoxNotReady",
+                message=problem or "",
+            )
+        ]
 
-    def _handler(self, name: str) -> pb.RuntimeHandler:
-        features = pb.RuntimeHandlerFeatures(**dataclasses.asdict(self._features))
-        return pb.RuntimeHandler(name=name, features=features)
+    def _offered(self) -> dict[str, Features]:
+        """Return the handlers that pods run by, the unnamed one first, and what each can do.
+
+        Those that stand for Proxmox LXC are there if it is set up, also while its API is down.
+        """
+        kinds = {Runtime.CRUN: self._features}
+        if self._context.pve is not None and self._context.pve.standing.is_set_up:
+            kinds[Runtime.PVE_LXC] = OF_GUESTS
+        named = sorted(self._context.policy.handlers.items())
+        return {"": self._features, **{name: kinds[kind] for name, kind in named if kind in kinds}}
 
     def _info(self) -> dict[str, str]:
         """Return what a verbose answer adds, as JSON texts."""
@@ -156,9 +176,14 @@ class RuntimeRpc:
             "config": dataclasses.asdict(context.config),
             "host": host,
             "objects": counts,
+            **({} if context.pve is None else {"lxc": context.pve.standing.plain()}),
             "cni": {
                 "network": None if network is None else network.plain(),
                 "problem": self._network.problem(),
             },
         }
         return {name: json.dumps(value, default=str) for name, value in info.items()}
+
+
+def _handler(name: str, features: Features) -> pb.RuntimeHandler:
+    return pb.RuntimeHandler(name=name, features=pb.RuntimeHandlerFeatures(**dataclasses.asdict(features)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 
@@ -41,6 +42,10 @@ def features_of(host: HostFacts, *, max_user_namespaces: int) -> Features:
             and max_user_namespaces > 0
         ),
     )
+
+
+#: A guest of Proxmox LXC brings its own user namespace, and LXC makes mounts read-only one by one.
+OF_GUESTS: t.Final = Features(recursive_read_only_mounts=False, user_namespaces=False)
 
 
 def read_max_user_namespaces(path: str = _MAX_USER_NAMESPACES) -> int:

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import sqlite3
 import typing as t
 
@@ -23,6 +24,10 @@ API_VERSION = "v1"
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)+\S*")
 _TIMEOUT_S = 10.0
+
+#: Programs that only hosts for Proxmox LXC have.
+_LXC, _PVE = "lxc-start", "pveversion"
+
 _MODULES = {
     "protobuf": "protobuf",
     "uvloop": "uvloop",
@@ -44,16 +49,20 @@ def versions(config: Config, runner: Runner) -> dict[str, str]:
         "Python": platform.python_version(),
         "SQLite": sqlite3.sqlite_version,
     }
+    if shutil.which(_LXC):
+        found["LXC"] = program_version(_LXC, runner)
+    if shutil.which(_PVE):
+        found["Proxmox VE"] = program_version(_PVE, runner, option="")
     found["nghttp2"] = nghttp2.version()
     found.update({name: _module(package) for name, package in _MODULES.items()})
     found["kernel"] = os.uname().release
     return found
 
 
-def program_version(program: str, runner: Runner) -> str:
-    """Return the first number in what a program says to ``--version``."""
+def program_version(program: str, runner: Runner, *, option: str = "--version") -> str:
+    """Return the first number in what a program says to ``--version``, or says of itself."""
     try:
-        text = runner.run([program, "--version"], timeout_s=_TIMEOUT_S).stdout
+        text = runner.run([program, option] if option else [program], timeout_s=_TIMEOUT_S).stdout
     except CoreError as exc:
         return "missing" if exc.code == "missing_dependency" else f"fails: {exc.message}"
     number = _NUMBER.search(text)
