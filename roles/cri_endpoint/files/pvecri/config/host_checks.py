@@ -58,6 +58,8 @@ def _problems(loaded: Loaded) -> t.Iterator[tuple[tuple[str, str], str]]:
 def _access_problem(pve: PveConfig) -> str | None:
     """Return what is wrong with the access to Proxmox VE; on a host that has none nothing is."""
     path = pve.access_file
+    if pve.enabled == "true" and not os.path.lexists(path):
+        return f"the file '{path}' cannot be read; the role writes it"
     if pve.enabled == "false" or not os.path.lexists(path):
         return None
     from ansible_collections.pvecri.runtime.plugins.module_utils.pve import token_file  # noqa: PLC0415
