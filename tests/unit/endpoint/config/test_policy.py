@@ -68,6 +68,29 @@ def test_host_problems_name_what_is_not_there(tmp_path: pathlib.Path) -> None:
     assert found[0] == f"/etc/c.toml:2: runtime.crun: there is no program '{tmp_path}/crun'"
 
 
+@pytest.mark.parametrize(
+    ("enabled", "content", "words"),
+    [
+        ("auto", None, ""),
+        ("false", "{}", ""),
+        ("true", None, "the file '{path}' cannot be read; the role writes it"),
+        ("auto", "{}", "the file '{path}' does not say host, port, user, token_id and secret"),
+        ("auto", '{"host": "h", "port": 1, "user": "u@pve", "token_id": "t", "secret": "s"}', ""),
+    ],
+    ids=["none", "off", "wanted", "empty", "good"],
+)
+def test_host_problems_tell_of_the_access_to_proxmox(
+    tmp_path: pathlib.Path, enabled: str, content: str | None, words: str
+) -> None:
+    path = tmp_path / "pve.json"
+    if content is not None:
+        path.write_text(content)
+    text = '[runtime]\ncrun = "/bin/true"\nconmon = "/bin/true"\n[server]\nsocket_group = "0"\n'
+    found = host_problems(loaded(f'{text}[pve]\nenabled = "{enabled}"\naccess_file = "{path}"\n'))
+    expected = [f"/etc/c.toml:8: pve.access_file: {words.format(path=path)}"] if words else []
+    assert found == expected
+
+
 @pytest.mark.parametrize("group", ["root", "12345"])
 def test_host_problems_is_empty_where_all_is_well(group: str) -> None:
     text = f'[runtime]\ncrun = "/bin/true"\nconmon = "/bin/true"\n[server]\nsocket_group = "{group}"\n'
