@@ -28,7 +28,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import L
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import LxcRecord
 from pvecri.api import cri_pb2
 from pvecri.containers.exits import Exits
-from pvecri.pve import findings, follow, identity
+from pvecri.pve import failures, findings, follow, identity
 from pvecri.pve.findings import Act, Finding, Kind, Known, Sighting
 from pvecri.pve.follow import Driver
 from pvecri.pve.sightings import Sights, View
@@ -80,6 +80,8 @@ class Watch:
         self._interval_s = interval_s
         self._sights = Sights(node)
         self._told: dict[str, _Told] = {}
+        #: Numbers of containers without a record that were told of.
+        self._orphans: set[int] = set()
         self._looking = threading.Lock()
         self._reports = monitord.Reports(node.lxc_path)
         self._wake_r, self._wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -155,11 +157,13 @@ class Watch:
         """Look at everything once; raises when Proxmox VE does not answer."""
         with self._looking:
             known = {record.vmid: record for record in self._records()}
-            view = self._sights.look(known.keys())
+            with failures.named(self._node, "containers of Proxmox VE cannot be looked at"):
+                view = self._sights.look(known.keys())
             for vmid, seen in view.sightings.items():
                 self._one(known[vmid].name, functools.partial(self._judge, seen=seen))
             self._look_for_orphans(view)
             self._told = {name: told for name, told in self._told.items() if self._driver.knows(name)}
+            self._orphans &= view.guests.keys()
 
     def _one(self, name: str, act: t.Callable[[str], None]) -> None:
         """Do something for one container; what goes wrong with it is no reason to leave the others."""
@@ -302,13 +306,14 @@ class Watch:
             is_live = self._registry.container(name).phase in {Phase.CREATED, Phase.RUNNING}
         except NotFound:
             is_live = False
-        told = self._told.setdefault(f"{name}/{vmid}", _Told())
-        if Kind.ORPHANED not in told.since:
-            told.since[Kind.ORPHANED] = time.monotonic()
-            self.counts[Kind.ORPHANED.value] += 1
         facts = {"container": name, "vmid": vmid}
+        is_new = vmid not in self._orphans
+        if is_new:
+            self._orphans.add(vmid)
+            self.counts[Kind.ORPHANED.value] += 1
         if is_live and not self._driver.knows(name):
-            _log.error("kept: the record of a container of Proxmox VE is lost", extra=facts)
+            if is_new:
+                _log.error("kept: the record of a container of Proxmox VE is lost", extra=facts)
             return
         with self._registry.held(name, timeout_s=0.0):
             if vmid in {record.vmid for record in self._records()}:
