@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import struct
 import typing as t
 
@@ -37,36 +38,55 @@ def exit_code(status: int) -> int:
 
 
 class MemoryEvents:
-    """Counters of processes that the kernel killed for want of memory, of cgroup v1 and v2."""
+    """Counters of processes that the kernel killed for want of memory, of cgroup v1 and v2.
 
-    def __init__(self, paths: t.Sequence[str]) -> None:
-        self._handles: dict[int, bool] = {}
+    They go with their cgroup, a moment after the container's end, so they are read when they change, too.
+    """
+
+    def __init__(self, paths: t.Iterable[str]) -> None:
+        self._counters: list[int] = []
+        #: What to wait for: descriptor and events of poll(2).
+        self.waits: dict[int, int] = {}
+        self._has_killed = False
         for path in paths:
             with contextlib.suppress(OSError):
-                handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                # v2 tells of changes; v1 would, in another way: there it is read at the end.
-                self._handles[handle] = os.path.basename(path) == "memory.events"
-        self._has_killed = False
-        self.look(list(self._handles))
+                self._watch(path)
+        self.look()
 
-    def handles(self) -> list[int]:
-        """Return what to wait for (POLLPRI)."""
-        return [handle for handle, tells in self._handles.items() if tells]
+    def _watch(self, path: str) -> None:
+        counter = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._counters.append(counter)
+        if os.path.basename(path) == "memory.events":
+            self.waits[counter] = select.POLLPRI
+            return
+        # v1 tells of a group without memory on a descriptor of its own, just before it kills.
+        event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            with open(os.path.join(os.path.dirname(path), "cgroup.event_control"), "wb", 0) as control:
+                control.write(b"%d %d" % (event, counter))
+        except OSError:
+            os.close(event)
+            raise
+        self.waits[event] = select.POLLIN
 
-    def look(self, handles: t.Iterable[int]) -> None:
-        """Read counters that may have changed."""
-        for handle in [handle for handle in handles if handle in self._handles]:
+    def look(self, ready: t.Container[int] = ()) -> bool:
+        """Read the counters and return whether one ever said that there was a kill.
+
+        ``ready`` are descriptors that poll(2) has returned.
+        """
+        for event in [
+            event for event, kind in self.waits.items() if kind == select.POLLIN and event in ready
+        ]:
+            os.eventfd_read(event)
+        for counter in list(self._counters):
             try:
-                lines = os.pread(handle, 4096, 0).splitlines()
+                lines = os.pread(counter, 4096, 0).splitlines()
             except OSError:
-                # The group is gone.
-                os.close(handle)
-                del self._handles[handle]
+                # The group is gone; the kernel would never stop telling so.
+                self._counters.remove(counter)
+                self.waits.pop(counter, None)
+                os.close(counter)
                 continue
             killed = (line.split() for line in lines if line.startswith(b"oom_kill "))
             self._has_killed |= any(int(words[1]) > 0 for words in killed)
-
-    def has_killed(self) -> bool:
-        """Say whether there was any, looking once more."""
-        self.look(list(self._handles))
         return self._has_killed

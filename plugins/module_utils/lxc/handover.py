@@ -50,9 +50,10 @@ class StartFailed(CommandError):
 class Listener:
     """A socket on which one launcher is awaited."""
 
-    def __init__(self, path: str, uid: int, listener: socket.socket) -> None:
+    def __init__(self, path: str, uid: int, gid: int, listener: socket.socket) -> None:
         self.path = path
         self._uid = uid
+        self._gid = gid
         self._listener = listener
 
     def give(
@@ -72,6 +73,7 @@ class Listener:
         CommandTimeout, or WrongState when nobody came.
         """
         time_left = procfs.monotonic_deadline(timeout_s)
+        peers.give_streams(handles, block, self._uid, self._gid)
         watched = () if child is None else (child,)
         peer = peers.accept(self._listener, self._uid, expect, watched=watched, timeout_s=timeout_s)
         self.close()
@@ -119,7 +121,7 @@ def listen(path: str, uid: int, gid: int) -> Listener:
         raise InvalidSpec(
             "state_dir", f"'{path}' is too long for a socket", hint="Choose a shorter directory"
         )
-    return Listener(path, uid, peers.listen(path, uid, gid))
+    return Listener(path, uid, gid, peers.listen(path, uid, gid))
 
 
 def block_file(block: bytes) -> int:

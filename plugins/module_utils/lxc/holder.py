@@ -31,7 +31,6 @@ import json
 import os
 import select
 import socket
-import stat
 import sys
 import time
 import typing as t
@@ -55,6 +54,8 @@ UNKNOWN: t.Final = 255
 #: How long lxc-monitord may take to tell of an end that the kernel has told of already.
 _REPORT_S: t.Final = 10.0
 _REAP_POLL_S: t.Final = 0.01
+#: How often to look whether lxc-monitord is back, which may be restarted while containers run.
+_RECONNECT_S: t.Final = 10.0
 
 
 class _Holder:
@@ -119,7 +120,7 @@ class _Holder:
     def _await_end(self, pidfd: int) -> int:
         memory = endings.MemoryEvents(self._settings.get("oom") or [])
         self._sleep(pidfd, memory)
-        if memory.has_killed():
+        if memory.look():
             with open(self._settings["oom_file"], "wb"):
                 pass
         status, source = self._status(pidfd)
@@ -134,11 +135,15 @@ class _Holder:
             report = self._reports.fileno()
             if report is not None:
                 poller.register(report, select.POLLIN)
-            for handle in memory.handles():
-                poller.register(handle, select.POLLPRI)
-            ready = {handle for handle, _event in poller.poll()}
+            for handle, events in memory.waits.items():
+                poller.register(handle, events)
+            ready = {
+                handle for handle, _event in poller.poll(_RECONNECT_S * 1000 if report is None else None)
+            }
             memory.look(ready)
-            if report in ready:
+            if report is None:
+                self._reports.connect()
+            elif report in ready:
                 self._read_reports()
             if pidfd in ready:
                 return
@@ -204,35 +209,28 @@ def _memory_copy(path: str) -> int:
     return handle
 
 
-def _streams(settings: dict[str, t.Any], console_socket: str | None) -> list[int]:
-    """Return standard input, output and error for the container, which its root owns."""
-    uid, gid = int(settings["owner_uid"]), int(settings["owner_gid"])
-    if console_socket is None:
-        for handle in (0, 1, 2):
-            # Never the host's /dev/null.
-            if stat.S_ISFIFO(os.fstat(handle).st_mode):
-                os.fchown(handle, uid, gid)
-        return [0, 1, 2]
+def _terminal(settings: dict[str, t.Any], console_socket: str) -> int:
+    """Return the container's side of a new terminal, whose other side conmon gets."""
     controller, terminal = os.openpty()
-    os.fchown(terminal, uid, gid)
-    os.fchmod(terminal, 0o620)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
         connection.connect(console_socket)
         socket.send_fds(connection, [os.ttyname(terminal).encode()], [controller])
     os.close(controller)
     if settings.get("console"):
         _replace(str(settings["console"]), os.path.basename(os.ttyname(terminal)))
-    return [terminal, terminal, terminal]
+    return terminal
 
 
 def create(bundle: str, pid_file: str, console_socket: str | None) -> None:
     """Leave the holder behind, and its process id in ``pid_file``."""
     with open(os.path.join(bundle, "holder.json"), "rb") as stream:
         settings = json.load(stream)
+    uid, gid = int(settings["owner_uid"]), int(settings["owner_gid"])
     conmon = os.pidfd_open(os.getppid())
     block = _memory_copy(str(settings["block"]))
-    streams = _streams(settings, console_socket)
-    listener = peers.listen(str(settings["socket"]), int(settings["owner_uid"]), int(settings["owner_gid"]))
+    streams = [0, 1, 2] if console_socket is None else [_terminal(settings, console_socket)] * 3
+    peers.give_streams(streams, block, uid, gid)
+    listener = peers.listen(str(settings["socket"]), uid, gid)
     pid = os.fork()
     if pid:
         _replace(pid_file, str(pid))

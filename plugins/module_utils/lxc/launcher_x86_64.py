@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """List the launcher's machine code for x86-64; see `launcher` for what it does.
 
-To change it, change the comments, which are the assembler's source, and run tests/support/machine_code.py on this
-file.
+To change it, change the comments, which are the assembler's source, and run tests/support/machine_code.py on
+this file.
 """
 
 from __future__ import annotations

@@ -12,11 +12,19 @@ import contextlib
 import os
 import select
 import socket
+import stat
 import struct
 import time
 import typing as t
 
 _SO_PEERPIDFD: t.Final = 77
+
+#: Where user and group stand in a block (see `block`).
+_BLOCK_USER: t.Final = 16
+#: Terminals of /dev/pts (devices.txt of the kernel's documentation).
+_PTS_MAJORS: t.Final = range(136, 144)
+#: The group of terminals in every distribution that counts.
+_TTY_GROUP: t.Final = 5
 
 
 def listen(path: str, uid: int, gid: int) -> socket.socket:
@@ -98,6 +106,22 @@ def _peer_pidfd(connection: socket.socket, pid: int) -> int | None:
     with contextlib.suppress(OSError):
         return os.pidfd_open(pid)
     return None
+
+
+def give_streams(handles: t.Iterable[int], block: int, uid: int, gid: int) -> None:
+    """Let pipes and terminals belong to the user that the block names, which opens them by their paths.
+
+    ``uid`` and ``gid`` are the container's root as the host counts.  Anything else, such as the host's
+    /dev/null, is left alone.
+    """
+    user, group = struct.unpack("<QQ", os.pread(block, 16, _BLOCK_USER))
+    for handle in set(handles):
+        status = os.fstat(handle)
+        if stat.S_ISFIFO(status.st_mode):
+            os.fchown(handle, uid + user, gid + group)
+        elif stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) in _PTS_MAJORS:
+            os.fchown(handle, uid + user, gid + _TTY_GROUP)
+            os.fchmod(handle, 0o620)
 
 
 def is_over(pidfd: int) -> bool:

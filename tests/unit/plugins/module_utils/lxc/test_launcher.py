@@ -113,9 +113,7 @@ def test_run_gives_a_user_ambient_capabilities(launched: Launched) -> None:
         "cat",
         "/proc/self/status",
         user={"uid": 1000, "gid": 1000},
-        capabilities={
-            name: names for name in ("bounding", "effective", "permitted", "inheritable", "ambient")
-        },
+        capabilities=dict.fromkeys(("bounding", "effective", "permitted", "inheritable", "ambient"), names),
     )
     status = _status(launched.run(process).stdout)
     own = _status(pathlib.Path("/proc/self/status").read_bytes())
@@ -154,9 +152,7 @@ def test_run_finds_the_program_on_its_path(launched: Launched, tmp_path: pathlib
         pytest.param(
             {"args": ["passwd"], "env": ["PATH=/etc:/nowhere"]}, Stage.PROGRAM, errno.EACCES, id="on-path"
         ),
-        pytest.param(
-            {"args": ["true", "x" * (1 << 18)]}, Stage.PROGRAM, errno.E2BIG, id="argument-too-long"
-        ),
+        pytest.param({"args": ["true", "x" * (1 << 18)]}, Stage.PROGRAM, errno.E2BIG, id="argument-too-long"),
         pytest.param({"cwd": "/nope/x"}, Stage.DIRECTORY, errno.ENOENT, id="no-directory"),
         pytest.param({"cwd": "/etc/passwd"}, Stage.DIRECTORY, errno.ENOTDIR, id="directory-is-a-file"),
         pytest.param({"terminal": True}, Stage.TERMINAL, errno.ENOTTY, id="no-terminal"),
