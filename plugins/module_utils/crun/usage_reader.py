@@ -17,6 +17,7 @@ import os
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.cgroups import CgroupTree
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.usage import Group
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.usage_files import processes
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.usage_v1 import GroupV1
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.usage_v2 import GroupV2
 
@@ -48,6 +49,21 @@ class UsageReader:
         if self._is_v2:
             return GroupV2(self._root + path, self._sizes)
         return GroupV1(self._root, path, self._sizes, self._pressure)
+
+    def everyone(self, path: str) -> tuple[int, ...]:
+        """Return the ids of the processes of a group and of all groups below it."""
+        # Of v1 any hierarchy does: whoever makes groups puts processes into those of all of them.
+        top = self._root if self._is_v2 else f"{self._root}/memory"
+        found: list[int] = []
+        for folder, _folders, names in os.walk(f"{top}/{path.strip('/')}"):
+            if "cgroup.procs" in names:
+                try:
+                    with open(f"{folder}/cgroup.procs", "rb") as stream:
+                        found += processes(stream.read())
+                except OSError:
+                    # It was removed meanwhile, or is one of threads.
+                    continue
+        return tuple(found)
 
 
 def page_sizes(directory: str) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.network import coun
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.counters import Direction, Interface
 from ansible_collections.pvecri.runtime.tests.support import records
 from pvecri.api import cri_pb2 as pb
+from pvecri.disk import guests
+from pvecri.disk.guests import Disk
 from pvecri.disk.layers import Figure
 from pvecri.disk.usage import Usage
 from pvecri.state.records import Phase
@@ -252,6 +254,74 @@ def test_removed_objects_are_forgotten(node):
     facts = node.service._facts
     assert (facts._pods, facts._containers) == ({}, {})
     assert node.service._rates._last == {}
+
+
+# ---- guests of Proxmox VE ----------------------------------------------------------------------------------
+
+GUEST = {"selection": {"runtime": "pve-lxc"}}
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """Let the root disk of every guest be one that is told of."""
+    asked = []
+    found = Disk(
+        Figure(Usage(8192, 5), 9 * S),
+        types.SimpleNamespace(f_ffree=1, f_files=6, f_blocks=4, f_frsize=4096),
+        "/dev/dm-7",
+    )
+    monkeypatch.setattr(guests, "read", lambda pid: asked.append(pid) or found)
+    return asked
+
+
+def test_guest_has_written_what_its_disk_holds(node, disk):
+    record = node.container(node.pod("web"), **GUEST)
+    # What lies in its bundle is not its own.
+    node.layers.known[record.id] = Figure(Usage(0, 1), 7 * S)
+    stats = one(node, record)
+    assert stats.writable_layer.used_bytes.value == 8192
+    assert stats.writable_layer.inodes_used.value == 5
+    assert stats.writable_layer.timestamp == 9 * S
+    assert disk == [1]
+
+
+def test_guest_that_does_not_run_has_no_figures(node, disk):
+    pod = node.pod("web")
+    for name, phase in (("a", Phase.CREATED), ("b", Phase.EXITED)):
+        record = node.container(pod, name, phase=phase, **GUEST)
+        stats = one(node, record)
+        assert not stats.HasField("writable_layer")
+        assert not stats.HasField("cpu")
+    assert disk == []
+    # Its process before the start is not that after it.
+    assert node.asked == []
+
+
+def test_guest_without_a_disk_of_its_own_has_no_figure(node, monkeypatch):
+    monkeypatch.setattr(guests, "read", lambda _pid: None)
+    record = node.container(node.pod("web"), **GUEST)
+    node.layers.known[record.id] = Figure(Usage(0, 1), 7 * S)
+    stats = one(node, record)
+    assert stats.HasField("cpu")
+    assert not stats.HasField("writable_layer")
+    names_ = {
+        metric.name for pod in node.metrics() for each in pod.container_metrics for metric in each.metrics
+    }
+    assert "container_fs_usage_bytes" not in names_
+
+
+def test_metrics_of_a_guest_count_its_own_groups_and_disk(node, disk):
+    record = node.container(node.pod("web"), **GUEST)
+    for below, processes in (("ns", "11\n12\n"), ("ns/system.slice/a.service", "13\n")):
+        place = node.cgroups / "pods" / record.id / below
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "cgroup.procs").write_text(processes)
+    (found,) = [each for pod in node.metrics() for each in pod.container_metrics]
+    values = {metric.name: metric for metric in found.metrics}
+    assert values["container_processes"].value.value == 3
+    assert values["container_fs_usage_bytes"].value.value == 8192
+    assert values["container_fs_limit_bytes"].value.value == 4 * 4096
+    assert values["container_fs_usage_bytes"].label_values[-1] == "/dev/dm-7"
 
 
 # ---- pods -------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound
 from pvecri.api import cri_pb2
+from pvecri.containers.selection import is_guest
 from pvecri.context import Context
 from pvecri.sandboxes.cgroup import group_path
 from pvecri.state.records import ContainerRecord, Phase, SandboxRecord
@@ -23,6 +24,8 @@ _ATTRIBUTES, _LABEL_VALUES = 1, 4
 
 #: A container has a control group from its creation on.
 ALIVE: t.Final = frozenset({Phase.CREATED, Phase.RUNNING})
+#: A guest of Proxmox VE has one while it runs.
+_GUEST_ALIVE: t.Final = frozenset({Phase.RUNNING})
 
 
 class PodFacts:
@@ -49,6 +52,7 @@ class ContainerFacts:
         "attributes",
         "cgroup",
         "id",
+        "is_guest",
         "label_values",
         "labels",
         "pid",
@@ -62,6 +66,7 @@ class ContainerFacts:
         config = parsed(cri_pb2.ContainerConfig, record.config)
         self.id, self.sandbox_id = record.id, record.sandbox_id
         self.labels = dict(config.labels)
+        self.is_guest = is_guest(record)
         self.attributes = _attributes(record.id, config)
         #: Empty until it is known.
         self.cgroup = ""
@@ -107,7 +112,7 @@ class Facts:
         if known is None:
             known = self._containers[record.id] = ContainerFacts(record, self._pod_of(record))
             self._drop_if_gone(self._context.registry.container, record.id)
-        if not known.cgroup and record.phase in ALIVE:
+        if not known.cgroup and record.phase in (_GUEST_ALIVE if known.is_guest else ALIVE):
             state = self._context.runtimes.state(record.id)
             if state is not None and state.is_alive and state.cgroup:
                 known.pid = state.pid or 0

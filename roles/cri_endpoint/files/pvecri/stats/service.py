@@ -20,6 +20,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.network import coun
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.counters import Interface
 from pvecri.api import cri_pb2
 from pvecri.context import Context
+from pvecri.disk import guests
 from pvecri.disk.layers import Figure, WritableLayers
 from pvecri.state.filters import is_empty, matcher
 from pvecri.state.records import ContainerRecord, Phase, SandboxRecord
@@ -81,7 +82,11 @@ class StatsService:
         if usage is not None:
             now = time.time_ns()
             messages.fill_container(message, usage, now, self._rate(record.id, usage, now))
-        layer = layers.get(record.id)
+        if facts.is_guest:
+            disk = _root_disk(record, facts)
+            layer = None if disk is None else disk.figure
+        else:
+            layer = layers.get(record.id)
         if layer is not None:
             messages.fill_layer(message.writable_layer, layer, self._layers.directory)
         return facts.attributes + message.SerializeToString()
@@ -196,6 +201,11 @@ class StatsService:
         if _is_gone(usage):
             return None
         details = group.details()
+        if facts.is_guest:
+            # Its processes are in groups below, as its own init has put them.
+            details = details._replace(processes=self._reader.everyone(facts.cgroup))
+            disk = _root_disk(record, facts)
+            layer, file_system, device = (None, None, "") if disk is None else disk
         reading = collect.Reading(
             usage=usage,
             details=details,
@@ -209,6 +219,12 @@ class StatsService:
             device=device,
         )
         return collect.container_metrics(record.id, facts.label_values, reading)
+
+
+def _root_disk(record: ContainerRecord, facts: ContainerFacts) -> guests.Disk | None:
+    """Return the disk of a guest that runs, if it has one of its own."""
+    is_running = record.phase is Phase.RUNNING and facts.pid
+    return guests.read(facts.pid) if is_running else None
 
 
 def _networks(records: t.Iterable[SandboxRecord]) -> dict[str, tuple[Interface, ...]]:
