@@ -57,7 +57,10 @@ class Services:
 def build_services(context: Context, exits: Exits) -> Services:
     """Return the services of a context."""
     layers = layers_of(context)
-    images = ImageService(context, layers)
+    pve = context.pve
+    images = ImageService(
+        context, layers, None if pve is None else pve.natives, None if pve is None else pve.templates
+    )
     containers = ContainerService(context, images, exits)
 
     def remove(container_id: str) -> None:

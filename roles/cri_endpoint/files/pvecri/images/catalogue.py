@@ -15,12 +15,18 @@ import threading
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
-from ansible_collections.pvecri.runtime.plugins.module_utils.images.reference import ImageReference
+from ansible_collections.pvecri.runtime.plugins.module_utils.images.reference import (
+    DEFAULT_REGISTRY,
+    ImageReference,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
 from pvecri.api import cri_pb2
-from pvecri.images.describe import cri_image
+from pvecri.images.describe import cri_image, template_message
 from pvecri.images.names import Asked, is_public, public_names, split_name, unique
+
+if t.TYPE_CHECKING:
+    from pvecri.pve.native import NativeTemplates
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,11 +51,15 @@ class Snapshot:
     by_digest: dict[str, Entry]
     #: A whole ListImagesResponse.
     encoded: bytes
+    #: Whether ``lxc/NAME`` is a template, rather than an image of the default registry.
+    has_templates: bool = False
 
     def find(self, asked: Asked, field: str = "image.image") -> Entry | None:
         """Return what a client's words name; raises InvalidSpec for the begin of several ids."""
         if asked.id:
             return self.by_id.get(asked.id)
+        if asked.native and self.has_templates:
+            return self.by_name.get(asked.native) or self.by_digest.get(asked.native)
         entry = None
         if asked.reference is not None:
             name = asked.reference.pullable
@@ -61,11 +71,18 @@ class Snapshot:
 
 
 class Catalogue:
-    """The images of a store as clients see them."""
+    """The images of a store, and the templates of Proxmox LXC, as clients see them."""
 
-    def __init__(self, store: ImageStore, pinned: t.Iterable[str], log: logging.Logger) -> None:
+    def __init__(
+        self,
+        store: ImageStore,
+        pinned: t.Iterable[str],
+        log: logging.Logger,
+        natives: NativeTemplates | None = None,
+    ) -> None:
         self.store = store
         self.log = log
+        self._natives = natives
         self._pinned = frozenset(
             ImageReference.parse(text, field="images.pinned").pullable for text in pinned
         )
@@ -73,9 +90,13 @@ class Catalogue:
         self._snapshot: Snapshot | None = None
 
     def fresh(self) -> Snapshot | None:
-        """Return the snapshot if it is that of this moment, after two calls of stat(2); never waits."""
+        """Return the snapshot if it is that of this moment, after a few calls of stat(2); never waits."""
         snapshot = self._snapshot
-        return snapshot if snapshot is not None and snapshot.stamp == self.store.stamp() else None
+        return snapshot if snapshot is not None and snapshot.stamp == self._stamp() else None
+
+    def _stamp(self) -> t.Any:
+        stamp = self.store.stamp()
+        return stamp if self._natives is None else (stamp, self._natives.stamp())
 
     def snapshot(self) -> Snapshot:
         """Return all images as they are now; raises WrongState when the store's lists are damaged."""
@@ -91,7 +112,7 @@ class Catalogue:
 
     def _renew(self) -> Snapshot:
         # Read first: what changes while the lists are read is seen next time.
-        stamp = self.store.stamp()
+        stamp = self._stamp()
         known = self._snapshot.by_id if self._snapshot is not None else {}
         by_id = {}
         for image in self.store.list():
@@ -107,9 +128,22 @@ class Catalogue:
                 by_name.setdefault(name, entry)
                 for digest in entry.image.digests:
                     by_digest.setdefault(f"{split_name(name)[0]}@{digest}", entry)
+        for entry in self._templates():
+            by_id[entry.image.id] = entry
+            by_name.update((name, entry) for name in entry.message.repo_tags)
+            by_digest.update((name, entry) for name in entry.message.repo_digests)
         encoded = b"".join(entry.encoded for entry in by_id.values())
-        self._snapshot = Snapshot(stamp, by_id, by_name, by_digest, encoded)
+        has_templates = self._natives is not None
+        self._snapshot = Snapshot(stamp, by_id, by_name, by_digest, encoded, has_templates)
         return self._snapshot
+
+    def _templates(self) -> t.Iterator[Entry]:
+        for image in self._natives.images() if self._natives is not None else ():
+            # The configuration's names are read as those of images.
+            is_pinned = any(f"{DEFAULT_REGISTRY}/{name}" in self._pinned for name in image.names)
+            message = template_message(image, is_pinned=is_pinned)
+            encoded = cri_pb2.ListImagesResponse(images=[message]).SerializeToString()
+            yield Entry(image, message, encoded, is_pinned)
 
     def _entry(self, image: Image) -> Entry | None:
         try:

@@ -41,6 +41,18 @@ def cri_image(image: Image, files: StoreFiles, *, is_pinned: bool) -> cri_pb2.Im
     return message
 
 
+def template_message(image: Image, *, is_pinned: bool) -> cri_pb2.Image:
+    """Return the message for a template of Proxmox LXC, whose file's digest is its own."""
+    repositories = dict.fromkeys(name.rpartition(":")[0] for name in image.names)
+    return cri_pb2.Image(
+        id=public_id(image),
+        repo_tags=image.names,
+        repo_digests=[f"{repository}@{image.digest}" for repository in repositories],
+        size=image.size_bytes,
+        pinned=is_pinned,
+    )
+
+
 def image_user(text: str) -> tuple[int | None, str]:
     """Return the id or the name of the user that an image asks for: one of both, or neither.
 

@@ -46,7 +46,10 @@ class FsUsage:
         runner: Runner,
         log: logging.Logger,
         containers: WritableLayers,
+        *,
+        packed: t.Sequence[t.Callable[[], Usage]] = (),
     ) -> None:
+        """Set up; ``packed`` tell what files of images take that lie on a storage of Proxmox VE."""
         self.paths = paths
         self.store = store
         self.runner = runner
@@ -54,6 +57,7 @@ class FsUsage:
         self._layers: dict[str, Usage] | None = None
         self._images = Figure(_NOTHING, 0)
         self._containers = containers
+        self._packed = packed
         self._stamp: t.Any = None
         self._paced = Paced("image usage", self._count, log)
 
@@ -68,7 +72,7 @@ class FsUsage:
 
     def refresh(self) -> None:
         """Begin to count what has changed, if anything has and nobody is counting."""
-        if self._paced.is_due or self._stamp != self.store.stamp():
+        if self._paced.is_due or self._stamp != self._now():
             self._paced.begin()
         if self._containers.paced.is_due:
             self._containers.paced.begin()
@@ -79,9 +83,13 @@ class FsUsage:
         self._containers.paced.count()
 
     def _count(self, _is_whole: bool) -> None:
-        stamp = self.store.stamp()
+        stamp = self._now()
         self._images = Figure(self._count_images(), time.time_ns())
         self._stamp = stamp
+
+    def _now(self) -> t.Any:
+        """Return what changes with the images."""
+        return self.store.stamp(), [tell() for tell in self._packed]
 
     # ---- counting -----------------------------------------------------------------------------------------
 
@@ -101,7 +109,7 @@ class FsUsage:
             self._keep(known)
         lists = os.path.join(self.paths.storage, "overlay-images")
         total = count(self.runner, [lists]).get(lists, _NOTHING) if os.path.isdir(lists) else _NOTHING
-        for usage in known.values():
+        for usage in (*known.values(), *(tell() for tell in self._packed)):
             total = total.plus(usage)
         return total
 

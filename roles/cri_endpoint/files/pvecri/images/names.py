@@ -6,6 +6,7 @@
     busybox, docker.io/library/busybox:1, quay.io/a/b:1@sha256:…     a reference
     sha256:<64 hexadecimal digits>, the same without «sha256:»       an id
     3 to 63 hexadecimal digits                                       the begin of an id, as crictl shows it
+    lxc/debian-12-standard:12.7-1                                    a template, where Proxmox LXC is set up
 
 A client can name no place of this host, and none of the names that the core keeps
 for what plays read from files.
@@ -22,6 +23,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.images.reference im
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import INTERNAL
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
+from pvecri.images.native_names import is_native_text, parse_native
 
 _ID = re.compile(r"(?:sha256:)?(?P<id>[0-9a-f]{64})")
 _PREFIX = re.compile(r"(?P<mark>sha256:)?(?P<prefix>[0-9a-f]{3,63})")
@@ -37,6 +39,8 @@ class Asked:
     id: str = ""
     prefix: str = ""
     reference: ImageReference | None = None
+    #: What it is called if it is a template; it can be one only where Proxmox LXC is set up.
+    native: str = ""
 
 
 def parse_asked(text: str, *, field: str = "image.image") -> Asked:
@@ -49,7 +53,8 @@ def parse_asked(text: str, *, field: str = "image.image") -> Asked:
     if match and match["mark"]:
         return Asked(text, prefix=match["prefix"])
     reference = ImageReference.parse(text, field=field)
-    return Asked(text, prefix=match["prefix"] if match else "", reference=reference)
+    native = parse_native(text, field).canonical if is_native_text(text) else ""
+    return Asked(text, prefix=match["prefix"] if match else "", reference=reference, native=native)
 
 
 def parse_pull(text: str, *, field: str = "image.image") -> ImageReference:

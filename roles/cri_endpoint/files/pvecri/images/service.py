@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import json
 import threading
+import time
+import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     Conflict,
@@ -34,16 +37,34 @@ from pvecri.images.names import (
     public_id,
     public_names,
 )
+from pvecri.images.native_names import NativeName, is_native_text, parse_native
 from pvecri.images.pull import Puller
-from pvecri.images.queue import PullQueue, QueueState
+from pvecri.images.queue import Job, PullQueue, QueueState
 from pvecri.metrics.counts import PullCounts
+
+if t.TYPE_CHECKING:
+    from pvecri.pve.native import NativeTemplates
+    from pvecri.pve.templates import Templates
+
+#: Stands for the registry of templates in the queue of pulls.
+_TEMPLATES: t.Final = "lxc"
 
 
 class ImageService:
     """The images of this host as clients of the CRI see and change them; one for the daemon."""
 
-    def __init__(self, context: Context, layers: WritableLayers) -> None:
-        """Set up; ``layers`` knows what containers write."""
+    def __init__(
+        self,
+        context: Context,
+        layers: WritableLayers,
+        natives: NativeTemplates | None = None,
+        archives: Templates | None = None,
+    ) -> None:
+        """Set up; ``layers`` knows what containers write.
+
+        Where Proxmox LXC is set up, ``natives`` are its templates and ``archives`` the copies of
+        images that it makes containers of.
+        """
         config = context.config.images
         pinned = [*config.pinned, *([config.pause_image] if config.pause_image else [])]
         self._log = context.log
@@ -51,8 +72,12 @@ class ImageService:
         self._stop = threading.Event()
         self._queue = PullQueue(config.max_parallel_pulls)
         self._puller = Puller(context.store, context.runner, config, context.log, self._stop)
-        self.catalogue = Catalogue(context.store, pinned, context.log)
-        self.usage = FsUsage(context.paths, context.store, context.runner, context.log, layers)
+        self._config = config
+        self._natives = natives
+        self._archives = archives
+        self.catalogue = Catalogue(context.store, pinned, context.log, natives)
+        packed = [part.usage for part in (natives, archives) if part is not None]
+        self.usage = FsUsage(context.paths, context.store, context.runner, context.log, layers, packed=packed)
 
     def start(self) -> None:
         """Begin, in a thread, to clear away what a killed daemon left, and to know what there is."""
@@ -64,6 +89,10 @@ class ImageService:
             self.catalogue.snapshot()
         except (CoreError, OSError) as exc:
             self._log.warning("image store not swept", extra={"error": str(exc)})
+        if self._natives is not None:
+            self._natives.sweep()
+        if self._archives is not None:
+            self._archives.sweep()
         self.usage.refresh()
 
     def close(self) -> None:
@@ -81,6 +110,8 @@ class ImageService:
         Nobody can cancel it.  Raises InvalidSpec and Unsupported at once; the future
         raises what `Puller.pull` does.
         """
+        if self._natives is not None and is_native_text(spec.image):
+            return self._begin_template(parse_native(spec.image), self._natives)
         reference = parse_pull(spec.image)
         credentials = None if auth is None else credentials_of(auth, reference)
         # Others' credentials make another pull: their error is not mine.
@@ -91,6 +122,27 @@ class ImageService:
             reference.registry,
             lambda job: self._pulled(self._puller.pull(reference, credentials, job.set_idle)),
         )
+
+    def _begin_template(self, name: NativeName, natives: NativeTemplates) -> concurrent.futures.Future[str]:
+        """Return the future of the pull of a template; there are no credentials for it."""
+
+        def action(job: Job) -> str:
+            begin = time.monotonic()
+            try:
+                image = natives.pull(
+                    name,
+                    timeout_s=self._config.pull_timeout_s,
+                    no_progress_s=self._config.no_progress_timeout_s,
+                    stop=self._stop,
+                    on_idle=job.set_idle,
+                )
+            except BaseException:
+                self.counts.ended(time.monotonic() - begin, has_failed=True)
+                raise
+            self.counts.ended(time.monotonic() - begin)
+            return self._pulled(image)
+
+        return self._queue.submit((_TEMPLATES, name), name.canonical, _TEMPLATES, action)
 
     def pull(self, spec: cri_pb2.ImageSpec, auth: cri_pb2.AuthConfig | None = None) -> str:
         """Pull an image, or wait for the pull that is under way, and return the image's id."""
@@ -127,6 +179,9 @@ class ImageService:
             return b""
         if not is_verbose:
             return entry.encoded
+        if self._natives is not None and self._natives.owns(entry.image.id):
+            told = self._natives.describe(entry.image.id)
+            return entry.encoded + _verbose({"info": json.dumps(told, separators=(",", ":"))})
         try:
             files = self._store.files_of(entry.image)
             info = verbose_info(entry.image, files, self._store.users(entry.image))
@@ -134,7 +189,7 @@ class ImageService:
             # Removed this very moment.
             self.catalogue.invalidate()
             return b""
-        return entry.encoded + cri_pb2.ImageStatusResponse(info=info).SerializeToString()
+        return entry.encoded + _verbose(info)
 
     def status_bytes_now(self, spec: cri_pb2.ImageSpec) -> bytes | None:
         """Return the plain status without waiting for anything, or None when the images have changed."""
@@ -155,7 +210,10 @@ class ImageService:
         shown no longer, so that the client pulls it again.
         """
         try:
-            return find_image(self._store, text, field=field)
+            template = None
+            if self._natives is not None:
+                template = self._natives.find(parse_asked(text, field=field), field)
+            return template or find_image(self._store, text, field=field)
         except CoreError:
             self.catalogue.invalidate()
             raise
@@ -191,7 +249,16 @@ class ImageService:
         except Conflict as exc:
             raise WrongState(exc.message, hint="Remove the containers that use it first") from exc
         finally:
+            self._collect()
             self.usage.refresh()
+
+    def _collect(self) -> None:
+        """Take away archives of images that have gone; what resists is tried again with the next one."""
+        if self._archives is not None:
+            try:
+                self._archives.collect()
+            except (CoreError, OSError) as exc:
+                self._log.warning("archives of images not collected", extra={"error": str(exc)})
 
     def _remove(self, entry: Entry) -> None:
         image = entry.image
@@ -201,6 +268,8 @@ class ImageService:
                 f"image {what} is pinned",
                 hint="Take it from images.pinned or images.pause_image of the endpoint's configuration",
             )
+        if self._natives is not None and self._natives.remove(image.id):
+            return
         if any(map(is_internal, image.names)):
             # A play's file has the same content: it keeps the image, clients see it no more.
             self._store.untag(image, public_names(image))
@@ -210,6 +279,10 @@ class ImageService:
 
     def _remove_unlisted(self, asked: Asked) -> None:
         """Remove what cannot be shown since a part of it is missing."""
+        if self._natives is not None:
+            self._natives.remove_missing(asked)
+            if asked.native:
+                return
         name = asked.id or (f"docker://{asked.reference.canonical}" if asked.reference else "")
         if not name:
             return
@@ -219,6 +292,10 @@ class ImageService:
                 return
         if self._store.remove(name):
             self._log.info("damaged image removed", extra={"image": asked.text})
+
+
+def _verbose(info: t.Mapping[str, str]) -> bytes:
+    return cri_pb2.ImageStatusResponse(info=info).SerializeToString()
 
 
 def _find(snapshot: Snapshot, spec: cri_pb2.ImageSpec) -> Entry | None:

@@ -67,7 +67,7 @@ def stamp_of(path: str) -> tuple[int, ...] | None:
 
 
 def file_name(image: Image, endpoint_id: str) -> str:
-    """Return what an image's archive is called: for people, by its digest, and as this endpoint's own.  Pure."""
+    """Return what an image's archive is called: for people, by its digest, as this endpoint's own."""
     name = image.names[0] if image.names else ""
     stem = re.sub(r"[^A-Za-z0-9.+]+", "-", name.partition("@")[0].rpartition("/")[2])[:_STEM_MAX].strip("-.")
     return f"pvecri_{stem or 'image'}_{image.id[:_IMAGE_DIGITS]}_{endpoint_id[:_ENDPOINT_DIGITS]}.tar"

@@ -181,7 +181,7 @@ class Templates:
         return count + self._drop_idle(IDLE_MAX)
 
     def _drop_idle(self, kept: int, *, keep: str = "") -> int:
-        """Remove archives that no container has, but the ``kept`` that were used last; return their number."""
+        """Remove archives that no container has, but the ``kept`` last used; return how many went."""
         with self._lock:
             archives = sorted(self._known().values(), key=lambda each: each.used_at, reverse=True)
             idle = [each for each in archives if each.image_id != keep and not self._is_needed(each)]
@@ -206,7 +206,7 @@ class Templates:
                 os.unlink(archive.path)
 
     def sweep(self) -> None:
-        """Clear away what a killed daemon left, and what nothing needs; nobody else works for this endpoint."""
+        """Clear away what a killed daemon left, and what nothing needs; for the begin of a daemon."""
         try:
             self._sweep()
         except (CoreError, OSError) as exc:

@@ -1,0 +1,91 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Remember which templates clients have pulled, under which names, and whose files they are.
+
+A template that lay on the storage before is its administrator's: forgetting it leaves the
+file.  One that this endpoint has fetched goes with its last name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import typing as t
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_atomic
+from pvecri.pve.archive_index import stamp_of
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One template."""
+
+    #: SHA-256 of the file, 64 hexadecimal digits.
+    id: str
+    #: ``lxc/NAME:VERSION``, the one of the file itself first.
+    names: tuple[str, ...]
+    storage: str
+    directory: str
+    file: str
+    stamp: tuple[int, ...]
+    architecture: str
+    #: Whether this endpoint has fetched it.
+    is_own: bool
+    #: What the file had to have, as it is configured; empty for those of Proxmox's own list.
+    sha512: str = ""
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return os.path.join(self.directory, self.file)
+
+    @property
+    def volid(self) -> str:
+        """The volume id."""
+        return f"{self.storage}:vztmpl/{self.file}"
+
+    @property
+    def size(self) -> int:
+        """The file's size in bytes."""
+        return self.stamp[2]
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file is there, and still the one that was looked at."""
+        return stamp_of(self.path) == self.stamp
+
+
+def load(path: str) -> dict[str, Record]:
+    """Return the templates by id; raises WrongState for a damaged file, which says whose files are whose."""
+    try:
+        with open(path, "rb") as stream:
+            raw = json.load(stream)
+        return {entry["id"]: _record(entry) for entry in raw["templates"]}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise WrongState(
+            f"the list of templates {path} is damaged: {exc}",
+            hint="Templates are pulled again; files on the storage stay",
+        ) from exc
+
+
+def save(path: str, records: t.Iterable[Record]) -> None:
+    """Replace the list."""
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    data = json.dumps({"templates": [dataclasses.asdict(record) for record in records]})
+    write_atomic(path, data.encode(), mode=0o600, durable=True)
+
+
+def _record(entry: dict[str, t.Any]) -> Record:
+    known = {field.name: entry[field.name] for field in dataclasses.fields(Record) if field.name in entry}
+    return Record(
+        **{
+            **known,
+            "names": tuple(entry["names"]),
+            "stamp": tuple(int(part) for part in entry["stamp"]),
+        }
+    )
