@@ -29,6 +29,9 @@ APPARMOR = "/sys/kernel/security/apparmor"
 #: The endpoint loads one for its containers; a number follows.
 _PROFILE = "pvecri-default-"
 _HOST_PORTS = "CNI-HOSTPORT-"
+#: What conmon runs for a container of Proxmox LXC; python's own options stand before it.
+_HOLDER = "/module_utils/lxc/holder.py"
+_HOLDER_WITHIN = 5
 _END_S = 10.0
 _CABLES_S = 3.0
 
@@ -198,7 +201,10 @@ def _containers(run_dir: str) -> list[tuple[str, str]]:
 
 
 def _processes(tops: t.Sequence[str]) -> dict[int, str]:
-    """Return monitors and pause processes: nothing else of pods runs programs or names paths of ours."""
+    """Return monitors, holders of LXC pods and pause processes.
+
+    Nothing else of pods runs programs or names paths of ours.
+    """
     found = {}
     for name in os.listdir("/proc"):
         if not name.isdigit():
@@ -209,10 +215,10 @@ def _processes(tops: t.Sequence[str]) -> dict[int, str]:
             program = os.readlink(f"/proc/{name}/exe")
         except OSError:
             continue
-        is_monitor = os.path.basename(words[0]) == "conmon" and any(
-            _is_below(word, top) for word in words for top in tops
-        )
-        if is_monitor or any(_is_below(program, os.path.join(top, "pause")) for top in tops):
+        names_ours = any(_is_below(word, top) for word in words for top in tops)
+        is_monitor = names_ours and os.path.basename(words[0]) == "conmon"
+        is_holder = names_ours and any(word.endswith(_HOLDER) for word in words[1:_HOLDER_WITHIN])
+        if is_monitor or is_holder or any(_is_below(program, os.path.join(top, "pause")) for top in tops):
             names = [word.partition("=")[2] for word in words if word.startswith("--cid=")]
             found[int(name)] = names[0] if is_monitor and names else ""
     return found
