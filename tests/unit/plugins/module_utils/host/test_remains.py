@@ -186,6 +186,25 @@ def test_monitor_is_found_and_ended(place, tmp_path):
             monitor.kill()
 
 
+def test_holder_of_an_lxc_pod_is_found_and_somebody_elses_is_not(place, tmp_path):
+    script = tmp_path / "plugins/module_utils/lxc/holder.py"
+    script.parent.mkdir(parents=True)
+    script.write_text("import time; print(flush=True); time.sleep(60)")
+    argv = [sys.executable, "-I", "-S", str(script), "create", "--bundle"]
+    with (
+        subprocess.Popen([*argv, f"{place.run_dir}/abc"], stdout=subprocess.PIPE) as ours,
+        subprocess.Popen([*argv, f"{tmp_path}/elsewhere/abc"], stdout=subprocess.PIPE) as other,
+    ):
+        try:
+            for process in (ours, other):
+                assert process.stdout is not None
+                process.stdout.readline()
+            assert remains.find(place, Runner()).processes == {ours.pid: ""}
+        finally:
+            ours.kill()
+            other.kill()
+
+
 @pytest.mark.host
 def test_mounts_are_taken_away_and_pods_counted(place, tmp_path):
     namespace = tmp_path / "run/sandboxes/p1/ns/net"
