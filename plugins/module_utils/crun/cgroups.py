@@ -42,11 +42,11 @@ class CgroupTree:
 
     def oom_kills(self, group: str) -> int:
         """Return how many processes of the group the kernel killed for want of memory."""
-        if self.is_v2:
-            values = _keyed(self.path(group, "", "memory.events"))
-        else:
-            values = _keyed(self.path(group, "memory", "memory.oom_control"))
-        return values.get("oom_kill", 0)
+        return _keyed(self.oom_file(group)).get("oom_kill", 0)
+
+    def oom_file(self, group: str) -> str:
+        """Return the file that counts them, as ``oom_kill``."""
+        return self.path(group, "memory", "memory.events" if self.is_v2 else "memory.oom_control")
 
     def pinned_memory(self, group: str) -> int:
         """Return the bytes of a v2 group that the kernel cannot take back, not even by swapping."""
@@ -62,6 +62,13 @@ class CgroupTree:
             used = _read(self.path(group, "", "memory.swap.current")).strip()
             free = min(free, int(limit) - int(used or 0))
         return max(0, free)
+
+    def processes(self, group: str) -> list[int]:
+        """Return the ids of all processes of a group and those below it; none of a group that is gone."""
+        # With v1 any hierarchy in which runtimes put processes has them all.
+        top = self.path(group, "pids")
+        found = [_read(os.path.join(place, "cgroup.procs")).split() for place, _dirs, _files in os.walk(top)]
+        return [int(pid) for pids in found for pid in pids]
 
     def write(self, group: str, controller: str, name: str, value: str) -> None:
         """Write one file of a group."""

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import argv as argvs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs, rotation
@@ -62,9 +63,14 @@ def _kill_strays(layout: Layout, state: ContainerState) -> None:
     conmon and crun may still be at work, and fork themselves free while we look: only
     when two looks in a row have found nobody there is nobody.
     """
+    kill_all(lambda: _strays(layout, state))
+
+
+def kill_all(look: t.Callable[[], list[procfs.ProcessStat]]) -> None:
+    """Kill all processes that ``look`` finds until it finds none twice in a row."""
     in_vain = 0
     for _round in range(_KILL_ROUNDS):
-        strays = _strays(layout, state)
+        strays = look()
         in_vain = 0 if strays else in_vain + 1
         if in_vain == 2:
             return
@@ -76,11 +82,17 @@ def _kill_strays(layout: Layout, state: ContainerState) -> None:
                     procfs.await_end(pidfd, KILL_WAIT_S)
 
 
-def _strays(layout: Layout, state: ContainerState) -> list[procfs.ProcessStat]:
-    # conmon's command line, and those of crun and of the first process until it becomes another program.
+def monitors_of(layout: Layout) -> list[procfs.ProcessStat]:
+    """Return conmon and the runtime of a container, as their command lines have it, and all below them."""
     found = procfs.belonging_to(layout.monitor_dir, "--bundle=" + layout.monitor_dir, layout.monitor_dir)
     for stat in list(found):
         found += procfs.descendants(stat.pid)
+    return found
+
+
+def _strays(layout: Layout, state: ContainerState) -> list[procfs.ProcessStat]:
+    # The first process is among them until it becomes another program.
+    found = monitors_of(layout)
     with contextlib.suppress(FileNotFoundError, ValueError), open(layout.init_pid_file, "rb") as stream:
         first = procfs.read_stat(int(stream.read()))
         group = _cgroup(state)
@@ -159,10 +171,11 @@ def repair(host: CrunHost, layout: Layout) -> tuple[Problem, ...]:
     if hopeless:
         clear_away(host, layout)
         return hopeless
-    return _repair_monitor(layout, state)
+    return repair_monitor(layout, state)
 
 
-def _repair_monitor(layout: Layout, state: ContainerState) -> tuple[Problem, ...]:
+def repair_monitor(layout: Layout, state: ContainerState) -> tuple[Problem, ...]:
+    """End a conmon that goes on although its container is gone, and return that."""
     if state.is_alive or state.conmon_pid is None:
         return ()
     with procfs.held(state.conmon_pid) as pidfd:

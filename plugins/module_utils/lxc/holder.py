@@ -90,6 +90,7 @@ class _Holder:
         # Before it can run: whoever finds no more than this kills it.
         self._tell(pid=peer.pid, start_time=_start_time(peer.pid))
         self._reports.connect()
+        self._write_limits()
         try:
             failure = peers.pass_on(peer, self._streams, self._block, watched=[self._conmon])
         except OSError as exc:
@@ -105,6 +106,18 @@ class _Holder:
             return False
         self._tell(started_at=time.time())
         return True
+
+    def _write_limits(self) -> None:
+        """Write what the container's own cgroup shall say: programs ask for their limits once, at their start.
+
+        The limits that hold are above it, whatever becomes of these.
+        """
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            with open(self._settings["writes"], "rb") as stream:
+                wanted = json.load(stream)
+            for path, text in wanted:
+                with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as file:
+                    file.write(text)
 
     def _release(self) -> None:
         """Let go of streams and block: a stream ends when the container's processes have closed it."""

@@ -50,16 +50,20 @@ _RLIM_INFINITY: t.Final = (1 << 64) - 1
 _READ_ONLY_BY_LXC: t.Final = frozenset({"/proc/sys", "/proc/sysrq-trigger"})
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shown:
+    """A file or a directory of the host."""
+
+    path: str
+    is_directory: bool = True
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class HostView:
-    """What has to be looked up on the host for the mounts of a configuration; see `sources.look`."""
+    """What has to be looked up on the host for the mounts of a configuration; see `staging.stage`."""
 
-    #: Sources that are no directories.
-    files: frozenset[str] = frozenset()
-    #: Sources with further mounts below them.
-    trees: frozenset[str] = frozenset()
-    #: Sources whose file system cannot show mapped ids, and which are shown as they are.
-    unmapped: frozenset[str] = frozenset()
+    #: Destination of a bind mount → what to show there, its ids as the container's root needs them.
+    binds: t.Mapping[str, Shown] = dataclasses.field(default_factory=dict)
     #: Path of a device in the container → path of its node on the host.
     devices: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     #: Paths to mask or to make read-only that exist, and whether each is a directory.
@@ -161,48 +165,35 @@ def _first_process(facts: IncludeFacts) -> Pairs:
 
 
 def _mounts(config: Config, facts: IncludeFacts) -> Pairs:
-    mapped: list[str] = []
     for mount in config.get("mounts") or ():
         destination = posixpath.normpath(mount["destination"])
         kind, options = mount.get("type", "none"), list(mount.get("options") or ())
-        if _is_own(kind, destination):
+        if is_bind(mount):
+            _check_place(destination)
+            yield "lxc.mount.entry", _bind(mount, destination, options, facts)
+        elif kind in _OWN_TYPES or (kind == "tmpfs" and destination == "/dev"):
             continue
-        if kind == "mqueue":
+        elif kind == "mqueue":
             # The host's user namespace owns the pod's queues: an unprivileged container cannot mount them.
             yield "lxc.mount.entry", _entry("mqueue", destination, "mqueue", "rw,create=dir,optional")
-            continue
-        is_mapped = False
-        if kind == "tmpfs":
-            entry = _tmpfs(destination, options)
-        elif kind in {"bind", "none"} and {"bind", "rbind"} & set(options):
-            is_mapped = facts.unprivileged and mount["source"] not in facts.host.unmapped
-            entry = _bind(mount, destination, options, facts, is_mapped=is_mapped)
+        elif kind == "tmpfs":
+            _check_place(destination)
+            yield "lxc.mount.entry", _tmpfs(destination, options)
         else:
-            raise Unsupported(
-                f"mounts ({destination}): an LXC container cannot have a mount of type '{kind}'"
-            )
-        above = next((place for place in mapped if destination.startswith(place + "/")), None)
-        if above is not None and not is_mapped:
-            # LXC makes mounts with mapped ids after all others.
-            raise Unsupported(
-                f"mounts ({destination}): it would be hidden below the volume at '{above}', since an "
-                "unprivileged LXC container gets its volumes last",
-                hint="Mount it elsewhere",
-            )
-        if is_mapped:
-            mapped.append(destination)
-        yield "lxc.mount.entry", entry
+            raise Unsupported(f"mounts ({destination}): LXC containers have no mounts of type '{kind}'")
 
 
-def _is_own(kind: str, destination: str) -> bool:
-    if kind in _OWN_TYPES or (kind == "tmpfs" and destination == "/dev"):
-        return True
+def is_bind(mount: Config) -> bool:
+    """Say whether a mount of a configuration shows a part of the host."""
+    return bool({"bind", "rbind"} & set(mount.get("options") or ())) or mount.get("type") == "bind"
+
+
+def _check_place(destination: str) -> None:
     if destination in _OWN_PLACES or destination.startswith(INNER_DIR + "/"):
         raise Unsupported(
             f"mounts ({destination}): an LXC container makes its own",
             hint="Mount what is below it, or run the container under crun",
         )
-    return False
 
 
 def _tmpfs(destination: str, options: t.Sequence[str]) -> str:
@@ -216,30 +207,25 @@ def _tmpfs(destination: str, options: t.Sequence[str]) -> str:
     return _entry("tmpfs", destination, "tmpfs", ",".join([*words, "create=dir"]))
 
 
-def _bind(
-    mount: Config, destination: str, options: t.Sequence[str], facts: IncludeFacts, *, is_mapped: bool
-) -> str:
-    source = mount["source"]
-    if not source.startswith("/"):
-        raise InvalidSpec(f"mounts ({destination}).source", f"'{source}' is not an absolute path")
+def _bind(mount: Config, destination: str, options: t.Sequence[str], facts: IncludeFacts) -> str:
     if mount.get("uidMappings") or mount.get("gidMappings"):
         raise Unsupported(
             f"mounts ({destination}): an LXC container maps the ids of its volumes by itself",
             hint="Leave out the mount's own mappings",
         )
-    is_tree = "rbind" in options and source in facts.host.trees
-    words = ["rbind" if is_tree else "bind"]
+    shown = facts.host.binds.get(destination) or Shown(mount["source"])
+    if not shown.path.startswith("/"):
+        raise InvalidSpec(f"mounts ({destination}).source", f"'{shown.path}' is not an absolute path")
+    # What is mounted below it belongs to it: without that the kernel refuses a tree to a user namespace.
+    words = ["bind" if "bind" in options else "rbind"]
     for option in options:
         if option in {"bind", "rbind", "rw"}:
             continue
-        if option in _FLAGS or option in _PROPAGATIONS or option == "ro":
-            words.append(option)
-        else:
+        if option not in _FLAGS | _PROPAGATIONS | {"ro"}:
             raise _no_option(destination, option)
-    words.append("create=file" if source in facts.host.files else "create=dir")
-    if is_mapped:
-        words.append("idmap=container")
-    return _entry(source, destination, "none", ",".join(words))
+        words.append(option)
+    words.append("create=dir" if shown.is_directory else "create=file")
+    return _entry(shown.path, destination, "none", ",".join(words))
 
 
 def _no_option(destination: str, option: str) -> Unsupported:

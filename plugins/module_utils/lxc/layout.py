@@ -9,7 +9,10 @@ outlive a reboot: without the included file nobody could even stop the container
 
 <state_dir>/lxc/records/<name>.json   what was made and how far that came
 <state_dir>/lxc/guests/<vmid>/        config: the included file; io: what is shown to the container
-                                      as /dev/.pvecri; sys: the pod's /sys
+                                      as /dev/.pvecri; sys: the pod's /sys; mounts: volumes until the start
+
+LXC mounts as the container's root, a user without rights of this host's: all directories on the way
+to what it mounts let everybody through.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ INNER_DIR = "/dev/.pvecri"
 #: In ``io``: the program that is the container's first process, and the socket that tells it what to run.
 LAUNCHER = "run"
 INIT_SOCKET = "init"
+
+#: Mode of directories through which a container's root has to get.
+PASSABLE = 0o711
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,6 +77,11 @@ class LxcLayout:
         return os.path.join(self.crun.monitor_dir, "console")
 
     @property
+    def writes(self) -> str:
+        """File with paths and texts that the holder writes when the container is there, before it runs."""
+        return os.path.join(self.crun.monitor_dir, "writes.json")
+
+    @property
     def config(self) -> str:
         """Configuration by which the container was made; it may hold secrets."""
         return os.path.join(self.crun.monitor_dir, "config.json")
@@ -107,6 +118,17 @@ class Guest:
         """Mount point of a /sys that shows the network interfaces of the pod."""
         return os.path.join(self.directory, "sys")
 
+    @property
+    def mounts(self) -> str:
+        """Directory in which volumes are shown as the container is to see them, until it has them."""
+        return os.path.join(self.directory, "mounts")
+
+    def make(self) -> None:
+        """Make the directories; what is there stays."""
+        for directory in (self.directory, self.io, self.sysfs, self.mounts):
+            os.makedirs(directory, exist_ok=True)
+            os.chmod(directory, PASSABLE)
+
 
 def records(paths: Paths) -> str:
     """Return the directory that holds one record per container."""
@@ -134,5 +156,7 @@ def prepare(paths: Paths) -> None:
     Raises InvalidSpec when ``run_dir`` is too long for the socket paths below it.
     """
     crun_layout.prepare(paths)
-    for directory in (records(paths), guests(paths)):
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+    for directory in (os.path.dirname(records(paths)), guests(paths)):
+        os.makedirs(directory, exist_ok=True)
+        os.chmod(directory, PASSABLE)
+    os.makedirs(records(paths), mode=0o700, exist_ok=True)
