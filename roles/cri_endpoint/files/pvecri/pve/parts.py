@@ -84,7 +84,14 @@ def build(
     tell_problem(node, log)
     tree = CgroupTree()
     programs = Programs(crun=config.runtime.crun, conmon=config.runtime.conmon)
-    driver = LxcDriver(paths, runner, programs=programs, cgroups=tree)
+    driver = LxcDriver(
+        paths,
+        runner,
+        programs=programs,
+        cgroups=tree,
+        command_timeout_s=config.runtime.command_timeout_s,
+        warn=log.warning,
+    )
     templates = Templates(node, store, paths, runner, log)
     maker = Maker(node, driver, templates, paths, uses_v2=tree.is_v2)
     lookup = Lookup(registry, host, config.runtime.cdi_dirs)
