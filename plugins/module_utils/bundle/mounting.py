@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
+import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import syscalls
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import rootfs
@@ -40,6 +41,20 @@ def mount_all(path: str, record: BundleRecord) -> bool:
             _mount_one(path, mount, maps)
             changed = True
     return changed
+
+
+def show_images_as(
+    path: str, record: BundleRecord, uid_maps: t.Sequence[IdMap], gid_maps: t.Sequence[IdMap]
+) -> None:
+    """Mount the images among a bundle's mounts anew, with owners shifted for who is to see them.
+
+    For one whose user namespace is made later, by somebody else, who shifts what is no overlay: an
+    image of one layer is none.  Raises Unsupported where kernel or file system cannot do that.
+    """
+    for mount in record.mounts:
+        if len(mount.layers) > 1:
+            rootfs.unmount(os.path.join(path, mount.target))
+            _mount_one(path, mount, (uid_maps, gid_maps))
 
 
 def try_sub_paths(path: str, record: BundleRecord) -> None:
@@ -73,7 +88,7 @@ def id_maps(record: BundleRecord) -> tuple[list[IdMap], list[IdMap]]:
     return read[0], read[1]
 
 
-def _mount_one(path: str, mount: HostMount, maps: tuple[list[IdMap], list[IdMap]]) -> None:
+def _mount_one(path: str, mount: HostMount, maps: tuple[t.Sequence[IdMap], t.Sequence[IdMap]]) -> None:
     target = os.path.join(path, mount.target)
     os.makedirs(os.path.dirname(target), mode=0o711, exist_ok=True)
     whole = target + _WHOLE

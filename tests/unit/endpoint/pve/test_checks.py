@@ -154,7 +154,6 @@ REFUSED = [
     ("config.mounts[1].propagation", mount(propagation=pb.PROPAGATION_BIDIRECTIONAL), None, {}),
     ("config.mounts[1].recursive_read_only", mount(readonly=True, recursive_read_only=True), None, {}),
     ("config.mounts[1].uidMappings", mount(uidMappings=ID_MAP, gidMappings=ID_MAP), None, {}),
-    ("config.mounts[1].image", mount(host_path="", image=pb.ImageSpec(image="a")), None, {}),
     *(
         ("config.mounts[1].mount_options[1]", mount(mount_options=["noexec", option]), None, {})
         for option in ("nosymfollow", "sync")
@@ -185,7 +184,6 @@ BY_VALIDATE = {"windows", "linux.security_context.namespace_options.target_id"}
 #: Said by a field beside them, without which they cannot be.
 BESIDE = {
     "mounts[].gidMappings": "mounts[].uidMappings",
-    "mounts[].image_sub_path": "mounts[].image",
     "linux.security_context.namespace_options.network": f"{OF_POD}.network".partition(".")[2],
     "linux.security_context.namespace_options.ipc": f"{OF_POD}.ipc".partition(".")[2],
     "CDI_devices": "CDI_devices[].name",
@@ -261,6 +259,7 @@ KUBELET = pb.ContainerConfig(
         (limits(memory_limit_in_bytes=16 * MIB), {}),
         (limits(memory_limit_in_bytes=-1), {}),
         (secured(run_as_username="web"), {}),
+        (mount(host_path="", image=pb.ImageSpec(image="a"), image_sub_path="b"), {}),
         (secured(run_as_username="root"), {"is_native": True}),
         (secured(privileged=True), {"is_native": True}),
         # Of a privileged container nothing is mapped, filtered or confined.
@@ -276,7 +275,7 @@ KUBELET = pb.ContainerConfig(
         ),
         (vendor(), {"edits": Edits(groups=("44",), mounts=(bind(),), env=(("A", "b"),))}),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_what_guests_can_have_is_let_pass(config, facts):
     checks.check(wish(config), PveFacts(**facts))

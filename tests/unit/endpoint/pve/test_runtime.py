@@ -245,7 +245,7 @@ def creation(of, *, stop_signal="SIGTERM", config=None, rootfs="/none"):
     config = config or {"process": {"user": {"uid": 0, "gid": 0}}, "mounts": []}
     return types.SimpleNamespace(
         wish=of,
-        bundle=types.SimpleNamespace(config=config, rootfs_path=rootfs),
+        bundle=types.SimpleNamespace(config=config, rootfs_path=rootfs, record=None),
         spec=types.SimpleNamespace(stop_signal=stop_signal),
     )
 

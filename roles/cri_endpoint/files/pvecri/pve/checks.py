@@ -252,8 +252,6 @@ def _mounts(mounts: t.Sequence[cri_pb2.Mount], facts: PveFacts, *, unprivileged:
         for name in ("uidMappings", "gidMappings"):
             if getattr(mount, name):
                 raise _refused(f"{field}.{name}", "files of a guest's mounts are mapped as the guest is")
-        if mount.image.image:
-            raise _refused(f"{field}.image", "the files of an image cannot be shown to a guest as its own")
         for number, option in enumerate(mount.mount_options):
             if option not in MOUNT_OPTIONS:
                 raise _refused(f"{field}.mount_options[{number}]", f"LXC does not know '{option[:64]}'")

@@ -73,8 +73,8 @@ CONFIG: t.Final = (
     Field("mounts[].uidMappings", _R, "", "always: the mapping is the guest's own"),
     Field("mounts[].gidMappings", _R, "", "always: the mapping is the guest's own"),
     Field("mounts[].recursive_read_only", _R, "", "when set; the runtime handler does not offer it"),
-    Field("mounts[].image", _R, "", "when set: overlay file systems cannot map owners"),
-    Field("mounts[].image_sub_path", _R, "", "with `image`"),
+    Field("mounts[].image", _M, "read-only mount of the image, its owners mapped"),
+    Field("mounts[].image_sub_path", _M, "the part of the image that is mounted"),
     Field(
         "mounts[].mount_options",
         _M,

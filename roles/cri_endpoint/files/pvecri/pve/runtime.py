@@ -13,6 +13,7 @@ import signal
 import socket
 import typing as t
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import mounting
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.execution import ExecResult, ExecSession
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.processes import ExecRequest
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.signals import signal_number
@@ -27,13 +28,14 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import resource
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.include import IncludeFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import LxcLayout
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import LxcRecord
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import IdMap
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.sysctls import dotted_name
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import lxc_keys
-from pvecri.pve import checks, destinations, failures, params, power, remove
+from pvecri.pve import checks, destinations, failures, params, power, remove, status
 from pvecri.pve.create import Maker
 from pvecri.pve.facts import Lookup
 from pvecri.pve.native_image import is_native
-from pvecri.pve.node import PveNode
+from pvecri.pve.node import ID_OFFSET, PveNode
 from pvecri.runtimes.protocol import Creation, Wish
 
 if t.TYPE_CHECKING:
@@ -68,6 +70,9 @@ class LxcRuntime:
         bundle, image = creation.bundle, creation.wish.image
         unprivileged = not creation.wish.request.config.linux.security_context.privileged
         checks.check_spec(bundle.config, unprivileged=unprivileged)
+        if unprivileged and bundle.record is not None:
+            maps = (IdMap(container_id=0, host_id=ID_OFFSET, size=checks.ID_COUNT),)
+            mounting.show_images_as(bundle.path, bundle.record, maps, maps)
         # A template's root file system is seen by nobody before Proxmox VE has unpacked it.
         config = destinations.resolved(bundle.config, None if is_native(image) else bundle.rootfs_path)
         self._maker.create(creation, config, lambda record: self._facts(creation, record))
@@ -102,7 +107,7 @@ class LxcRuntime:
 
     def describe(self, name: str) -> dict[str, t.Any]:
         """Return what a verbose status says of a container beyond its state."""
-        return self.driver.describe(name)
+        return status.describe(self.node, self.driver.paths, self._record(name))
 
     def anticipate(self) -> None:
         """Learn that a process will be created or executed in a moment: nothing is sooner for that."""
