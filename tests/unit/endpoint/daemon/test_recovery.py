@@ -14,7 +14,13 @@ import typing as t
 
 import pytest
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
+    ContainerState,
+    Problem,
+    Status,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, NotFound
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import Stage
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Owner, Paths
 from ansible_collections.pvecri.runtime.tests.support import records
 from ansible_collections.pvecri.runtime.tests.support.fake_crun import FakeCrun
@@ -23,6 +29,7 @@ from pvecri.daemon import orphans, recovery, verdicts
 from pvecri.daemon.operations import Operations
 from pvecri.daemon.orphans import OrphanSearch
 from pvecri.daemon.recovery import Mend, Recovery
+from pvecri.errors import Unavailable
 from pvecri.state.records import Phase
 from pvecri.state.registry import Registry
 
@@ -42,7 +49,11 @@ class Host:
 
     def recovery(self, **options: t.Any) -> Recovery:
         context: t.Any = self
-        services: t.Any = types.SimpleNamespace(stop=self.stopped.append, remove=self.stopped.append)
+        services: t.Any = types.SimpleNamespace(
+            start=lambda name: self.stopped.append(f"start {name}"),
+            stop=self.stopped.append,
+            remove=self.stopped.append,
+        )
         return Recovery(context, services, services, Exits(self.registry, self.crun), **options)
 
 
@@ -190,3 +201,90 @@ def test_started_at_is_what_is_known_best(host: Host, tmp_path: pathlib.Path) ->
     assert orphans.started_at_ns(layout, state) > 10**18
     layout.runtime_dir = str(tmp_path)
     assert orphans.started_at_ns(layout, state) == tmp_path.stat().st_mtime_ns
+
+
+# ---- guests of Proxmox VE ---------------------------------------------------------------------------------
+
+
+class Guests:
+    """Says how far containers came, and whether Proxmox VE answers."""
+
+    def __init__(self, **stages: Stage) -> None:
+        self.stages = stages
+        self.looks = 0
+
+    def stage(self, name: str) -> Stage | None:
+        return self.stages.get(name)
+
+    def look(self) -> None:
+        self.looks += 1
+        raise Unavailable("no quorum")
+
+
+def test_mend_goes_on_as_long_as_proxmox_does_not_answer(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovery, "_RETRY_S", (0.001, 0.001))
+    late = Failing(*[Unavailable("the node is offline")] * 9)
+    mend(host, Mend("late", "thing", late))
+    assert late.calls == 10
+
+
+def test_survey_asks_proxmox_nothing_and_leaves_that_to_a_mend(host: Host) -> None:
+    guests = Guests()
+    mends = host.recovery(guests=guests).survey()
+    assert guests.looks == 0
+    (asked,) = [each for each in mends if each.what == "what Proxmox VE has"]
+    assert asked.is_upkeep
+    with pytest.raises(Unavailable):
+        asked.act()
+
+
+@pytest.fixture
+def guest(host: Host, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The id of a container that waits for its start, and for which nobody waits."""
+    pod = host.registry.reserve_sandbox(records.sandbox()).id
+    name = host.registry.reserve_container(records.container(pod)).id
+    waits = ContainerState(name=name, status=Status.CREATED, problems=(Problem.MONITOR_LOST,))
+    monkeypatch.setattr(host.crun, "state", lambda _name: waits)
+    return name
+
+
+def acts(host: Host, guests: Guests, name: str) -> list[Mend]:
+    """Return what a survey leaves to be done for a container."""
+    return [each for each in host.recovery(guests=guests).survey() if each.object_id == name]
+
+
+def test_guest_that_nobody_waits_for_is_prepared_anew(
+    host: Host, guest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repair,) = acts(host, Guests(**{guest: Stage.READY}), guest)
+
+    def repaired(name: str) -> tuple[Problem, ...]:
+        whole = ContainerState(name=name, status=Status.CREATED, pid=5, conmon_pid=4)
+        monkeypatch.setattr(host.crun, "state", lambda _name: whole)
+        return (Problem.MONITOR_LOST,)
+
+    monkeypatch.setattr(host.crun, "repair", repaired)
+    repair.act()
+    assert host.registry.container(guest).phase is Phase.CREATED
+
+
+def test_guest_that_cannot_be_prepared_anew_has_ended(
+    host: Host, guest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repair,) = acts(host, Guests(**{guest: Stage.READY}), guest)
+    monkeypatch.setattr(host.crun, "repair", lambda _name: ())
+    repair.act()
+    assert host.registry.container(guest).phase is Phase.EXITED
+
+
+def test_start_of_a_guest_is_brought_to_its_end_once(
+    host: Host, guest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = ContainerState(name=guest, status=Status.CREATED, pid=5, conmon_pid=4)
+    monkeypatch.setattr(host.crun, "state", lambda _name: waits)
+    (resume,) = acts(host, Guests(**{guest: Stage.STARTING}), guest)
+    resume.act()
+    assert host.stopped == [f"start {guest}"]
+    host.registry.started(guest, 1)
+    resume.act()
+    assert host.stopped == [f"start {guest}"]

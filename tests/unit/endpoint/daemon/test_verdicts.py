@@ -15,6 +15,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
     Problem,
     Status,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import Stage
 from ansible_collections.pvecri.runtime.tests.support import records
 from pvecri.daemon import verdicts
 from pvecri.daemon.verdicts import Act, SandboxFacts, Verdict
@@ -143,6 +144,46 @@ CONTAINERS: dict[str, tuple[dict[str, t.Any], ContainerState | None, Verdict]] =
 def test_judge_container(case: str) -> None:
     fields, found, expected = CONTAINERS[case]
     assert verdicts.judge_container(records.container("s", **fields), found, 77) == expected
+
+
+WAITS = state(Status.CREATED)
+HOLDER_GONE = state(Status.CREATED, Problem.MONITOR_LOST, pid=None)
+CONMON_GONE = state(Status.CREATED, Problem.MONITOR_LOST, conmon_pid=None)
+REBOOTED = state(Status.STOPPED, Problem.HOST_RESTARTED, Problem.EXIT_CODE_UNKNOWN)
+
+GUESTS: dict[str, tuple[Phase, Stage, ContainerState | None, Verdict]] = {
+    "claimed": (Phase.CREATING, Stage.CLAIMED, None, Verdict(Act.UNDO)),
+    "being created": (Phase.CREATING, Stage.CREATING, state(Status.CREATING), Verdict(Act.UNDO)),
+    "included": (Phase.CREATING, Stage.INCLUDED, state(Status.CREATING), Verdict(Act.UNDO)),
+    "ready, never told": (Phase.CREATING, Stage.READY, WAITS, Verdict(Act.UNDO)),
+    "waits": (Phase.CREATED, Stage.READY, WAITS, NOTHING),
+    "waits without holder": (Phase.CREATED, Stage.READY, HOLDER_GONE, Verdict(Act.REPAIR)),
+    "waits without conmon": (Phase.CREATED, Stage.READY, CONMON_GONE, Verdict(Act.REPAIR)),
+    "waits after a reboot": (Phase.CREATED, Stage.READY, REBOOTED, Verdict(Act.SETTLE)),
+    "start cut short": (Phase.CREATED, Stage.STARTING, WAITS, Verdict(Act.RESUME)),
+    "start without holder": (Phase.CREATED, Stage.STARTING, HOLDER_GONE, Verdict(Act.SETTLE)),
+    "start came through": (
+        Phase.CREATED,
+        Stage.STARTING,
+        LIVES,
+        Verdict(Act.NOTHING, {"phase": Phase.RUNNING, "started_at_ns": 77}),
+    ),
+    "start came through and it ended": (Phase.CREATED, Stage.STARTING, OVER, Verdict(Act.SETTLE)),
+    "stopped before its start": (Phase.CREATED, Stage.STOPPING, OVER, Verdict(Act.SETTLE)),
+    "runs": (Phase.RUNNING, Stage.RUNNING, LIVES, NOTHING),
+    "runs unwatched": (Phase.RUNNING, Stage.RUNNING, LOST, Verdict(Act.SETTLE)),
+    "stop cut short": (Phase.RUNNING, Stage.STOPPING, LIVES, NOTHING),
+    "ended": (Phase.RUNNING, Stage.RUNNING, OVER, Verdict(Act.SETTLE)),
+    "ran before a reboot": (Phase.RUNNING, Stage.RUNNING, REBOOTED, Verdict(Act.SETTLE)),
+    "over": (Phase.EXITED, Stage.RUNNING, OVER, NOTHING),
+    "removal cut short": (Phase.EXITED, Stage.DESTROYING, OVER, NOTHING),
+}
+
+
+@pytest.mark.parametrize("case", GUESTS)
+def test_judge_guest_of_proxmox(case: str) -> None:
+    phase, stage, found, expected = GUESTS[case]
+    assert verdicts.judge_container(records.container("s", phase=phase), found, 77, stage) == expected
 
 
 def test_undecided_comes_back_to_what_it_was() -> None:

@@ -34,6 +34,7 @@ def info(context: Context, container_id: str) -> dict[str, str]:
         "cgroup": (state.cgroup or "") if state else "",
         "selection": record.selection,
         "restored": record.extra.get(RESTORED),
+        "proxmox": context.runtimes.describe(record.id) or None,
         "config": plain_message(cri_pb2.ContainerConfig, record.config),
         "runtimeSpec": None,
     }

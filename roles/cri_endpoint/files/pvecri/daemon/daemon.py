@@ -48,6 +48,9 @@ from pvecri.rpc.gate import Gate
 from pvecri.rpc.server import Server
 from pvecri.streaming.service import Streaming
 
+if t.TYPE_CHECKING:
+    from pvecri.pve.watch import Watch
+
 #: Sections and keys that a reload takes over; the rest wants a restart.
 _RELOADED: t.Final = frozenset(
     {
@@ -100,6 +103,15 @@ def _loop_factory() -> t.Callable[[], asyncio.AbstractEventLoop] | None:
     return t.cast("t.Callable[[], asyncio.AbstractEventLoop]", uvloop.new_event_loop)
 
 
+def _watch_of(context: Context, exits: Exits) -> Watch | None:
+    """Return what looks after containers of Proxmox VE; it is loaded where there is one."""
+    if context.pve is None:
+        return None
+    from pvecri.pve.watch import Watch  # noqa: PLC0415
+
+    return Watch(context.registry, exits, context.pve.node, context.pve.driver)
+
+
 class Daemon:
     """The parts of the daemon that live in the event loop."""
 
@@ -123,7 +135,12 @@ class Daemon:
             loaded.config.metrics, self._operations, readiness=self._readiness, metrics=self._page
         )
         self._monitor = Monitor(context.registry, context.runtimes, exits, self._in_house)
-        self._recovery = Recovery(context, self._services.sandboxes, self._services.containers, exits)
+        self._watch = _watch_of(context, exits)
+        if self._watch is not None:
+            self._metrics.lxc_findings = self._watch.counts
+        self._recovery = Recovery(
+            context, self._services.sandboxes, self._services.containers, exits, guests=self._watch
+        )
         self._stop = asyncio.Event()
         self._server: Server | None = None
         self._cleanup = contextlib.ExitStack()
@@ -160,6 +177,9 @@ class Daemon:
             self._gate.open()
             self._events.settle_down()
             self._services.start()
+            if self._watch is not None:
+                self._watch.start()
+                self._cleanup.callback(self._watch.stop)
             tasks.append(loop.create_task(self._recovery.mend(self._operations, mends)))
             # What is here now stays: the collector need not look at it.
             gc.freeze()

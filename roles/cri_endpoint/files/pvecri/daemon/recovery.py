@@ -28,8 +28,9 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import leftovers, procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState, Problem
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, NotFound
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import Stage
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
 from pvecri.containers.exits import Exits
 from pvecri.context import Context
@@ -38,6 +39,7 @@ from pvecri.daemon.crowd import each
 from pvecri.daemon.operations import Operations, Pool
 from pvecri.daemon.orphans import OrphanSearch, started_at_ns
 from pvecri.daemon.verdicts import Act, SandboxFacts
+from pvecri.errors import Unavailable
 from pvecri.metrics.counts import Recovered
 from pvecri.state import spare
 from pvecri.state.records import PHASE_BEFORE, ContainerRecord, Phase, SandboxRecord
@@ -64,8 +66,21 @@ class Sandboxes(t.Protocol):
 class Containers(t.Protocol):
     """What recovery asks of the container service."""
 
+    def start(self, container_id: str) -> None:
+        """Start a container, or join the start that is under way."""
+
     def remove(self, container_id: str) -> None:
         """Remove a container, whatever is left of it."""
+
+
+class Guests(t.Protocol):
+    """What recovery asks about containers that are guests of Proxmox VE."""
+
+    def stage(self, name: str) -> Stage | None:
+        """Return how far a container came; None: it is no guest."""
+
+    def look(self) -> None:
+        """Compare what is known with what Proxmox VE has; raises Unavailable when that does not answer."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,9 +104,11 @@ class Recovery:
         containers: Containers,
         exits: Exits,
         *,
+        guests: Guests | None = None,
         limit_s: float = OBJECT_LIMIT_S,
     ) -> None:
         self._context = context
+        self._guests = guests
         self._registry = context.registry
         self._sandboxes = sandboxes
         self._containers = containers
@@ -118,6 +135,9 @@ class Recovery:
         self._mends.append(
             Mend("bundles", "bundles in the making", self._context.bundles.sweep, is_upkeep=True)
         )
+        if self._guests is not None:
+            # It need not answer now: what files say is enough to let requests in.
+            self._mends.append(Mend("guests", "what Proxmox VE has", self._guests.look, is_upkeep=True))
         # Looked for now: later there are those of this daemon's clients, too.
         commands = self._commands()
         self._mends.append(
@@ -216,7 +236,8 @@ class Recovery:
         started = 0 if state is None else started_at_ns(Layout(self._context.paths, record.id), state)
         if _is_damaged(record) and state is not None:
             record = self._restored_container(record, state, started)
-        verdict = verdicts.judge_container(record, state, started)
+        stage = None if self._guests is None else self._guests.stage(record.id)
+        verdict = verdicts.judge_container(record, state, started, stage)
         self._update(record, verdict.changes)
         if verdict.act is Act.UNDO:
             self._mend(record.id, "container in the making", lambda: self._containers.remove(record.id))
@@ -226,6 +247,10 @@ class Recovery:
                 "restore of container",
                 lambda: self._context.runtimes.delete(record.id, force=True),
             )
+        elif verdict.act is Act.REPAIR:
+            self._mend(record.id, "container to prepare", lambda: self._repair(record.id))
+        elif verdict.act is Act.RESUME:
+            self._mend(record.id, "start of container", lambda: self._resume(record.id))
         elif verdict.act is Act.SETTLE:
             is_quick = state is None or (not state.is_alive and state.conmon_pid is None)
             if is_quick or (state is not None and state.exit_code is not None):
@@ -253,6 +278,18 @@ class Recovery:
         if record is not None and record.phase is Phase.EXITED and state is not None and state.is_alive:
             self._context.runtimes.stop(container_id, signal.SIGKILL)
 
+    def _repair(self, container_id: str) -> None:
+        """Make what waits for a container's start anew; one for which that cannot be has ended."""
+        self._context.runtimes.repair(container_id)
+        state = self._context.runtimes.state(container_id)
+        if state is None or Problem.MONITOR_LOST in state.problems:
+            self._end_container(container_id)
+
+    def _resume(self, container_id: str) -> None:
+        """Start a container that a client wanted to be started, unless somebody was faster."""
+        if self._registry.container(container_id).phase is Phase.CREATED:
+            self._containers.start(container_id)
+
     # ---- mending ------------------------------------------------------------------------------------------
 
     def _mend(self, object_id: str, what: str, act: t.Callable[[], object]) -> None:
@@ -273,7 +310,9 @@ class Recovery:
             self.found.mends["done" if is_done else "failed"] += 1
 
     async def _is_mended(self, operations: Operations, mend: Mend) -> bool:
-        for pause in (*_RETRY_S, None):
+        pauses = iter(_RETRY_S)
+        while True:
+            pause = next(pauses, None)
             try:
                 await operations.run(
                     ("mend", mend.object_id, mend.what), mend.act, lock=mend.object_id, pool=Pool.MEND
@@ -283,13 +322,17 @@ class Recovery:
                 return True
             except (CoreError, OSError) as exc:
                 _log.warning("%s %s cannot be mended: %s", mend.what, mend.object_id, exc)
+                if isinstance(exc, Unavailable):
+                    # Proxmox VE will be back: until then nobody else would do it.
+                    pause = pause or _RETRY_S[-1]
             except Exception:  # one bad object never keeps the others from being mended
                 _log.exception("%s %s cannot be mended", mend.what, mend.object_id)
                 return False
             else:
                 return True
-            if pause is not None:
-                await asyncio.sleep(pause)
+            if pause is None:
+                break
+            await asyncio.sleep(pause)
         _log.error("%s %s stays as it is until the next start", mend.what, mend.object_id)
         return False
 

@@ -14,6 +14,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
     Problem,
     Status,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import Stage
 from pvecri.state.records import (
     PHASE_BEFORE,
     RESTORED,
@@ -37,6 +38,10 @@ class Act(enum.StrEnum):
     SETTLE = "settle"
     #: Undo a restore that was cut short: it can be started again.
     RESET = "reset"
+    #: Make anew what waits for its start: nothing of it has run yet.
+    REPAIR = "repair"
+    #: Bring the start to its end that was cut short.
+    RESUME = "resume"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,14 +94,21 @@ def _sandbox_problem(facts: SandboxFacts) -> str:
     return ""
 
 
-def judge_container(record: ContainerRecord, state: ContainerState | None, started_at_ns: int) -> Verdict:
+def judge_container(
+    record: ContainerRecord,
+    state: ContainerState | None,
+    started_at_ns: int,
+    stage: Stage | None = None,
+) -> Verdict:
     """Return what is to become of a container's record, and what is to be done.
 
-    ``started_at_ns`` is when it was started, should the record not know.
+    ``started_at_ns`` is when it was started, should the record not know; ``stage`` how far a guest of
+    Proxmox VE came.
     """
     before, changes = _before(record)
-    if before is Phase.CREATING:
-        return Verdict(Act.UNDO, changes)
+    act = _unfinished(before, state, stage)
+    if act is not None:
+        return Verdict(act, changes)
     is_alive = state is not None and state.is_alive
     if before is Phase.CREATED and RESTORED in record.extra and not is_alive:
         # Its start makes it; one whose end was seen has come through its restore.
@@ -113,6 +125,22 @@ def judge_container(record: ContainerRecord, state: ContainerState | None, start
     if state.status in {Status.RUNNING, Status.PAUSED} and before is Phase.CREATED:
         changes |= {"phase": Phase.RUNNING, "started_at_ns": started_at_ns}
     return Verdict(Act.SETTLE if Problem.MONITOR_LOST in state.problems else Act.NOTHING, changes)
+
+
+def _unfinished(before: Phase, state: ContainerState | None, stage: Stage | None) -> Act | None:
+    """Return what becomes of a container in the making, and of a guest that was not started; else None.
+
+    No process of a guest's own waits for its start, so what does can be made anew; and Proxmox VE goes on
+    with a start that it was asked for.
+    """
+    if before is Phase.CREATING:
+        return Act.UNDO
+    if before is not Phase.CREATED or state is None or state.status is not Status.CREATED:
+        return None
+    is_whole = Problem.MONITOR_LOST not in state.problems
+    if stage is Stage.STARTING and is_whole:
+        return Act.RESUME
+    return Act.REPAIR if stage is Stage.READY and not is_whole else None
 
 
 def _before(record: SandboxRecord | ContainerRecord) -> tuple[Phase, dict[str, t.Any]]:

@@ -25,7 +25,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreE
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import monitord
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import record as records
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import LxcLayout, guest
-from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import LxcRecord
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import LxcRecord, Stage
 from pvecri.api import cri_pb2
 from pvecri.containers.exits import Exits
 from pvecri.pve import failures, findings, follow, identity
@@ -152,6 +152,11 @@ class Watch:
             self._problem = ""
 
     # ---- looking ------------------------------------------------------------------------------------------
+
+    def stage(self, name: str) -> Stage | None:
+        """Return how far a container came; None: it is none of Proxmox VE's."""
+        record = records.load(LxcLayout(self._driver.paths, name))
+        return None if record is None else record.stage
 
     def look(self) -> None:
         """Look at everything once; raises when Proxmox VE does not answer."""
