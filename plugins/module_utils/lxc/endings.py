@@ -60,13 +60,17 @@ class MemoryEvents:
             self.waits[counter] = select.POLLPRI
             return
         # v1 tells of a group without memory on a descriptor of its own, just before it kills.
+        control = os.open(
+            os.path.join(os.path.dirname(path), "cgroup.event_control"), os.O_WRONLY | os.O_CLOEXEC
+        )
         event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
-            with open(os.path.join(os.path.dirname(path), "cgroup.event_control"), "wb", 0) as control:
-                control.write(b"%d %d" % (event, counter))
+            os.write(control, b"%d %d" % (event, counter))
         except OSError:
             os.close(event)
             raise
+        finally:
+            os.close(control)
         self.waits[event] = select.POLLIN
 
     def look(self, ready: t.Container[int] = ()) -> bool:
@@ -77,7 +81,8 @@ class MemoryEvents:
         for event in [
             event for event, kind in self.waits.items() if kind == select.POLLIN and event in ready
         ]:
-            os.eventfd_read(event)
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(event)
         for counter in list(self._counters):
             try:
                 lines = os.pread(counter, 4096, 0).splitlines()
