@@ -210,7 +210,7 @@ def stop(node: PveNode, driver: Driver, record: LxcRecord, number: int | str, ti
         # What waits for the first process goes, and a start that comes later ends by itself.
         _note(driver, record.name, stage=Stage.STOPPING)
         if state.pid is not None:
-            procfs.send_signal(state.pid, state.pid_start_time, signal.SIGTERM)
+            procfs.send_signal(state.pid, state.pid_start_time, signal.SIGKILL)
         return _exit_code(driver, record.name)
     if state is None or state.pid is None:
         return None if state is None else state.exit_code
