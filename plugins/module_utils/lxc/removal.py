@@ -39,7 +39,8 @@ def clear_away(host: LxcHost, layout: LxcLayout, *, keep_guest: bool) -> None:
     """Remove all traces of a container but its log; see `LxcDriver.clear_away`."""
     record = records.load(layout)
     if record is not None:
-        _refuse_alive(host, layout, record)
+        # What is kept is somebody else's, who may run it.
+        _refuse_alive(host, layout, record, wait_for_lxc=not keep_guest)
     _await_conmon(host, layout)
     if os.path.isdir(layout.crun.monitor_dir):
         removal.kill_all(lambda: removal.monitors_of(layout.crun))
@@ -63,13 +64,13 @@ def clear_guest(host: LxcHost, vmid: int) -> None:
     files.remove_tree(directory)
 
 
-def _refuse_alive(host: LxcHost, layout: LxcLayout, record: LxcRecord) -> None:
+def _refuse_alive(host: LxcHost, layout: LxcLayout, record: LxcRecord, *, wait_for_lxc: bool) -> None:
     """Raise WrongState when the container's first process, or LXC's process for it, is there."""
     state = read_state(layout, host.cgroups)
     if state is not None and state.status is Status.RUNNING:
         raise WrongState(f"container '{layout.name}' is running", hint="Stop it first")
     deadline = time.monotonic() + _MONITOR_S
-    while has_monitor(record.lxc_path, record.vmid):
+    while wait_for_lxc and has_monitor(record.lxc_path, record.vmid):
         if time.monotonic() >= deadline:
             raise WrongState(
                 f"LXC still has container {record.vmid}, of which '{layout.name}' shall be removed",

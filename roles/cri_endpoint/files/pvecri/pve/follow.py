@@ -173,5 +173,5 @@ def remove_orphan(node: PveNode, driver: Driver, name: str, vmid: int) -> None:
         stage=Stage.STARTING,
         endpoint=node.endpoint_id,
     )
-    if remove.destroy_guest(node, driver, record):
+    if remove.destroy_guest(node, record) is None:
         driver.clear_guest(vmid)

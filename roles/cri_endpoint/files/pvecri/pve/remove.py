@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import typing as t
@@ -74,31 +75,45 @@ class Found:
         )
 
 
+#: Takes changes of a record.
+Note = t.Callable[..., None]
+
+
+def _nowhere(**_changes: t.Any) -> None:
+    """Write nothing: there is no record."""
+
+
 def destroy(node: PveNode, driver: Driver, record: LxcRecord) -> None:
     """Remove a container that does not run any more, and everything of it; one that is gone is fine.
 
     Whatever bears the vmid and is not ours is left alone.  Raises WrongState for a locked or protected
     one and what `failures.named` makes of Proxmox VE's troubles; everything is left to be repeated then.
     """
-    keeps = record.stage not in _UNTOUCHED and not destroy_guest(node, driver, record)
-    driver.clear_away(record.name, keep_guest=keeps)
+    note = functools.partial(_note, driver, record.name)
+    found = None if record.stage in _UNTOUCHED else destroy_guest(node, record, note)
+    driver.clear_away(record.name, keep_guest=found is not None)
+    if found is not None and not found.includes(guest(driver.paths, record.vmid).config):
+        driver.clear_guest(record.vmid)
 
 
-def destroy_guest(node: PveNode, driver: Driver, record: LxcRecord) -> bool:
-    """Remove what Proxmox VE has of a container; say whether nothing there includes our file any more."""
+def destroy_guest(node: PveNode, record: LxcRecord, note: Note = _nowhere) -> Found | None:
+    """Remove what Proxmox VE has of a container; return what bears its number and was not touched.
+
+    ``note`` takes changes of the container's record before they are carried out.
+    """
     with failures.named(node, f"container {record.name} cannot be removed", vmid=record.vmid):
         join(node, record)
         found = find(node, record.vmid)
         if found is None:
-            return True
+            return None
         if identity.is_ours(found.config, record):
-            _destroy(node, driver, record, found)
-            return True
+            _destroy(node, note, record, found)
+            return None
     _log.error(
         "a container of Proxmox VE is not touched: nothing proves that it is this endpoint's",
         extra={"container": record.name, "vmid": record.vmid, "node": found.container.node},
     )
-    return not found.includes(guest(driver.paths, record.vmid).config)
+    return found
 
 
 def join(node: PveNode, record: LxcRecord) -> None:
@@ -155,7 +170,7 @@ def _node_of(node: PveNode, vmid: int) -> str | None:
     return None
 
 
-def _destroy(node: PveNode, driver: Driver, record: LxcRecord, found: Found) -> None:
+def _destroy(node: PveNode, note: Note, record: LxcRecord, found: Found) -> None:
     container, config = found.container, found.config
     if str(config.get("protection") or "0") == "1":
         raise WrongState(
@@ -163,12 +178,12 @@ def _destroy(node: PveNode, driver: Driver, record: LxcRecord, found: Found) -> 
             hint="Take the protection away there",
         )
     _see_stopped(container, record)
-    _note(driver, record.name, stage=Stage.DESTROYING, upids={DESTROY: ""})
+    note(stage=Stage.DESTROYING, upids={DESTROY: ""})
     # The cluster keeps no backup jobs, firewall rules and permissions of what is gone.
     parameters: dict[str, t.Any] = {"purge": True, "destroy-unreferenced-disks": True}
     try:
         upid = str(node.client.delete(container.path, **parameters) or "")
-        _note(driver, record.name, upids={DESTROY: upid})
+        note(upids={DESTROY: upid})
         if upid:
             waiting.wait_task(node, upid, node.config.task_timeout_s)
     except (ApiError, TaskFailed) as exc:
