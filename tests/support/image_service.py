@@ -76,7 +76,7 @@ class Images:
         with self.registries_conf.open("a") as stream:
             stream.write(text)
 
-    def service(self, **options: t.Any) -> ImageService:
+    def service(self, natives: t.Any = None, archives: t.Any = None, **options: t.Any) -> ImageService:
         """Return a new service; ``options`` are keys of the section images."""
         options = {"registries_conf": str(self.registries_conf), "no_progress_timeout_s": 30.0, **options}
         context: t.Any = types.SimpleNamespace(
@@ -86,7 +86,7 @@ class Images:
             store=self.store,
             log=self.log,
         )
-        made = ImageService(context, layers_of(context))
+        made = ImageService(context, layers_of(context), natives, archives)
         self._services.append(made)
         return made
 

@@ -1,209 +1,273 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Load images from archives beside a running endpoint and without one."""
+"""Put images of a real store onto a storage of templates, and take them away again."""
 
 from __future__ import annotations
 
-import gzip
-import json
+import concurrent.futures
+import contextlib
+import dataclasses
 import os
-import pathlib
-import shutil
-import subprocess
-import time
-import typing as t
 
 import pytest
 
-from ansible_collections.pvecri.runtime.tests.support.endpoint import Endpoint, running_endpoint
-from ansible_collections.pvecri.runtime.tests.support.images import OciLayout
+from ansible_collections.pvecri.runtime.plugins.module_utils import syscalls
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, Unsupported, WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import ImageSource, StoredSource
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec, Namespaces
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve.oci_archive import inspect_archive
+from ansible_collections.pvecri.runtime.tests.support.image_service import spec
+from ansible_collections.pvecri.runtime.tests.support.images import File, OciLayout, tar_layer
+from ansible_collections.pvecri.runtime.tests.support.templates import TemplateNode, add_storage
+from pvecri.api import cri_pb2 as pb
+from pvecri.pve import templates as templates_module
+from pvecri.pve.templates import Templates
+from pvecri.rpc.errors import status_of
+from pvecri.rpc.status import Code
 
-pytestmark = pytest.mark.host
+OTHERS = ("debian-12-standard_12.7-1_amd64.tar.zst", "pvecri_app_0123.tar", "app_0123456789abcdef.tar")
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> t.Iterator[Endpoint]:
-    with running_endpoint(images={}, network=False) as made:
+@pytest.fixture
+def node(tmp_path):
+    """A node with an empty storage ``local``, on which others have files."""
+    made = TemplateNode(str(tmp_path / "pve"))
+    made.cache = add_storage(made.config_dir, "local", tmp_path / "vz")
+    for name in OTHERS:
+        (made.cache / name).write_bytes(b"theirs")
+    return made
+
+
+@pytest.fixture
+def fresh(images, node):
+    """Return a function that does what a daemon does when it starts."""
+
+    def make(where=node):
+        return Templates(where, images.store, images.paths, images.runner, images.log)
+
+    return make
+
+
+@pytest.fixture
+def pull(images, tmp_path):
+    """Return a function that brings an image with a number into the store."""
+    layout = OciLayout(tmp_path / "small")
+
+    def bring(number=1, size=100, **more):
+        layer = tar_layer([File("etc/number", str(number).encode()), File("noise", os.urandom(size))])
+        layout.add_image(f"v{number}", [layer], {"Cmd": ["sh"]}, **more)
+        source = ImageSource(reference=f"oci:{layout.path}:v{number}")
+        return images.store.ensure(source)[0]
+
+    return bring
+
+
+def own(node):
+    """Return the names of what the endpoint has on the storage."""
+    return sorted({path.name for path in node.cache.iterdir()} - set(OTHERS))
+
+
+def bundle_of(images, image, name="one"):
+    """Make a bundle, as the creation of a container does before its image is placed."""
+    made = images.core.manager
+    return made.create(
+        ContainerSpec(name=name, namespaces=Namespaces(network="host")), StoredSource(image_id=image.id)
+    )
+
+
+def test_place_writes_once_and_says_the_volume(images, node, fresh, pull):
+    image, templates = pull(), fresh()
+    volid = templates.place(image)
+    (file,) = own(node)
+    assert volid == f"local:vztmpl/{file}"
+    assert file.endswith(f"_{image.id[:24]}_01234567.tar")
+    assert inspect_archive(str(node.cache / file)).architecture == "amd64"
+    inode = (node.cache / file).stat().st_ino
+    assert templates.place(image) == volid
+    assert fresh().place(image) == volid
+    assert (node.cache / file).stat().st_ino == inode
+    assert len(images.logged.of("archive written")) == 1
+    assert templates.usage() == ((node.cache / file).stat().st_size, 1)
+
+
+def test_place_at_once_by_many_is_one_write(images, node, fresh, pull):
+    image, templates = pull(size=2 << 20), fresh()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(lambda _each: templates.place(image), range(16)))
+    assert len(found) == 1
+    assert len(images.logged.of("archive written")) == 1
+    assert len(own(node)) == 1
+
+
+def test_place_by_two_endpoints_at_once_gives_each_its_own(node, fresh, pull):
+    image = pull(size=2 << 20)
+    other = dataclasses.replace(node, endpoint_id="fedcba9876543210")
+    mine, theirs = fresh(), fresh(other)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        volumes = list(pool.map(lambda each: each.place(image), (mine, theirs)))
+    assert len(set(volumes)) == 2
+    assert len(own(node)) == 2
+    (node.cache / f".{own(node)[0]}.1.0123abcd").touch()
+    mine.sweep()
+    assert len([name for name in own(node) if name.endswith("_fedcba98.tar")]) == 1
+
+
+def test_place_failed_for_one_fails_for_all_and_is_tried_again(node, fresh, pull, monkeypatch):
+    image, templates = pull(), fresh()
+    whole = templates_module.write_archive
+
+    def fail(*_unused):
+        raise WrongState("the layer is damaged")
+
+    monkeypatch.setattr(templates_module, "write_archive", fail)
+    with pytest.raises(WrongState):
+        templates.place(image)
+    assert own(node) == []
+    monkeypatch.setattr(templates_module, "write_archive", whole)
+    assert templates.place(image)
+
+
+def test_place_does_not_take_another_file_for_the_archive(images, node, fresh, pull):
+    image, templates = pull(), fresh()
+    templates.place(image)
+    (file,) = own(node)
+    (node.cache / file).write_bytes(b"another")
+    fresh().place(image)
+    assert inspect_archive(str(node.cache / file)).os == "linux"
+    assert len(images.logged.of("archive written")) == 2
+
+
+def test_place_on_another_storage_takes_the_old_archive_away(node, fresh, pull, tmp_path):
+    image, templates = pull(), fresh()
+    templates.place(image)
+    node.template_storage = "tank"
+    cache = add_storage(node.config_dir, "tank", tmp_path / "tank")
+    assert templates.place(image).startswith("tank:vztmpl/")
+    assert own(node) == []
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_place_refuses_an_image_for_another_architecture(node, fresh, pull):
+    with pytest.raises(Unsupported, match=r"config\.image\.image: .*arm64") as caught:
+        fresh().place(pull(architecture="arm64"))
+    assert status_of(caught.value) is Code.FAILED_PRECONDITION
+    assert own(node) == []
+
+
+def test_place_without_list_of_storages_says_what_is_wrong(node, fresh, pull):
+    os.unlink(f"{node.config_dir}/storage.cfg")
+    with pytest.raises(WrongState, match="pve-cluster"):
+        fresh().place(pull())
+
+
+def test_sweep_removes_what_a_killed_daemon_left_and_nothing_else(node, fresh, pull):
+    kept, gone = pull(1), pull(2)
+    templates = fresh()
+    templates.place(kept)
+    templates.place(gone)
+    half = f".pvecri_app_{'0' * 24}_01234567.tar.4711.0123abcd"
+    unknown = f"pvecri_app_{'0' * 24}_01234567.tar"
+    foreign = f".pvecri_app_{'0' * 24}_89abcdef.tar.4711.0123abcd"
+    for name in (half, unknown, foreign):
+        (node.cache / name).touch()
+    fresh().sweep()
+    left = own(node)
+    assert foreign in left
+    assert not {half, unknown} & set(left)
+    assert len(left) == 3
+    assert all((node.cache / name).read_bytes() == b"theirs" for name in OTHERS)
+
+
+def test_sweep_before_anything_was_written_asks_nobody(fresh, node):
+    os.unlink(f"{node.config_dir}/storage.cfg")
+    fresh().sweep()
+
+
+def test_collect_takes_archives_of_removed_images_and_keeps_those_of_bundles(images, node, fresh, pull):
+    templates = fresh()
+    used, idle = pull(1), pull(2)
+    bundle_of(images, used)
+    templates.place(used)
+    templates.place(idle)
+    images.store.remove(idle.id)
+    assert templates.collect() == 1
+    (left,) = own(node)
+    assert used.id[:24] in left
+    assert templates.collect() == 0
+
+
+def test_collect_keeps_a_few_of_those_that_no_container_has(monkeypatch, images, node, fresh, pull):
+    monkeypatch.setattr(templates_module, "IDLE_MAX", 2)
+    templates = fresh()
+    found = [pull(number) for number in range(4)]
+    bundle_of(images, found[0])
+    for image in found:
+        templates.place(image)
+    templates.collect()
+    left = own(node)
+    assert len(left) == 3
+    assert not any(found[1].id[:24] in name for name in left)
+
+
+def test_remove_image_takes_its_archive_along(images, node, fresh, pull, serve):
+    registry = serve()
+    images.trust(registry.address)
+    templates = fresh()
+    service = images.service(archives=templates)
+    name = f"{registry.address}/app:v1"
+    service.pull(spec(name))
+    image = service.resolve(name)
+    templates.place(image)
+    assert own(node)[0].startswith("pvecri_app-v1_")
+    before = pb.ImageFsInfoResponse.FromString(_counted(service)).image_filesystems[0].used_bytes.value
+    assert before > os.path.getsize(node.cache / own(node)[0])
+    bundle_of(images, image)
+    with pytest.raises(WrongState):
+        service.remove(spec(name))
+    assert len(own(node)) == 1
+    images.core.manager.remove("one")
+    service.remove(spec(name))
+    assert own(node) == []
+
+
+def _counted(service):
+    service.usage.count()
+    return service.fs_info_bytes()
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A storage of 4 MiB."""
+    place = tmp_path / "small-disk"
+    place.mkdir()
+    with contextlib.ExitStack() as held:
+        syscalls.mount("tmpfs", str(place), "tmpfs", 0, "size=4m")
+        held.callback(syscalls.umount2, str(place), syscalls.MNT_DETACH)
+        made = TemplateNode(str(tmp_path / "small-pve"))
+        made.cache = add_storage(made.config_dir, "local", place)
         yield made
 
 
-@pytest.fixture(autouse=True)
-def _clean(endpoint: Endpoint) -> t.Iterator[None]:
-    yield
-    if not endpoint.is_running:
-        endpoint.start()
-    for image in endpoint.cri.list_images():
-        endpoint.cri.remove_image(image.id)
-    assert os.listdir(f"{endpoint.state_dir}/tmp") == []
-    assert endpoint.tracebacks() == []
+def test_place_on_a_full_disk_makes_room_of_idle_archives(images, small, fresh, pull):
+    templates = fresh(small)
+    first, second, used = pull(1, 1 << 20), pull(2, 2 << 20), pull(3, 1 << 20)
+    bundle_of(images, used)
+    templates.place(used)
+    templates.place(first)
+    templates.place(second)
+    left = own(small)
+    assert len(left) == 2
+    assert not any(first.id[:24] in name for name in left)
 
 
-def _archive(path: pathlib.Path, kind: str, layout: OciLayout, tag: str, name: str = "") -> str:
-    subprocess.run(
-        [
-            *["skopeo", "copy", "--quiet", "--insecure-policy"],
-            f"oci:{layout.path}:{tag}",
-            f"{kind}:{path}" + (f":{name}" if name else ""),
-        ],
-        check=True,
-    )
-    return str(path)
-
-
-def _load(endpoint: Endpoint, *arguments: str, code: int = 0) -> t.Any:
-    done = endpoint.command("images", "load", "--json", *arguments)
-    assert done.returncode == code, done.stdout + done.stderr
-    return json.loads(done.stdout)
-
-
-def _names(endpoint: Endpoint) -> list[str]:
-    return sorted(name for image in endpoint.cri.list_images() for name in image.repo_tags)
-
-
-def _is_packed(path: str, kind: str) -> str:
-    if kind == "gz":
-        with open(path, "rb") as plain, gzip.open(f"{path}.gz", "wb") as packed:
-            shutil.copyfileobj(plain, packed)
-    elif kind:
-        subprocess.run(["zstd" if kind == "zst" else kind, "--quiet", "--keep", path], check=True)
-    return f"{path}.{kind}" if kind else path
-
-
-@pytest.mark.parametrize("kind", ["docker-archive", "oci-archive"])
-@pytest.mark.parametrize("packed", ["", "gz", "zst", "xz"])
-def test_load_is_seen_at_once_and_changes_once(
-    endpoint: Endpoint, layout: OciLayout, tmp_path: pathlib.Path, kind: str, packed: str
-) -> None:
-    file = _is_packed(_archive(tmp_path / "a.tar", kind, layout, "v1", "shop.test/web:1"), packed)
-    first = _load(endpoint, file)
-    assert first["changed"]
-    assert [(each["name"], each["changed"]) for each in first["images"]] == [("shop.test/web:1", True)]
-    image = endpoint.cri.image_status("shop.test/web:1")
-    assert image.id == first["images"][0]["id"]
-    again = _load(endpoint, file)
-    assert (again["changed"], again["images"][0]["changed"]) == (False, False)
-
-
-def test_archive_with_several_images(endpoint: Endpoint, layout: OciLayout, tmp_path: pathlib.Path) -> None:
-    file = tmp_path / "all:of:it.tar"
-    plain = tmp_path / "all.tar"
-    for tag, names in (
-        ("v1", ["shop.test/a:1", "shop.test/a:latest"]),
-        ("v2", ["b"]),
-        ("v3", ["shop.test/c:1"]),
-    ):
-        extra = [option for name in names[1:] for option in ("--additional-tag", name)]
-        subprocess.run(
-            [
-                *["skopeo", "copy", "--quiet", "--insecure-policy", *extra],
-                f"oci:{layout.path}:{tag}",
-                f"docker-archive:{tmp_path}/{tag}.tar:{names[0]}",
-            ],
-            check=True,
-        )
-    _join([tmp_path / f"{tag}.tar" for tag in ("v1", "v2", "v3")], plain)
-    os.rename(plain, file)
-    wanted = ["docker.io/library/b:latest", "shop.test/a:1", "shop.test/a:latest", "shop.test/c:1"]
-    assert sorted(each["name"] for each in _load(endpoint, str(file))["images"]) == wanted
-    assert _names(endpoint) == wanted
-    assert len(endpoint.cri.list_images()) == 3
-    assert not _load(endpoint, str(file))["changed"]
-    problems = _load(endpoint, str(file), "--name", "x", code=1)["problems"]
-    assert "holds 3 images, which cannot all have the name x" in problems[0]
-
-
-def _join(parts: t.Sequence[pathlib.Path], target: pathlib.Path) -> None:
-    """Make one docker-archive of several."""
-    place = target.parent / "joined"
-    place.mkdir()
-    entries = []
-    for part in parts:
-        subprocess.run(["tar", "-xf", part, "-C", place], check=True)
-        entries += json.loads((place / "manifest.json").read_text())
-    (place / "manifest.json").write_text(json.dumps(entries))
-    subprocess.run(["tar", "-cf", target, "-C", place, "."], check=True)
-
-
-def test_name_that_is_given(endpoint: Endpoint, layout: OciLayout, tmp_path: pathlib.Path) -> None:
-    file = _archive(tmp_path / "a.tar", "oci-archive", layout, "v1")
-    assert (
-        "does not say what its image is called. Give --name" in _load(endpoint, file, code=1)["problems"][0]
-    )
-    assert _load(endpoint, file, "--name", "mine")["images"][0]["name"] == "docker.io/library/mine:latest"
-    other = _archive(tmp_path / "b.tar", "oci-archive", layout, "v2")
-    assert _load(endpoint, other, "--name", "mine")["changed"]
-    assert not _load(endpoint, other, "--name", "mine")["changed"]
-    listed = json.loads(endpoint.command("images", "list", "--json").stdout)["images"]
-    assert [image["names"] for image in listed] == [["docker.io/library/mine:latest"], []]
-
-
-def test_good_files_are_loaded_beside_bad_ones(
-    endpoint: Endpoint, layout: OciLayout, tmp_path: pathlib.Path
-) -> None:
-    good = _archive(tmp_path / "a.tar", "docker-archive", layout, "v1", "shop.test/web:1")
-    cut = tmp_path / "cut.tar"
-    cut.write_bytes(pathlib.Path(good).read_bytes()[:-700_000])
-    done = endpoint.command("images", "load", str(cut), str(tmp_path / "none"), good)
-    assert done.returncode == 1
-    assert done.stdout.startswith("loaded    shop.test/web:1 sha256:")
-    assert len(done.stderr.splitlines()) == 2
-    assert _names(endpoint) == ["shop.test/web:1"]
-    assert endpoint.command("images", "load", str(cut), good, "--name", "x").returncode == 1
-
-
-def test_policy_of_signatures_counts(endpoint: Endpoint, layout: OciLayout, tmp_path: pathlib.Path) -> None:
-    file = _archive(tmp_path / "a.tar", "docker-archive", layout, "v1", "shop.test/web:1")
-    policy = tmp_path / "policy.json"
-    policy.write_text('{"default": [{"type": "reject"}]}')
-    before = endpoint.settings
-    endpoint.settings = {"images": {"policy_file": str(policy)}}
-    endpoint.write_config()
-    try:
-        assert "signature policy does not admit" in _load(endpoint, file, code=1)["problems"][0]
-        # The probe's own image is the endpoint's.
-        assert json.loads(endpoint.command("probe", "--pod", "--json").stdout)["ok"]
-    finally:
-        endpoint.settings = before
-        endpoint.write_config()
-    assert _names(endpoint) == []
-
-
-def test_load_without_an_endpoint(endpoint: Endpoint, layout: OciLayout, tmp_path: pathlib.Path) -> None:
-    file = _archive(tmp_path / "a.tar", "docker-archive", layout, "v1", "shop.test/web:1")
-    endpoint.stop()
-    assert _load(endpoint, file)["changed"]
-    assert "shop.test/web:1" in endpoint.command("images", "list").stdout
-    endpoint.start()
-    assert _names(endpoint) == ["shop.test/web:1"]
-
-
-def test_load_that_is_killed_leaves_no_half_image(
-    endpoint: Endpoint, layout: OciLayout, tmp_path: pathlib.Path
-) -> None:
-    file = _is_packed(_archive(tmp_path / "a.tar", "docker-archive", layout, "v1", "shop.test/web:1"), "gz")
-    for number in range(8):
-        killed = endpoint.begin_command("images", "load", file)
-        time.sleep(0.12 + 0.03 * number)
-        killed.kill()
-        killed.wait()
-        for image in endpoint.cri.list_images():
-            endpoint.cri.remove_image(image.id)
-    _load(endpoint, file)
-    assert _names(endpoint) == ["shop.test/web:1"]
-
-
-def test_loads_beside_removals(endpoint: Endpoint, layout: OciLayout, tmp_path: pathlib.Path) -> None:
-    files = [
-        _archive(tmp_path / f"{tag}.tar", "docker-archive", layout, tag, f"shop.test/{tag}:1")
-        for tag in ("v1", "v2")
-    ]
-    for _unused in range(4):
-        running = [endpoint.begin_command("images", "load", file) for file in files]
-        while any(each.poll() is None for each in running):
-            for image in endpoint.cri.list_images():
-                endpoint.cri.remove_image(image.id)
-        # What is removed each time as soon as it is there, was there.
-        assert {each.returncode for each in running} <= {0, 1}
-    _load(endpoint, *files)
-    assert _names(endpoint) == ["shop.test/v1:1", "shop.test/v2:1"]
+@pytest.mark.parametrize("is_told", [True, False])
+def test_place_on_a_disk_that_is_too_small_says_so_and_leaves_nothing(small, fresh, pull, is_told):
+    image = pull(1, 6 << 20)
+    if not is_told:
+        # A quota is found only when it is reached.
+        image = dataclasses.replace(image, size_bytes=0)
+    with pytest.raises(CoreError) as caught:
+        fresh(small).place(image)
+    assert status_of(caught.value) is Code.RESOURCE_EXHAUSTED
+    assert own(small) == []
