@@ -1,0 +1,496 @@
+# Copyright (c) 2026, The pvecri authors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pull, list and remove templates of Proxmox LXC through the image service, from a fake node and from addresses.
+
+The fake's downloads take no time and write no part of a file first, as Proxmox VE's do.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import json
+import os
+import pathlib
+import threading
+
+import pytest
+
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    CoreError,
+    NotFound,
+    TaskFailed,
+    WrongState,
+)
+from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec, Namespaces
+from ansible_collections.pvecri.runtime.tests.support import pve_storage_routes
+from ansible_collections.pvecri.runtime.tests.support.fakepve import FakeCluster
+from ansible_collections.pvecri.runtime.tests.support.image_service import images, spec
+from ansible_collections.pvecri.runtime.tests.support.images import File, OciLayout, tar_layer
+from ansible_collections.pvecri.runtime.tests.support.layout_registry import LayoutRegistry
+from ansible_collections.pvecri.runtime.tests.support.lxc_driver import node_of
+from ansible_collections.pvecri.runtime.tests.support.template_server import TemplateServer
+from ansible_collections.pvecri.runtime.tests.support.templates import (
+    TemplateNode,
+    add_storage,
+    packed_template,
+)
+from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
+from pvecri.api import cri_pb2 as pb
+from pvecri.config.model import PveConfig
+from pvecri.images.errors import RegistryUnavailable
+from pvecri.pve.native import NativeTemplates
+from pvecri.pve.native_image import is_native, source_of
+from pvecri.pve.templates import Templates
+from pvecri.rpc.errors import status_of
+from pvecri.rpc.status import Code
+
+# The fixtures of this file.
+__all__ = ["images"]
+
+OLD, NEW = (f"debian-12-standard_12.{number}-1_amd64.tar.zst" for number in (2, 11))
+ALPINE = "alpine-3.20-default_20240908_amd64.tar.zst"
+FOREIGN = "debian-12-standard_13.0-1_arm64.tar.zst"
+DEBIAN = "lxc/debian-12-standard"
+
+
+@pytest.fixture
+def lab(tmp_path, images):
+    """A node with templates on its list and a storage without any, and a service over them."""
+    made = Lab(tmp_path, images)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+class Lab:
+    """Everything of one test."""
+
+    def __init__(self, tmp_path, images):
+        self.images = images
+        self.tmp_path = tmp_path
+        self.cluster = FakeCluster(str(tmp_path / "pki"), time_scale=1.0)
+        self.storage = pve_storage_routes.install(self.cluster.pve, str(tmp_path / "vz"))
+        self.storage.appliances.update({name: packed_template(name) for name in (OLD, ALPINE, FOREIGN)})
+        self.cluster.start()
+        self.node = node_of(self.cluster, tmp_path)
+        self.cache = add_storage(self.node.config_dir, "local", tmp_path / "vz")
+        self.services = []
+
+    def service(self, sources=None, **options):
+        """Return what a daemon has after it has started."""
+        config = PveConfig(templates=sources or {})
+        natives = NativeTemplates(self.node, self.images.paths, config, self.images.runner, self.images.log)
+        self.natives = natives
+        made = self.images.service(natives=natives, **options)
+        self.services.append(made)
+        return made
+
+    def stop(self):
+        self.cluster.stop()
+
+    def files(self):
+        return sorted(path.name for path in self.cache.iterdir())
+
+
+def listed(service):
+    """Return the images that a client is shown, by id."""
+    answer = pb.ListImagesResponse.FromString(service.list_bytes())
+    return {image.id: image for image in answer.images}
+
+
+def status(service, name, *, is_verbose=False):
+    """Return the status of an image."""
+    return pb.ImageStatusResponse.FromString(service.status_bytes(spec(name), is_verbose=is_verbose))
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+# ---- from Proxmox's own list ------------------------------------------------------------------------------
+
+
+def test_pull_takes_the_newest_of_the_list_and_shows_it_as_an_image(lab):
+    lab.storage.appliances[NEW] = packed_template(NEW)
+    service = lab.service()
+    content = lab.storage.appliances[NEW]
+    found = service.pull(spec(DEBIAN))
+    assert found == f"sha256:{sha256(content)}"
+    assert lab.files() == [NEW]
+    (shown,) = listed(service).values()
+    assert shown.id == found
+    assert sorted(shown.repo_tags) == [f"{DEBIAN}:12.11-1", f"{DEBIAN}:latest"]
+    assert list(shown.repo_digests) == [f"{DEBIAN}@{found}"]
+    assert shown.size == len(content)
+    assert not shown.pinned
+    for name in (DEBIAN, f"{DEBIAN}:12.11-1", f"{DEBIAN}@{found}", found, found[7:], found[7:20]):
+        assert status(service, name).image == shown, name
+        image = service.resolve(name)
+        assert is_native(image)
+        assert image.volid == f"local:vztmpl/{NEW}"
+    told = json.loads(status(service, DEBIAN, is_verbose=True).info["info"])
+    assert told["template"] == f"local:vztmpl/{NEW}"
+    assert told["fetchedByEndpoint"] is True
+    assert service.shown_reference(image) == f"{DEBIAN}@{found}"
+    assert (
+        Templates(lab.node, lab.images.store, lab.images.paths, lab.images.runner, lab.images.log).place(
+            image
+        )
+        == image.volid
+    )
+
+
+def test_pull_of_a_version_fetches_that_and_not_twice(lab):
+    lab.storage.appliances[NEW] = packed_template(NEW)
+    service = lab.service()
+    first = service.pull(spec(f"{DEBIAN}:12.2-1"))
+    lab.cluster.forget_requests()
+    assert service.pull(spec(f"{DEBIAN}:12.2-1")) == first
+    assert lab.cluster.requests_seen() == []
+    assert lab.files() == [OLD]
+
+
+def test_pull_of_latest_follows_the_list_and_takes_the_name_from_the_older(lab):
+    service = lab.service()
+    old = service.pull(spec(DEBIAN))
+    lab.storage.appliances[NEW] = packed_template(NEW)
+    new = service.pull(spec(DEBIAN))
+    assert new != old
+    shown = listed(service)
+    assert list(shown[old].repo_tags) == [f"{DEBIAN}:12.2-1"]
+    assert f"{DEBIAN}:latest" in shown[new].repo_tags
+    assert listed(lab.service()) == shown
+
+
+def test_pull_of_what_is_not_there_names_what_is(lab):
+    service = lab.service()
+    with pytest.raises(NotFound, match=r"versions 12\.2-1"):
+        service.pull(spec(f"{DEBIAN}:13.0-1"))
+    with pytest.raises(NotFound, match=r"alpine-3\.20-default, debian-12-standard"):
+        service.pull(spec("lxc/nothing"))
+    with pytest.raises(NotFound, match="not fetched by digest"):
+        service.pull(spec(f"{DEBIAN}@sha256:{'0' * 64}"))
+    with pytest.raises(NotFound, match="Pull it first"):
+        service.resolve(DEBIAN)
+    assert status(service, DEBIAN) == pb.ImageStatusResponse()
+    assert lab.files() == []
+
+
+def test_pulls_of_two_names_of_one_file_fetch_it_once(lab):
+    service = lab.service()
+    names = [DEBIAN, f"{DEBIAN}:12.2-1"]
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        found = set(pool.map(lambda name: service.pull(spec(name)), names * 3))
+    assert len(found) == 1
+    posted = [path for method, path in lab.cluster.requests_seen() if method == "POST"]
+    assert posted == ["/nodes/pve1/aplinfo"]
+
+
+def test_pull_of_a_failed_task_tells_the_end_of_its_log(lab):
+    async def fails(*_unused):
+        from fakepve import TaskError
+
+        async def body():
+            raise TaskError("checksum mismatch: got 'abc' != expected 'def'")
+
+        return str(await lab.cluster.pve.task("pve1", "download", "local", "root@pam", body))
+
+    lab.cluster.call(_rewired(lab, fails))
+    with pytest.raises(TaskFailed, match="checksum mismatch"):
+        lab.service().pull(spec(DEBIAN))
+    assert lab.files() == []
+
+
+async def _rewired(lab, handler):
+    from ansible_collections.pvecri.runtime.tests.support.pve_lxc import rewire
+
+    rewire(lab.cluster, "POST", "/nodes/{node}/aplinfo", handler)
+
+
+def _hang(lab):
+    """Let downloads begin and go on for ever."""
+    begun = threading.Event()
+
+    async def hangs(values, user):
+        import asyncio
+
+        async def body():
+            (lab.cache / f"{OLD}.tmp_dwnl.1").write_bytes(b"part")
+            begun.set()
+            await asyncio.sleep(3600)
+
+        return str(await lab.cluster.pve.task("pve1", "download", "local", user, body))
+
+    lab.cluster.call(_rewired(lab, hangs))
+    return begun
+
+
+def test_pull_in_which_nothing_moves_is_given_up_and_its_task_ended(lab):
+    _hang(lab)
+    service = lab.service(no_progress_timeout_s=1.0)
+    with pytest.raises(RegistryUnavailable, match="nothing has come"):
+        service.pull(spec(DEBIAN))
+    deleted = [path for method, path in lab.cluster.requests_seen() if method == "DELETE"]
+    assert len(deleted) == 1
+    assert "/tasks/UPID:pve1:" in deleted[0]
+
+
+def test_pull_that_takes_too_long_is_ended(lab):
+    _hang(lab)
+    with pytest.raises(CoreError) as caught:
+        lab.service(pull_timeout_s=1.0).pull(spec(DEBIAN))
+    assert status_of(caught.value) is Code.DEADLINE_EXCEEDED
+
+
+def test_pull_ends_with_the_endpoint(lab):
+    begun = _hang(lab)
+    service = lab.service()
+    future = service.begin_pull(spec(DEBIAN))
+    assert begun.wait(30)
+    service.close()
+    with pytest.raises(WrongState, match="the endpoint stops"):
+        future.result(30)
+
+
+def test_everything_but_a_pull_works_while_the_node_does_not_answer(lab, serve):
+    service = lab.service()
+    found = service.pull(spec(DEBIAN))
+    lab.cluster.stop()
+    with pytest.raises(RegistryUnavailable, match="RegistryUnavailable"):
+        service.pull(spec(DEBIAN))
+    # The version is here, and nobody need be asked.
+    assert service.pull(spec(f"{DEBIAN}:12.2-1")) == found
+    again = lab.service()
+    assert list(listed(again)) == [found]
+    assert again.resolve(DEBIAN).size_bytes
+    registry = serve()
+    again.pull(spec(f"{registry.address}/app:v1"))
+    again.remove(spec(DEBIAN))
+    assert found not in listed(again)
+    assert lab.files() == []
+
+
+# ---- whose file it is -------------------------------------------------------------------------------------
+
+
+def test_template_of_the_administrator_is_used_where_it_lies_and_never_removed(lab):
+    (lab.cache / ALPINE).write_bytes(lab.storage.appliances[ALPINE])
+    service = lab.service()
+    found = service.pull(spec("lxc/alpine-3.20-default"))
+    assert not any(method == "POST" for method, _path in lab.cluster.requests_seen())
+    service.remove(spec(found))
+    assert listed(service) == {}
+    assert lab.files() == [ALPINE]
+
+
+def test_template_in_use_is_not_removed(lab, images):
+    service = lab.service()
+    service.pull(spec(DEBIAN))
+    image = service.resolve(DEBIAN)
+    made = images.core.manager
+    made.create(ContainerSpec(name="one", namespaces=Namespaces(network="host")), source_of(image, DEBIAN))
+    with pytest.raises(WrongState, match="in use by play/one"):
+        service.remove(spec(DEBIAN))
+    assert lab.files() == [OLD]
+    assert listed(service)
+    made.remove("one")
+    service.remove(spec(DEBIAN))
+    service.remove(spec(DEBIAN))
+    assert lab.files() == []
+    assert not os.listdir(os.path.join(images.paths.state_dir, "lxc", "native"))
+
+
+def test_template_whose_file_went_is_not_shown_and_comes_back(lab):
+    service = lab.service()
+    found = service.pull(spec(DEBIAN))
+    (lab.cache / OLD).unlink()
+    assert listed(service) == {}
+    with pytest.raises(NotFound):
+        service.resolve(found)
+    assert service.pull(spec(DEBIAN)) == found
+    assert list(listed(service)) == [found]
+    (lab.cache / OLD).unlink()
+    service.remove(spec(DEBIAN))
+    assert not lab.natives.owns(found[7:])
+
+
+def test_damaged_list_hides_no_other_image(lab, serve):
+    service = lab.service()
+    registry = serve()
+    service.pull(spec(f"{registry.address}/app:v1"))
+    service.pull(spec(DEBIAN))
+    pathlib.Path(lab.images.paths.state_dir, "lxc", "native.json").write_text("{")
+    again = lab.service()
+    assert len(listed(again)) == 1
+    assert pathlib.Path(lab.images.paths.state_dir, "lxc", "native.json.damaged").exists()
+    assert lab.files() == [OLD]
+    again.pull(spec(DEBIAN))
+    assert len(listed(again)) == 2
+
+
+def test_bundle_of_a_template_knows_its_users(lab, images):
+    service = lab.service()
+    service.pull(spec(DEBIAN))
+    image = service.resolve(DEBIAN)
+    bundle = images.core.manager.create(
+        ContainerSpec(
+            name="one", user="mail", pod_groups=True, namespaces=Namespaces(network="host"), command=("ps",)
+        ),
+        source_of(image, DEBIAN),
+    )
+    process = bundle.config["process"]
+    assert (process["user"]["uid"], process["user"]["gid"]) == (8, 8)
+    assert 4 in process["user"]["additionalGids"]
+    assert process["args"] == ["/sbin/init", "ps"]
+    images.core.manager.remove("one")
+
+
+def test_image_of_a_registry_below_lxc_is_pulled_when_the_registry_is_named(lab, serve):
+    registry = serve()
+    service = lab.service()
+    name = f"{registry.address}/lxc/debian-12-standard:v1"
+    found = service.pull(spec(name))
+    assert not is_native(service.resolve(name))
+    other = service.pull(spec(DEBIAN))
+    assert other != found
+    assert is_native(service.resolve(DEBIAN))
+
+
+def test_without_proxmox_a_name_below_lxc_is_of_the_default_registry(images):
+    service = images.service()
+    with pytest.raises(NotFound):
+        service.resolve("lxc/debian-12-standard")
+    assert status(service, "lxc/debian-12-standard") == pb.ImageStatusResponse()
+
+
+def test_sizes_of_templates_count_as_those_of_images(lab):
+    service = lab.service()
+    service.usage.count()
+    before = pb.ImageFsInfoResponse.FromString(service.fs_info_bytes()).image_filesystems[0]
+    service.pull(spec(DEBIAN))
+    size = (lab.cache / OLD).stat().st_size
+
+    def counted():
+        after = pb.ImageFsInfoResponse.FromString(service.fs_info_bytes()).image_filesystems[0]
+        return after.used_bytes.value >= before.used_bytes.value + size
+
+    eventually(counted, what="the size of the template")
+
+
+# ---- from an address --------------------------------------------------------------------------------------
+
+BASE = "lxc/base"
+
+
+@pytest.fixture
+def web():
+    """A server of templates."""
+    with TemplateServer() as made:
+        yield made
+
+
+def source(web, content=None, name="base.tar.zst"):
+    """Return the section [pve.templates] that names a file of the server."""
+    sha512 = hashlib.sha512(web.content if content is None else content).hexdigest()
+    return {BASE: {"url": f"{web.url}/{name}", "sha512": sha512}}
+
+
+def test_pull_from_an_address_checks_it_and_needs_no_node(lab, web):
+    lab.cluster.stop()
+    web.content = packed_template("base", dotted=False)
+    service = lab.service(source(web))
+    found = service.pull(spec(BASE))
+    assert found == f"sha256:{sha256(web.content)}"
+    (file,) = lab.files()
+    assert file.startswith("pvecri_base-latest_")
+    assert file.endswith(".tar.zst")
+    service.pull(spec(BASE))
+    lab.service(source(web)).pull(spec(f"{BASE}:latest"))
+    assert web.count == 1
+    service.remove(spec(BASE))
+    assert lab.files() == []
+
+
+def test_pull_from_an_address_of_another_content_is_refused_and_leaves_nothing(lab, web):
+    web.content = packed_template("base")
+    with pytest.raises(CoreError, match="SHA-512"):
+        lab.service(source(web, b"another")).pull(spec(BASE))
+    assert lab.files() == []
+
+
+def test_pull_from_an_address_of_what_is_no_template_is_refused(lab, web):
+    web.content = b"no archive"
+    with pytest.raises(WrongState, match="cannot be read as a template"):
+        lab.service(source(web)).pull(spec(BASE))
+
+
+@pytest.mark.parametrize(
+    ("status_code", "error"), [(404, NotFound), (403, CoreError), (503, RegistryUnavailable)]
+)
+def test_pull_from_an_address_that_refuses(lab, web, status_code, error):
+    web.status = status_code
+    with pytest.raises(error, match=r"base\.tar\.zst"):
+        lab.service(source(web)).pull(spec(BASE))
+    assert lab.files() == []
+
+
+def test_pull_from_an_address_that_nobody_listens_on(lab, web):
+    sources = source(web)
+    web.close()
+    with pytest.raises(RegistryUnavailable, match="cannot be reached"):
+        lab.service(sources).pull(spec(BASE))
+
+
+@pytest.mark.parametrize("breaks", [True, False])
+def test_pull_from_an_address_that_stops_in_the_middle(lab, web, breaks):
+    web.content = packed_template("base")
+    web.stops_after = 100
+    web.breaks = breaks
+    with pytest.raises(RegistryUnavailable):
+        lab.service(source(web), no_progress_timeout_s=1.0).pull(spec(BASE))
+    assert lab.files() == []
+
+
+def test_start_removes_what_a_killed_daemon_fetched_by_half(lab, web):
+    endpoint = lab.node.endpoint_id[:8]
+    names = [
+        f".pvecri_base-latest_{'0' * 24}_{endpoint}.tar.zst.0123abcd",
+        f"pvecri_base-latest_{'1' * 24}_{endpoint}.tar.zst",
+    ]
+    other = f"pvecri_base-latest_{'1' * 24}_{'f' * 8}.tar.zst"
+    for name in (*names, other):
+        (lab.cache / name).touch()
+    service = lab.service(source(web))
+    service.start()
+    eventually(lambda: lab.files() == [other], what="the left-overs to go")
+
+
+@pytest.fixture
+def serve(tmp_path, images):
+    """Return a function that starts a registry with the image v1."""
+    layout = OciLayout(tmp_path / "layout")
+    layout.add_image("v1", [tar_layer([File("version", b"1")])], {"Cmd": ["sh"]}, compress=False)
+    started = []
+
+    def start():
+        registry = LayoutRegistry(layout)
+        registry.__enter__()
+        started.append(registry)
+        images.trust(registry.address)
+        return registry
+
+    yield start
+    for registry in started:
+        registry.__exit__()
+
+
+def test_node_without_api_is_never_asked_for_what_is_known(images, tmp_path):
+    made = TemplateNode(str(tmp_path / "pve"))
+    add_storage(made.config_dir, "local", tmp_path / "vz")
+    natives = NativeTemplates(made, images.paths, PveConfig(), images.runner, images.log)
+    assert natives.images() == []
+    assert natives.stamp() == ()
+    natives.sweep()
