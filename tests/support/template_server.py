@@ -11,7 +11,7 @@ import typing as t
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:  # noqa: N802 - the library's name
+    def do_GET(self) -> None:
         """Answer with the file."""
         owner = t.cast("_Server", self.server).owner
         owner.count += 1

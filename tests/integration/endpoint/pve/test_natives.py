@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pull, list and remove templates of Proxmox LXC through the image service, from a fake node and from addresses.
+"""Pull, list and remove templates of Proxmox LXC as images, from a fake node and from addresses.
 
 The fake's downloads take no time and write no part of a file first, as Proxmox VE's do.
 """
