@@ -70,15 +70,27 @@ class Held:
             **changes,
         }
 
-    def hold(self, process: dict[str, t.Any], *, stdin: bool = False, **how: bool) -> conmon.Answer:
+    def empty(self) -> None:
+        """Forget what was, for another holder."""
+        shutil.rmtree(self.monitor_dir)
+        self.monitor_dir.mkdir()
+        for place in (self.top / "exits" / self.name, self.top / "log"):
+            place.unlink(missing_ok=True)
+
+    def hold(
+        self, process: dict[str, t.Any], *, stdin: bool = False, timeout_s: float = DEADLINE_S, **how: bool
+    ) -> conmon.Answer:
         """Start conmon and the holder for an OCI process."""
         (self.monitor_dir / "block").write_bytes(block.encode(process, **how))
         (self.monitor_dir / "holder.json").write_text(json.dumps(self.settings()))
-        answer = self.launch(terminal=bool(process.get("terminal")), stdin=stdin)
-        self.conmon_pid = int((self.monitor_dir / "conmon.pid").read_text())
-        return answer
+        try:
+            return self.launch(terminal=bool(process.get("terminal")), stdin=stdin, timeout_s=timeout_s)
+        finally:
+            self.conmon_pid = int((self.monitor_dir / "conmon.pid").read_text())
 
-    def launch(self, *, terminal: bool = False, stdin: bool = False) -> conmon.Answer:
+    def launch(
+        self, *, terminal: bool = False, stdin: bool = False, timeout_s: float = DEADLINE_S
+    ) -> conmon.Answer:
         """Start conmon, with what is in the directory for settings."""
         place = str(self.monitor_dir)
         argv = [
@@ -101,7 +113,7 @@ class Held:
             *(["--terminal"] if terminal else []),
             *(["--stdin"] if stdin else []),
         ]
-        return conmon.launch(SubprocessRunner(), argv, cwd=place, timeout_s=DEADLINE_S)
+        return conmon.launch(SubprocessRunner(), argv, cwd=place, timeout_s=timeout_s)
 
     def process(self) -> subprocess.Popen[bytes]:
         """Start the launcher as the first process of a PID namespace of this host."""

@@ -108,7 +108,7 @@ class _Holder:
         return True
 
     def _write_limits(self) -> None:
-        """Write what the container's own cgroup shall say: programs ask for their limits once, at their start.
+        """Write what the container's own cgroup shall say: programs ask for their limits once, at the start.
 
         The limits that hold are above it, whatever becomes of these.
         """
@@ -234,8 +234,8 @@ def _terminal(settings: dict[str, t.Any], console_socket: str) -> int:
     return terminal
 
 
-def create(bundle: str, pid_file: str, console_socket: str | None) -> None:
-    """Leave the holder behind, and its process id in ``pid_file``."""
+def create(bundle: str, pid_file: str, console_socket: str | None) -> t.NoReturn:
+    """Leave the holder behind, and its process id in ``pid_file``; ends this process."""
     with open(os.path.join(bundle, "holder.json"), "rb") as stream:
         settings = json.load(stream)
     uid, gid = int(settings["owner_uid"]), int(settings["owner_gid"])
@@ -244,10 +244,17 @@ def create(bundle: str, pid_file: str, console_socket: str | None) -> None:
     streams = [0, 1, 2] if console_socket is None else [_terminal(settings, console_socket)] * 3
     peers.give_streams(streams, block, uid, gid)
     listener = peers.listen(str(settings["socket"]), uid, gid)
+    done, is_done = os.pipe()
     pid = os.fork()
     if pid:
         _replace(pid_file, str(pid))
-        return
+        os.write(is_done, b"\0")
+        # At once: when this fails conmon waits for the end of our error output, which the other one has open.
+        os._exit(0)
+    os.close(is_done)
+    if not os.read(done, 1):
+        os._exit(NEVER_STARTED)
+    os.close(done)
     os.setsid()
     os.chdir("/")
     with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as stream:

@@ -16,6 +16,7 @@ import typing as t
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import conmon, procfs
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CommandTimeout
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import endings, monitord, peers
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.launcher import Stage
 from ansible_collections.pvecri.runtime.tests.support import held
@@ -132,6 +133,86 @@ def test_container_does_not_start_when_its_holder_was_ended(place: Held, number:
     assert place.told() is None
 
 
+def test_holder_that_is_ended_lets_the_container_go_on(place: Held) -> None:
+    place.hold(_process("exec sleep 100"))
+    with place.process():
+        told = place.answer()
+        os.kill(place.holder_pid(), signal.SIGTERM)
+        assert place.exit_code() == 143
+        # Whoever looks after it knows by this whom to end.
+        assert procfs.is_same_process(told.pid, told.start_time)
+        assert place.told() == told
+        place.end()
+
+
+#: Ends the holder at one of the lines that a process runs: the one that conmon starts, or the one that stays.
+_TRACED = """
+if __name__ == "__main__":
+    import signal
+
+    left = [int(open(PATH + ".line").read())]
+    first, is_stayer = os.getpid(), os.path.exists(PATH + ".stayer")
+
+    def trace(frame, event, _argument):
+        if not frame.f_code.co_filename.startswith(os.path.dirname(PATH)):
+            return None
+        if event == "line" and (os.getpid() != first) == is_stayer:
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    sys.settrace(trace)
+    main()
+"""
+
+
+@pytest.mark.parametrize("who", ["starter", "stayer"])
+def test_no_program_runs_unseen_when_the_holder_is_killed_at_any_line(
+    place: Held, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    _changed(place, monkeypatch, {"holder": [('\nif __name__ == "__main__":\n    main()\n', _TRACED)]})
+    path = pathlib.Path(held.holder.PATH)
+    if who == "stayer":
+        path.with_name("holder.py.stayer").touch()
+    ran = place.top / "ran"
+    line = 0
+    late: list[int] = []
+    while True:
+        line += 1
+        path.with_name("holder.py.line").write_text(str(line))
+        try:
+            answer = place.hold(_process(f"echo {line} >> {ran}; exit 6"), timeout_s=2.0)
+        except CommandTimeout:
+            # Killed when it had nothing left to do but to end: conmon is ended by who has waited for it.
+            late.append(line)
+            answer = conmon.Answer(None)
+            os.kill(place.conmon_pid, signal.SIGKILL)
+        with place.process() as process:
+            code = place.exit_code() if answer.pid is not None else None
+            assert process.wait(held.DEADLINE_S) in {6, 127}, line
+        # Nobody is served a second time, whoever comes.
+        with place.process() as process:
+            assert process.wait(held.DEADLINE_S) == 127
+        has_run = ran.exists()
+        told = place.told()
+        assert told is not None or not has_run, line
+        assert has_run or told is None or told.started_at is None, line
+        if answer.pid is None:
+            assert not has_run
+            eventually(
+                lambda: not procfs.belonging_to(None, str(path)), what=f"the end of the holder, line {line}"
+            )
+        if code == 6:
+            break
+        assert code in {None, 137}, line
+        place.end()
+        place.empty()
+        ran.unlink(missing_ok=True)
+    assert line > {"starter": 20, "stayer": 60}[who]
+    assert late == ([line - 1] if who == "starter" else [])
+
+
 def test_holder_makes_a_terminal_that_the_container_controls(place: Held) -> None:
     place.uid = 0
     place.hold(_process("tty; stty -echo; read x; echo got $x; exit 4", terminal=True), stdin=True)
@@ -214,21 +295,31 @@ class _Monitord:
             client.close()
 
 
-@pytest.fixture
-def old_kernel(place: Held, monkeypatch: pytest.MonkeyPatch) -> Held:
-    """A holder whose kernel tells nothing of processes that have ended."""
+def _changed(place: Held, monkeypatch: pytest.MonkeyPatch, changes: dict[str, list[tuple[str, str]]]) -> None:
+    """Let conmon start a copy of the holder in which words of its files are others."""
     program = pathlib.Path(endings.__file__).parent
     tree = place.top / "ansible_collections/pvecri/runtime/plugins/module_utils/lxc"
     tree.mkdir(parents=True)
     for name in ("__init__", "endings", "holder", "monitord", "peers"):
         text = (program / f"{name}.py").read_text()
-        if name == "endings":
-            assert "_PIDFD_INFO_EXIT: t.Final = 8" in text
-            text = text.replace("_PIDFD_INFO_EXIT: t.Final = 8", "_PIDFD_INFO_EXIT: t.Final = 1 << 60")
-        if name == "holder":
-            text = text.replace("_REPORT_S: t.Final = 10.0", "_REPORT_S: t.Final = 1.0")
+        for before, after in changes.get(name, []):
+            assert text.count(before) == 1
+            text = text.replace(before, after)
         (tree / f"{name}.py").write_text(text)
     monkeypatch.setattr(held.holder, "PATH", str(tree / "holder.py"))
+
+
+@pytest.fixture
+def old_kernel(place: Held, monkeypatch: pytest.MonkeyPatch) -> Held:
+    """A holder whose kernel tells nothing of processes that have ended."""
+    changes = {
+        "endings": [("_PIDFD_INFO_EXIT: t.Final = 8", "_PIDFD_INFO_EXIT: t.Final = 1 << 60")],
+        "holder": [
+            ("_REPORT_S: t.Final = 10.0", "_REPORT_S: t.Final = 1.0"),
+            ("RECONNECT_S: t.Final = 10.0", "RECONNECT_S: t.Final = 0.05"),
+        ],
+    }
+    _changed(place, monkeypatch, changes)
     return place
 
 
@@ -244,6 +335,22 @@ def test_exit_code_comes_from_lxc_monitord_when_the_kernel_does_not_tell(old_ker
     told = old_kernel.told()
     assert told is not None
     assert told.exit_source == "monitord"
+    daemon.close()
+
+
+def test_exit_code_is_heard_after_a_restart_of_lxc_monitord(old_kernel: Held) -> None:
+    daemon = _Monitord(old_kernel.lxc_path)
+    old_kernel.hold(_process("read x; exit 42"), stdin=True)
+    with old_kernel.process() as process:
+        told = old_kernel.answer()
+        daemon.tell(monitord.STATE, old_kernel.name, monitord.RUNNING)
+        daemon.close()
+        daemon = _Monitord(old_kernel.lxc_path)
+        daemon.tell(monitord.STATE, old_kernel.name, monitord.RUNNING)
+        assert procfs.send_signal(told.pid, told.start_time, signal.SIGKILL)
+        process.wait(held.DEADLINE_S)
+        daemon.tell(monitord.EXIT_CODE, old_kernel.name, 9)
+        assert old_kernel.exit_code() == 137
     daemon.close()
 
 
