@@ -5,13 +5,16 @@
 
 CoreError
 ├ Unavailable       UNAVAILABLE
-└ TooBusy           RESOURCE_EXHAUSTED
-  └ TooSlow
+├ TooBusy           RESOURCE_EXHAUSTED
+│ └ TooSlow
+└ Untouched         nothing was begun: as it is, the object can take the same call again
+  ├ Unreached       an Unavailable as well
+  └ Locked          a WrongState as well
 """
 
 from __future__ import annotations
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, WrongState
 
 
 class Unavailable(CoreError):
@@ -30,3 +33,19 @@ class TooSlow(TooBusy):
     """End a stream whose client does not read."""
 
     code = "too_slow"
+
+
+class Untouched(CoreError):
+    """Refuse a request before anything was begun."""
+
+
+class Unreached(Untouched, Unavailable):
+    """Report that who has to do it could not be asked, or cannot begin anything now."""
+
+    code = "unavailable"
+
+
+class Locked(Untouched, WrongState):
+    """Report that somebody else has locked the object."""
+
+    code = "wrong_state"

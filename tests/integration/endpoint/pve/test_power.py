@@ -23,13 +23,12 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandError,
     TaskFailed,
     TaskTimeout,
-    WrongState,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import Stage
 from ansible_collections.pvecri.runtime.tests.support.fakepve import FakeCluster
 from ansible_collections.pvecri.runtime.tests.support.lxc_driver import StandIn, add_guest
 from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
-from pvecri.errors import Unavailable
+from pvecri.errors import Locked, Unavailable, Unreached, Untouched
 from pvecri.pve import power
 from pvecri.pve.node import PveNode
 
@@ -87,8 +86,9 @@ def test_start_of_a_locked_container_names_the_lock(
 ) -> None:
     record = driver.remember(NAME, VMID)
     add_guest(cluster, record, lock="backup")
-    with pytest.raises(WrongState, match=r"is locked \(backup\)"):
+    with pytest.raises(Locked, match=r"is locked \(backup\)"):
         power.start(node, driver, record, 20)
+    assert driver.record(NAME).stage is Stage.READY
 
 
 def test_start_without_the_node_is_to_be_tried_again(
@@ -97,8 +97,9 @@ def test_start_without_the_node_is_to_be_tried_again(
     record = driver.remember(NAME, VMID)
     add_guest(cluster, record)
     cluster.pve.set_node_offline("pve1")
-    with pytest.raises(Unavailable, match="could not be reached"):
+    with pytest.raises(Unreached, match="could not be reached"):
         power.start(node, driver, record, 20)
+    assert driver.record(NAME).stage is Stage.READY
     cluster.pve.set_node_offline("pve1", offline=False)
     driver.has_begun = lambda _name: starts(cluster) > 1
     power.start(node, driver, driver.record(NAME), 20)
@@ -111,7 +112,7 @@ def test_start_without_quorum_is_to_be_tried_again(
     record = driver.remember(NAME, VMID)
     add_guest(cluster, record)
     cluster.pve.lose_quorum()
-    with pytest.raises(Unavailable, match="quorum"):
+    with pytest.raises(Unreached, match="quorum"):
         power.start(node, driver, record, 20)
 
 
@@ -142,6 +143,18 @@ def test_start_whose_answer_is_lost_is_found(cluster: FakeCluster, driver: Stand
     driver.has_begun = lambda _name: cluster.pve.ct(VMID).status == "running"
     power.start(node, driver, record, 20)
     assert driver.record(NAME).stage is Stage.RUNNING
+
+
+def test_start_whose_answer_is_lost_for_good_may_have_begun(
+    cluster: FakeCluster, driver: StandIn, node: PveNode
+) -> None:
+    record = driver.remember(NAME, VMID)
+    add_guest(cluster, record)
+    cluster.pve.fail("POST", START, 596, "broken pipe")
+    with pytest.raises(Unavailable) as caught:
+        power.start(node, driver, record, 20)
+    assert not isinstance(caught.value, Untouched)
+    assert driver.record(NAME).stage is Stage.STARTING
 
 
 def test_start_whose_first_process_does_not_ask_says_where_to_look(
@@ -265,7 +278,7 @@ def test_stop_of_one_that_waits_for_its_start_ends_who_waits(
     record = driver.remember(NAME, VMID)
     driver.run(NAME, status=Status.CREATED)
     cluster.forget_requests()
-    assert power.stop(node, driver, record, "SIGTERM", 10) == 7
+    assert power.stop(node, driver, record, "SIGTERM", 10) == 137
     assert cluster.requests_seen() == []
 
 

@@ -13,6 +13,7 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, WrongState
 from pvecri.checkpoints import restoring
 from pvecri.context import Context
+from pvecri.errors import Untouched
 from pvecri.stages import Stages
 from pvecri.state.records import START_ERROR, Phase
 
@@ -23,7 +24,8 @@ START_ERROR_CODE: t.Final = 128
 def start(context: Context, container_id: str) -> None:
     """Let a created container run.
 
-    One that cannot be started has ended with that: it is EXITED with exit code 128.
+    One that cannot be started has ended with that: it is EXITED with exit code 128.  One whose start
+    could not even be begun stays as it is.
     Raises NotFound, WrongState for one that is not CREATED or whose pod is not ready, and crun's reasons.
     """
     record = context.registry.container(container_id)
@@ -40,6 +42,9 @@ def start(context: Context, container_id: str) -> None:
             restoring.restore(context, record)
         else:
             context.runtimes.start(record.id)
+    except Untouched:
+        # It is as it was, and can be started when what is in the way is gone.
+        raise
     except CoreError as exc:
         context.registry.exited(
             record.id,

@@ -6,8 +6,9 @@
 CoreError
 └ StorageFull   RESOURCE_EXHAUSTED, for its cause is the lack of space
 
-host, node or cluster cannot answer, or the config is held   Unavailable: try again
-a lock on the container, a refused parameter                 WrongState
+host, node or cluster cannot answer, or the config is held   Unavailable, Unreached: try again
+a lock on the container                                      Locked
+a refused parameter                                          WrongState
 login or privilege                                           MissingDependency, MissingPrivilege
 a task that failed                                           TaskFailed, with the end of its log
 a task that goes on                                          TaskTimeout, with its UPID
@@ -39,7 +40,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import guests
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import Guest
-from pvecri.errors import Unavailable
+from pvecri.errors import Locked, Unavailable, Unreached
 
 #: A proxy in front of the API, or pveproxy itself while it restarts.
 _PROXY = frozenset({502, 503, 504})
@@ -150,16 +151,22 @@ def _by_kind(what: str, exc: Exception) -> CoreError | None:
             f"{what}: Proxmox VE refuses {exc.field or 'the request'}: {exc.problem}",
             hint="Look at the section [pve] of the configuration and at the container's resources",
         )
-    if isinstance(exc, Conflict) or (
-        isinstance(exc, ApiError) and (exc.is_unreachable or exc.status in _PROXY)
-    ):
-        return Unavailable(f"{what}: {exc.message}", hint=_RETRY)
+    if isinstance(exc, Conflict) or _is_lost(exc):
+        # What was sent and not answered may have been begun.
+        is_sent = isinstance(exc, ApiError) and exc.maybe_done
+        return (Unavailable if is_sent else Unreached)(f"{what}: {_said(exc)}", hint=_RETRY)
     return None
+
+
+def _is_lost(exc: Exception) -> bool:
+    """Say whether nobody has answered who could."""
+    return isinstance(exc, ApiError) and (exc.is_unreachable or exc.status in _PROXY)
 
 
 def _by_facts(what: str, exc: Exception, facts: Facts) -> Exception:
     if facts.has_quorum is False:
-        return Unavailable(
+        kind = Unavailable if isinstance(exc, TaskFailed) else Unreached
+        return kind(
             f"{what}: the Proxmox VE cluster has no quorum, its configuration is read-only ({_said(exc)})",
             hint="Bring enough nodes back online; a repeated call goes on",
         )
@@ -176,9 +183,9 @@ def _by_facts(what: str, exc: Exception, facts: Facts) -> Exception:
     return _failed(what, exc)
 
 
-def _locked(what: str, exc: Exception, facts: Facts) -> WrongState:
+def _locked(what: str, exc: Exception, facts: Facts) -> Locked:
     by = f"task {facts.holder} holds it" if facts.holder else "no task that shows holds it"
-    return WrongState(
+    return Locked(
         f"{what}: the container is locked ({facts.lock}), {by}; {_said(exc)}",
         hint="Try again when the task has ended"
         if facts.holder
@@ -234,7 +241,7 @@ def _facts(node: Node, exc: Exception, vmid: int | None, space: Space | None) ->
     if isinstance(exc, OSError):
         return Facts(has_quorum=_quorum_by_file(node))
     if isinstance(exc, ApiError):
-        if exc.is_unreachable or exc.status in _PROXY or isinstance(exc, LoginFailed):
+        if _is_lost(exc) or isinstance(exc, LoginFailed):
             return Facts()
     elif not isinstance(exc, TaskFailed):
         return Facts()

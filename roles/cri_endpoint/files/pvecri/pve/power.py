@@ -33,6 +33,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import LxcRecord, Stage
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import tasks
+from pvecri.errors import Untouched
 from pvecri.pve import failures
 
 if t.TYPE_CHECKING:
@@ -90,15 +91,21 @@ def start(node: PveNode, driver: Driver, record: LxcRecord, timeout_s: float) ->
     """Let a created container run; returns when its program does.
 
     A start that is under way is joined.  Raises what the first process says, what `failures.named`
-    makes of Proxmox VE's troubles, and TaskTimeout with the task that goes on.
+    makes of Proxmox VE's troubles, and TaskTimeout with the task that goes on.  After Untouched it can be
+    started as before.
     """
     end = time.monotonic() + timeout_s
     state = driver.state(record.name)
     if state is not None and state.status is Status.RUNNING:
         driver.amend(record.name, stage=Stage.RUNNING)
         return
-    upid = _begin(node, driver, record)
-    _await(node, driver, record, upid, end)
+    try:
+        upid = _begin(node, driver, record)
+        _await(node, driver, record, upid, end)
+    except Untouched:
+        # It waits as before for whoever starts it.
+        _note(driver, record.name, stage=Stage.READY)
+        raise
     # It runs: a disk that is too full to note since when is no reason to say that it does not.
     with contextlib.suppress(OSError):
         driver.amend(record.name, stage=Stage.RUNNING, started_at=time.time())
