@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import os
+import types
 
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import syscalls
+from ansible_collections.pvecri.runtime.tests.support import records
 from pvecri.disk import guests
+from pvecri.state.records import Phase
 
 LINE = "36 35 253:7 {root} {point} rw,relatime - ext4 /dev/dm-7 rw\n"
 
@@ -60,3 +63,31 @@ def test_own_process_can_be_read():
     # On whatever it runs: an answer, and no error.
     found = guests.read(os.getpid())
     assert found is None or found.figure.usage.size_bytes > 0
+
+
+def test_directories_are_counted_of_guests_that_run_on_one(proc):
+    mountinfo(proc, ("/var/lib/vz/images/100/subvol", "/"))
+    (proc / "8").mkdir()
+    (proc / "8/mountinfo").write_text(LINE.format(root="/", point="/"))
+    guest = {"selection": {"runtime": "pve-lxc"}, "phase": Phase.RUNNING}
+    made = {
+        name: records.container("5" * 64, name, **{**guest, **fields})
+        for name, fields in {
+            "directory": {},
+            "disk": {},
+            "gone": {},
+            "created": {"phase": Phase.CREATED},
+            "unknown": {},
+            "crun": {"selection": {"runtime": "crun"}},
+        }.items()
+    }
+    states = {
+        made[name].id: types.SimpleNamespace(pid=pid, is_alive=True)
+        for name, pid in {"directory": 7, "disk": 8, "gone": 9, "created": 7}.items()
+    }
+    registry = types.SimpleNamespace(containers=made.values)
+    found = guests.directories(registry, types.SimpleNamespace(state=states.get), str(proc))
+    assert found == {
+        made["directory"].id: f"{proc}/7/root/.",
+        **{made[name].id: "" for name in ("disk", "gone", "created", "unknown")},
+    }

@@ -124,3 +124,20 @@ def test_host_without_threads_counts_later(tmp_path, caplog, layers, monkeypatch
         assert layers.figures(["one"], wait_s=WAIT_S) == {}
     assert "writable layers not counted" in caplog.text
     assert set(layers.figures(["one"], wait_s=WAIT_S)) == {"one"}
+
+
+def test_guests_are_counted_elsewhere_or_not_at_all(tmp_path):
+    bundles, root = tmp_path / "bundles", tmp_path / "root"
+    for name in ("one", "guest", "disk"):
+        write(bundles, name, 100_000)
+    (root / "etc").mkdir(parents=True)
+    (root / "etc/file").write_bytes(bytes(300_000))
+    (tmp_path / "link").symlink_to(root)
+    layers = WritableLayers(
+        str(bundles), SubprocessRunner(), LOG, guests=lambda: {"guest": f"{tmp_path}/link/.", "disk": ""}
+    )
+    found = layers.figures(["one", "guest", "disk"], wait_s=WAIT_S)
+    assert set(found) == {"one", "guest"}
+    assert found["one"].usage.size_bytes < 300_000 <= found["guest"].usage.size_bytes
+    # What lies on another storage is nothing of this directory.
+    assert 300_000 <= layers.total().usage.size_bytes < 500_000

@@ -297,17 +297,20 @@ def test_guest_that_does_not_run_has_no_figures(node, disk):
     assert node.asked == []
 
 
-def test_guest_without_a_disk_of_its_own_has_no_figure(node, monkeypatch):
+def test_guest_without_a_disk_of_its_own_has_what_was_counted(node, monkeypatch):
     monkeypatch.setattr(guests, "read", lambda _pid: None)
     record = node.container(node.pod("web"), **GUEST)
-    node.layers.known[record.id] = Figure(Usage(0, 1), 7 * S)
-    stats = one(node, record)
-    assert stats.HasField("cpu")
-    assert not stats.HasField("writable_layer")
+    assert not one(node, record).HasField("writable_layer")
     names_ = {
         metric.name for pod in node.metrics() for each in pod.container_metrics for metric in each.metrics
     }
     assert "container_fs_usage_bytes" not in names_
+    node.layers.known[record.id] = Figure(Usage(4096, 3), 7 * S)
+    assert one(node, record).writable_layer.used_bytes.value == 4096
+    (found,) = [each for pod in node.metrics() for each in pod.container_metrics]
+    values = {metric.name: metric.value.value for metric in found.metrics}
+    assert values["container_fs_usage_bytes"] == 4096
+    assert "container_fs_limit_bytes" not in values
 
 
 def test_metrics_of_a_guest_count_its_own_groups_and_disk(node, disk):

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Know how full the root disk of a guest of Proxmox VE is: it has one of its own, and the kernel counts it.
 
-Where a storage gives a directory of a file system that others use, too, nobody knows.
+Where a storage gives directories of a file system that others use, too, their files are counted.
 """
 
 from __future__ import annotations
@@ -12,8 +12,12 @@ import os
 import time
 import typing as t
 
+from pvecri.containers.selection import is_guest
 from pvecri.disk.layers import Figure
 from pvecri.disk.usage import Usage
+from pvecri.runtimes.runtimes import Runtimes
+from pvecri.state.records import Phase
+from pvecri.state.registry import Registry
 from pvecri.stats.devices import device_of
 
 
@@ -23,6 +27,28 @@ class Disk(t.NamedTuple):
     figure: Figure
     file_system: os.statvfs_result
     device: str
+
+
+def directories(registry: Registry, runtimes: Runtimes, proc: str = "/proc") -> dict[str, str]:
+    """Return for each guest the directory whose files are to be counted; empty: none is.
+
+    That is its root as long as it runs, unless that is a disk of its own.
+    """
+    found = {}
+    for record in registry.containers():
+        if is_guest(record):
+            state = runtimes.state(record.id) if record.phase is Phase.RUNNING else None
+            pid = state.pid if state is not None and state.is_alive else None
+            # A link that is the last part of a path is not followed.
+            found[record.id] = f"{proc}/{pid}/root/." if pid and not _has_own(pid, proc) else ""
+    return found
+
+
+def _has_own(pid: int, proc: str) -> bool:
+    try:
+        return _is_whole(f"{proc}/{pid}/mountinfo")
+    except OSError:
+        return True
 
 
 def read(pid: int, proc: str = "/proc") -> Disk | None:

@@ -34,12 +34,23 @@ class WritableLayers:
     """The running figures of all containers."""
 
     def __init__(
-        self, bundles: str, runner: Runner, log: logging.Logger, *, whole: str | None = None
+        self,
+        bundles: str,
+        runner: Runner,
+        log: logging.Logger,
+        *,
+        whole: str | None = None,
+        guests: t.Callable[[], t.Mapping[str, str]] = dict,
     ) -> None:
-        """Set up; ``whole`` is the directory that `total` is of: those of other owners are in it, too."""
+        """Set up; ``whole`` is the directory that `total` is of: those of other owners are in it, too.
+
+        ``guests`` are the containers that do not write into their bundles, by their ids, with the
+        directories that are counted instead; empty: none is.
+        """
         self.directory = bundles
         self.whole = whole or bundles
         self._runner = runner
+        self._guests = guests
         #: None: has no layer, or none yet.
         self._figures: dict[str, Figure | None] = {}
         self._total = Figure(Usage(), 0)
@@ -67,7 +78,8 @@ class WritableLayers:
         names = _names(self.directory)
         if not is_whole:
             names = [name for name in names if name not in self._figures]
-        uppers = {name: os.path.join(self.directory, name, _UPPER) for name in names}
+        guests = self._guests()
+        uppers = {name: guests.get(name, os.path.join(self.directory, name, _UPPER)) for name in names}
         paths = [path for path in uppers.values() if os.path.isdir(path)]
         # What du has counted it does not count again: of the whole directory there is left what is beside.
         whole = [self.whole] if is_whole and os.path.isdir(self.whole) else []
@@ -79,8 +91,9 @@ class WritableLayers:
         if is_whole:
             self._figures = figures
             total = Usage()
-            for usage in counted.values():
-                total = total.plus(usage)
+            # Guests are elsewhere.
+            for path in counted.keys() - set(guests.values()):
+                total = total.plus(counted[path])
             self._total = Figure(total, now)
         else:
             self._figures = {**self._figures, **figures}
@@ -90,7 +103,16 @@ def layers_of(context: Context) -> WritableLayers:
     """Return the layers of the endpoint's containers."""
     paths = context.paths
     whole = os.path.join(paths.state_dir, "bundles")
-    return WritableLayers(paths.bundles, context.runner, context.log, whole=whole)
+    # It needs what is above.
+    from pvecri.disk import guests  # noqa: PLC0415
+
+    return WritableLayers(
+        paths.bundles,
+        context.runner,
+        context.log,
+        whole=whole,
+        guests=lambda: guests.directories(context.registry, context.runtimes),
+    )
 
 
 def _names(directory: str) -> list[str]:

@@ -82,11 +82,8 @@ class StatsService:
         if usage is not None:
             now = time.time_ns()
             messages.fill_container(message, usage, now, self._rate(record.id, usage, now))
-        if facts.is_guest:
-            disk = _root_disk(record, facts)
-            layer = None if disk is None else disk.figure
-        else:
-            layer = layers.get(record.id)
+        disk = _root_disk(record, facts)
+        layer = layers.get(record.id) if disk is None else disk.figure
         if layer is not None:
             messages.fill_layer(message.writable_layer, layer, self._layers.directory)
         return facts.attributes + message.SerializeToString()
@@ -205,7 +202,7 @@ class StatsService:
             # Its processes are in groups below, as its own init has put them.
             details = details._replace(processes=self._reader.everyone(facts.cgroup))
             disk = _root_disk(record, facts)
-            layer, file_system, device = (None, None, "") if disk is None else disk
+            layer, file_system, device = (layer, None, "") if disk is None else disk
         reading = collect.Reading(
             usage=usage,
             details=details,
@@ -223,7 +220,7 @@ class StatsService:
 
 def _root_disk(record: ContainerRecord, facts: ContainerFacts) -> guests.Disk | None:
     """Return the disk of a guest that runs, if it has one of its own."""
-    is_running = record.phase is Phase.RUNNING and facts.pid
+    is_running = facts.is_guest and record.phase is Phase.RUNNING and facts.pid
     return guests.read(facts.pid) if is_running else None
 
 
