@@ -22,7 +22,7 @@ import typing as t
 from google.protobuf.message import Message
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.bundle import Bundle
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, CoreError, WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy import Selection
 from pvecri.api import cri_pb2
@@ -208,10 +208,11 @@ class Creator:
         try:
             teardown.undo(self._context, container_id)
             self._context.registry.remove_container(container_id)
-        except Exception:
-            self._context.log.exception(
+        except Exception as exc:  # the client is to hear of the first failure, whatever this one is
+            self._context.log.error(
                 "a container that could not be made could not be taken away, either",
-                extra={"container": container_id},
+                exc_info=None if isinstance(exc, CoreError) else exc,
+                extra={"container": container_id, "error": str(exc)},
             )
 
 

@@ -18,7 +18,13 @@ import time
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import ApiError, CoreError
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    ApiError,
+    CoreError,
+    InvalidSpec,
+    LoginFailed,
+    MissingPrivilege,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import layout as layouts
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import record as records
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import LxcLayout
@@ -170,13 +176,20 @@ class Maker:
         """Send the request; return its task, "" for one that is done, None when the number is another's."""
         try:
             return str(self._node.client.post(("nodes", self._node.name, "lxc"), **asked))
+        except (InvalidSpec, MissingPrivilege, LoginFailed):
+            self._amend(record, stage=Stage.CLAIMED)
+            raise
         except ApiError as exc:
-            if exc.is_unreachable and not exc.maybe_done:
+            if exc.maybe_done:
+                # Its answer was lost: what there is now tells.
+                if vmids.is_free(self._node.client, record.vmid):
+                    raise
+                return self._found(record)
+            if exc.is_unreachable or vmids.is_free(self._node.client, record.vmid):
+                # Nothing was made: to take it back, Proxmox VE need not be asked.
+                self._amend(record, stage=Stage.CLAIMED)
                 raise
-            # What was refused, or lost its answer, is judged by what there is now.
-            if vmids.is_free(self._node.client, record.vmid):
-                raise
-            return self._found(record) if exc.maybe_done else None
+            return None
 
     def _found(self, record: LxcRecord) -> str | None:
         """Return the task of a request whose answer was lost, "" when it has ended, None if there was none.
