@@ -85,6 +85,9 @@ class Images:
             runner=self.runner,
             store=self.store,
             log=self.log,
+            # No containers, and so none whose disk is another's.
+            registry=types.SimpleNamespace(containers=list),
+            runtimes=None,
         )
         made = ImageService(context, layers_of(context), natives, archives)
         self._services.append(made)

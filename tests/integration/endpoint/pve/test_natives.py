@@ -8,6 +8,7 @@ The fake's downloads take no time and write no part of a file first, as Proxmox 
 
 from __future__ import annotations
 
+import argparse
 import concurrent.futures
 import hashlib
 import json
@@ -38,6 +39,7 @@ from ansible_collections.pvecri.runtime.tests.support.templates import (
 )
 from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 from pvecri.api import cri_pb2 as pb
+from pvecri.archives import command
 from pvecri.config.model import PveConfig
 from pvecri.images.errors import RegistryUnavailable
 from pvecri.pve.native import NativeTemplates
@@ -378,6 +380,21 @@ def test_sizes_of_templates_count_as_those_of_images(lab):
         return after.used_bytes.value >= before.used_bytes.value + size
 
     eventually(counted, what="the size of the template")
+
+
+def test_list_of_the_command_line_has_templates(lab, tmp_path, capsys):
+    service = lab.service()
+    found = service.pull(spec(DEBIAN))
+    paths = lab.images.paths
+    file = tmp_path / "config.toml"
+    file.write_text(
+        f'[paths]\nstate_dir = "{paths.state_dir}"\nrun_dir = "{paths.run_dir}"\n'
+        f'[pve]\nenabled = "true"\nnode = "pve1"\naccess_file = "{tmp_path}/none"\n'
+    )
+    command.run_list(argparse.Namespace(config=str(file), json=True))
+    (shown,) = json.loads(capsys.readouterr().out)["images"]
+    assert shown["id"] == found
+    assert f"{DEBIAN}:latest" in shown["names"]
 
 
 # ---- from an address --------------------------------------------------------------------------------------

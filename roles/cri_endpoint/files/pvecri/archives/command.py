@@ -17,6 +17,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreE
 from pvecri.archives.loading import Loaded, Loader, store_of
 from pvecri.config.load import load
 from pvecri.images.catalogue import Catalogue, Entry
+from pvecri.pve.parts import natives_of
 
 _MIB = 1 << 20
 
@@ -51,7 +52,9 @@ def run_list(options: argparse.Namespace) -> int:
     """Print the images that clients of the endpoint see; it need not run."""
     config = load(options.config).config
     pinned = [*config.images.pinned, *([config.images.pause_image] if config.images.pause_image else [])]
-    catalogue = Catalogue(store_of(config, SubprocessRunner()), pinned, logging.getLogger(__name__))
+    runner, log = SubprocessRunner(), logging.getLogger(__name__)
+    store = store_of(config, runner)
+    catalogue = Catalogue(store, pinned, log, natives_of(config.pve, store.paths, runner, log))
     images = sorted((_plain(entry) for entry in catalogue.snapshot().by_id.values()), key=_order)
     if options.json:
         print(json.dumps({"images": images}, indent=1))

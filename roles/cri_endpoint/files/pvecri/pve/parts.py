@@ -52,6 +52,18 @@ def is_wanted(config: PveConfig, paths: Paths) -> bool:
     return config.enabled == "true"
 
 
+def natives_of(
+    config: PveConfig, paths: Paths, runner: Runner, log: logging.Logger
+) -> NativeTemplates | None:
+    """Return the templates alone, for who only looks at them, or None when they are not wanted."""
+    if not is_wanted(config, paths):
+        return None
+    from pvecri.pve.native import NativeTemplates  # noqa: PLC0415
+    from pvecri.pve.node import PveNode  # noqa: PLC0415
+
+    return NativeTemplates(PveNode(config, paths, log), paths, config, runner, log)
+
+
 def build(
     config: Config,
     paths: Paths,
