@@ -44,7 +44,10 @@ def clear_away(host: LxcHost, layout: LxcLayout, *, keep_guest: bool) -> None:
     _await_conmon(host, layout)
     if os.path.isdir(layout.crun.monitor_dir):
         removal.kill_all(lambda: removal.monitors_of(layout.crun))
-    if record is not None and not keep_guest and not _is_shared(host, record):
+    if record is not None and keep_guest:
+        # A mount would hold the pod's network; what is included stays, and does not let it start.
+        _unmount(layouts.guest_dir(host.paths, record.vmid))
+    elif record is not None and not _is_shared(host, record):
         clear_guest(host, record.vmid)
     shutil.rmtree(layout.crun.monitor_dir, ignore_errors=True)
     for path in (os.path.dirname(layout.crun.attach_socket), layout.crun.exit_file):
@@ -58,10 +61,15 @@ def clear_guest(host: LxcHost, vmid: int) -> None:
     directory = layouts.guest_dir(host.paths, vmid)
     if not os.path.isdir(directory):
         return
+    _unmount(directory)
+    files.remove_tree(directory)
+
+
+def _unmount(directory: str) -> None:
+    """Take away all mounts below a directory."""
     for point in syscalls.mounts_below(directory):
         with contextlib.suppress(FileNotFoundError):
             syscalls.umount2(point, syscalls.MNT_DETACH)
-    files.remove_tree(directory)
 
 
 def _refuse_alive(host: LxcHost, layout: LxcLayout, record: LxcRecord, *, wait_for_lxc: bool) -> None:

@@ -342,6 +342,20 @@ def test_orphan_whose_container_a_client_knows_is_kept(
     assert "record of a container of Proxmox VE is lost" in caplog.text
 
 
+def test_files_that_were_kept_go_with_the_container(scene: Scene) -> None:
+    record, guest = scene.add(tags="shop", description="mine")
+    scene.driver.kill(record.name)
+    path = pathlib.Path(layout.guest(scene.driver.paths, VMID).config)
+    path.parent.mkdir(parents=True)
+    path.write_text("")
+    remove.destroy(scene.node, scene.driver, scene.driver.record(record.name))
+    scene.watch.look()
+    assert path.exists()
+    scene.cluster.pve.cts.remove(guest)
+    scene.watch.look()
+    assert not path.exists()
+
+
 # ---- the thread -------------------------------------------------------------------------------------------
 
 

@@ -213,6 +213,11 @@ class PveConfig:
     start_timeout_s: float = option(
         60.0, "Time that a container has until its program runs, in seconds.", between(1, 3600)
     )
+    watch_interval_s: float = option(
+        30.0,
+        "How often Proxmox VE is asked what was done to containers behind the endpoint's back, in seconds.",
+        between(0.1, 3600),
+    )
     config_dir: str = option("/etc/pve", "Where the cluster's configuration is mounted.", absolute_path)
     lock_dir: str = option(
         "/run/lock/lxc", "Where Proxmox VE locks configurations of containers.", absolute_path

@@ -109,7 +109,8 @@ def _watch_of(context: Context, exits: Exits) -> Watch | None:
         return None
     from pvecri.pve.watch import Watch  # noqa: PLC0415
 
-    return Watch(context.registry, exits, context.pve.node, context.pve.driver)
+    interval_s = context.config.pve.watch_interval_s
+    return Watch(context.registry, exits, context.pve.node, context.pve.driver, interval_s=interval_s)
 
 
 class Daemon:

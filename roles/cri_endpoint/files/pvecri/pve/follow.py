@@ -12,7 +12,6 @@ import signal
 import time
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import LxcRecord, Stage
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import answers, lxc_raw
@@ -153,25 +152,3 @@ def who_stopped(node: PveNode, record: LxcRecord) -> str:
                 if is_ending and int(task["starttime"]) >= int(record.started_at or 0):
                     return f"it was ended in Proxmox VE by {task['user']} ({task['upid']})"
     return ""
-
-
-# ---- orphans ----------------------------------------------------------------------------------------------
-
-
-def remove_orphan(node: PveNode, driver: Driver, name: str, vmid: int) -> None:
-    """Destroy a container of ours that has no record."""
-    record = LxcRecord(
-        name=name,
-        vmid=vmid,
-        node=node.name,
-        sandbox_id="",
-        bundle="",
-        log_path="",
-        boot_id=procfs.boot_id(),
-        created_at=time.time(),
-        lxc_path=node.lxc_path,
-        stage=Stage.STARTING,
-        endpoint=node.endpoint_id,
-    )
-    if remove.destroy_guest(node, record) is None:
-        driver.clear_guest(vmid)

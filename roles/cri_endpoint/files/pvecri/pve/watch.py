@@ -31,7 +31,8 @@ from pvecri.containers.exits import Exits
 from pvecri.pve import failures, findings, follow, identity
 from pvecri.pve.findings import Act, Finding, Kind, Known, Sighting
 from pvecri.pve.follow import Driver
-from pvecri.pve.sightings import Sights, View
+from pvecri.pve.orphans import Orphans
+from pvecri.pve.sightings import Sights
 from pvecri.state.records import ContainerRecord, Phase
 from pvecri.state.registry import Registry
 
@@ -80,8 +81,7 @@ class Watch:
         self._interval_s = interval_s
         self._sights = Sights(node)
         self._told: dict[str, _Told] = {}
-        #: Numbers of containers without a record that were told of.
-        self._orphans: set[int] = set()
+        self._orphans = Orphans(registry, node, driver, self._sights)
         self._looking = threading.Lock()
         self._reports = monitord.Reports(node.lxc_path)
         self._wake_r, self._wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -123,7 +123,7 @@ class Watch:
 
     def _listen(self, timeout_s: float) -> bool:
         """Wait for lxc-monitord; say whether it told of a container of ours."""
-        if records.names(self._driver.paths):
+        if self._has_something():
             self._reports.connect()
         handle = self._reports.fileno()
         handles = [self._wake_r] if handle is None else [self._wake_r, handle]
@@ -138,7 +138,7 @@ class Watch:
         return bool(ours)
 
     def _look_quietly(self) -> None:
-        if not records.names(self._driver.paths):
+        if not self._has_something():
             return
         try:
             self.look()
@@ -161,14 +161,16 @@ class Watch:
     def look(self) -> None:
         """Look at everything once; raises when Proxmox VE does not answer."""
         with self._looking:
+            files = self._orphans.files()
             known = {record.vmid: record for record in self._records()}
             with failures.named(self._node, "containers of Proxmox VE cannot be looked at"):
-                view = self._sights.look(known.keys())
-            for vmid, seen in view.sightings.items():
+                view = self._sights.look(known.keys() | files)
+            for vmid in known.keys() & view.sightings.keys():
+                seen = view.sightings[vmid]
                 self._one(known[vmid].name, functools.partial(self._judge, seen=seen))
-            self._look_for_orphans(view)
+            self._orphans.clear(view, files)
+            self.counts[Kind.ORPHANED.value] = self._orphans.count
             self._told = {name: told for name, told in self._told.items() if self._driver.knows(name)}
-            self._orphans &= view.guests.keys()
 
     def _one(self, name: str, act: t.Callable[[str], None]) -> None:
         """Do something for one container; what goes wrong with it is no reason to leave the others."""
@@ -181,6 +183,9 @@ class Watch:
             _log.warning(
                 "container of Proxmox VE not looked at", extra={"container": name, "error": str(exc)}
             )
+
+    def _has_something(self) -> bool:
+        return bool(records.names(self._driver.paths) or self._orphans.files())
 
     def _records(self) -> list[LxcRecord]:
         return records.everyone(self._driver.paths)
@@ -290,38 +295,3 @@ class Watch:
             return
         if finding.act in {Act.TAG, Act.INCLUDE}:
             told.mended[finding.kind] = f"{finding.message} and was put back"
-
-    # ---- orphans ------------------------------------------------------------------------------------------
-
-    def _look_for_orphans(self, view: View) -> None:
-        """Remove containers of this endpoint that nobody was ever told of."""
-        known = {record.vmid for record in self._records()}
-        first, last = self._node.vmid_range
-        for vmid, found in view.guests.items():
-            if vmid in known or not first <= vmid <= last or not set(identity.TAGS) <= set(found.tags):
-                continue
-            config = self._sights.config(vmid)
-            whose = identity.identity_of(config or {})
-            if whose is None or whose.endpoint != self._node.endpoint_id:
-                continue
-            self._one(whose.container, functools.partial(self._remove_orphan, vmid=vmid))
-
-    def _remove_orphan(self, name: str, vmid: int) -> None:
-        try:
-            is_live = self._registry.container(name).phase in {Phase.CREATED, Phase.RUNNING}
-        except NotFound:
-            is_live = False
-        facts = {"container": name, "vmid": vmid}
-        is_new = vmid not in self._orphans
-        if is_new:
-            self._orphans.add(vmid)
-            self.counts[Kind.ORPHANED.value] += 1
-        if is_live and not self._driver.knows(name):
-            if is_new:
-                _log.error("kept: the record of a container of Proxmox VE is lost", extra=facts)
-            return
-        with self._registry.held(name, timeout_s=0.0):
-            if vmid in {record.vmid for record in self._records()}:
-                return
-            _log.warning("a container of Proxmox VE without a record is removed", extra=facts)
-            follow.remove_orphan(self._node, self._driver, name, vmid)
