@@ -28,7 +28,7 @@ from ansible_collections.pvecri.runtime.tests.performance.report import (
 )
 
 #: Sections in the order they run; each is a module of this package with TITLE and measure().
-SECTIONS = ("selection", "bundle", "crun", "podman", "endpoint", "pve")
+SECTIONS = ("selection", "bundle", "crun", "podman", "endpoint", "pve", "lxc")
 
 _PACKAGE = "ansible_collections.pvecri.runtime.tests.performance"
 
