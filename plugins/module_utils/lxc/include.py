@@ -64,7 +64,7 @@ class HostView:
 
     #: Destination of a bind mount → what to show there, its ids as the container's root needs them.
     binds: t.Mapping[str, Shown] = dataclasses.field(default_factory=dict)
-    #: Path of a device in the container → path of its node on the host.
+    #: Path of a device in the container → path of its node on the host, where that is another.
     devices: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
     #: Paths to mask or to make read-only that exist, and whether each is a directory.
     kernel_paths: t.Mapping[str, bool] = dataclasses.field(default_factory=dict)
@@ -296,13 +296,11 @@ def _devices(config: Config, facts: IncludeFacts) -> Pairs:
         if path in OWN_NODES:
             continue
         node = (device["type"], int(device["major"]), int(device["minor"]))
-        source = facts.host.devices.get(path)
-        if source is None:
-            raise InvalidSpec(f"devices ({path})", "the host has no node of this device")
         allowed = access.get(node, "rwm")
         if node[0] not in {"b", "c"} or not set(allowed) <= set("rwm"):
             raise InvalidSpec(f"devices ({path})", f"'{node[0]}' with '{allowed}' is no device rule")
         yield key, f"{node[0]} {node[1]}:{node[2]} {allowed}"
+        source = facts.host.devices.get(path, path)
         yield "lxc.mount.entry", _entry(source, path, "none", "bind,create=file")
 
 

@@ -125,9 +125,11 @@ class Guest:
 
     def make(self) -> None:
         """Make the directories; what is there stays."""
-        for directory in (self.directory, self.io, self.sysfs, self.mounts):
+        for directory in (self.directory, self.io, self.mounts):
             os.makedirs(directory, exist_ok=True)
             os.chmod(directory, PASSABLE)
+        # A read-only file system may be mounted there.
+        os.makedirs(self.sysfs, exist_ok=True)
 
 
 def records(paths: Paths) -> str:

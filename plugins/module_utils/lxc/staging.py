@@ -26,9 +26,10 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import idmap
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, Unsupported
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import include
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.include import Config, HostView, Shown
-from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import Guest
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import PASSABLE, Guest
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import IdMap
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
+from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.devices import OWN_NODES
 
 #: How many ids an unprivileged container has.
 IDS: t.Final = 65536
@@ -41,6 +42,10 @@ _POD_SYSCTLS: t.Final = {
 }
 
 _SYSFS_FLAGS: t.Final = syscalls.MS_RDONLY | syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+
+_PLACES_FLAGS: t.Final = syscalls.MS_NOSUID | syscalls.MS_NOEXEC
+
+_KINDS: t.Final = {"b": stat.S_IFBLK, "c": stat.S_IFCHR}
 
 #: What a file system without mapped ids says.
 _NO_MAPPING: t.Final = frozenset({errno.EINVAL, errno.EPERM, errno.EOPNOTSUPP})
@@ -73,19 +78,23 @@ class _Bind:
     gets_later_mounts: bool
 
 
-def stage(guest: Guest, config: Config, namespace: int | None) -> HostView:
-    """Make the bind mounts of a configuration below the guest's directory and return what to bind where.
+def stage(guest: Guest, config: Config, namespaces: UserNamespaces, offset: int) -> HostView:
+    """Make what a configuration shows of the host below the guest's directory, and return what is where.
 
-    ``namespace`` has the container's ids; None leaves ids as they are.  What is there is made anew.
-    Raises InvalidSpec for a source that is not there, Unsupported for one whose ids cannot be mapped.
+    ``offset`` is the host's id of the container's root; 0 leaves ids as they are.  What is there is made
+    anew.  Raises InvalidSpec for a source that is not there, Unsupported for one whose ids cannot be mapped.
     """
     unstage(guest)
     os.makedirs(guest.mounts, exist_ok=True)
+    # Wherever the state is kept: devices work here.
+    syscalls.mount("pvecri", guest.mounts, "tmpfs", flags=_PLACES_FLAGS, data=f"mode={PASSABLE:o},size=1m")
+    namespace = namespaces.of(offset) if offset else None
     binds = {
         bind.destination: _shown(bind, os.path.join(guest.mounts, str(number)), namespace)
         for number, bind in enumerate(_binds(config))
     }
-    return HostView(binds=binds, devices=_devices(config), kernel_paths=_kernel_paths(config))
+    devices = _devices(guest, config, offset)
+    return HostView(binds=binds, devices=devices, kernel_paths=_kernel_paths(config))
 
 
 def unstage(guest: Guest) -> None:
@@ -160,27 +169,20 @@ def _is_overlay(tree: int) -> bool:
 # ---- devices and the kernel's files ----------------------------------------------------------------------
 
 
-def _devices(config: Config) -> dict[str, str]:
-    """Return for each device the host's node of it: at the same path, or where udev keeps them by number."""
+def _devices(guest: Guest, config: Config, offset: int) -> dict[str, str]:
+    """Make a node for each device, which the container's users own, and return where it is."""
     found = {}
-    for device in (config.get("linux") or {}).get("devices") or ():
-        path, kind = posixpath.normpath(device["path"]), device["type"]
-        number = os.makedev(int(device["major"]), int(device["minor"]))
-        by_number = f"/dev/{'block' if kind == 'b' else 'char'}/{device['major']}:{device['minor']}"
-        for candidate in (path, os.path.realpath(by_number)):
-            if _is_node(candidate, kind, number):
-                found[path] = candidate
-                break
+    for number, device in enumerate((config.get("linux") or {}).get("devices") or ()):
+        path = posixpath.normpath(device["path"])
+        if path in OWN_NODES or device["type"] not in _KINDS:
+            continue
+        place = os.path.join(guest.mounts, f"d{number}")
+        mode = int(device.get("fileMode") or 0o666) & 0o777
+        os.mknod(place, _KINDS[device["type"]], os.makedev(int(device["major"]), int(device["minor"])))
+        os.chmod(place, mode)
+        os.chown(place, offset + int(device.get("uid") or 0), offset + int(device.get("gid") or 0))
+        found[path] = place
     return found
-
-
-def _is_node(path: str, kind: str, number: int) -> bool:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return False
-    is_kind = stat.S_ISBLK(status.st_mode) if kind == "b" else stat.S_ISCHR(status.st_mode)
-    return is_kind and status.st_rdev == number
 
 
 def _kernel_paths(config: Config) -> dict[str, bool]:
