@@ -9,6 +9,11 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import os
+import random
+import subprocess
+import sys
+import textwrap
+import time
 
 import pytest
 
@@ -229,6 +234,46 @@ def test_remove_image_takes_its_archive_along(images, node, fresh, pull, serve):
     images.core.manager.remove("one")
     service.remove(spec(name))
     assert own(node) == []
+
+
+PLACER = textwrap.dedent(
+    """
+    import json, logging, sys
+    from ansible_collections.pvecri.runtime.plugins.module_utils.command import SubprocessRunner
+    from ansible_collections.pvecri.runtime.plugins.module_utils.images.store import ImageStore
+    from ansible_collections.pvecri.runtime.plugins.module_utils.model import Owner, Paths
+    from ansible_collections.pvecri.runtime.tests.support.templates import TemplateNode
+    from pvecri.pve.templates import Templates
+
+    state, run, config_dir = sys.argv[1:]
+    paths, runner = Paths(state, run, owner=Owner.CRI), SubprocessRunner()
+    store = ImageStore(paths, runner)
+    made = Templates(TemplateNode(config_dir), store, paths, runner, logging.getLogger("test"))
+    made.sweep()
+    print("ready", flush=True)
+    for image in store.list():
+        made.place(image)
+    """
+)
+
+
+def test_killed_at_any_point_leaves_whole_archives_only(images, node, fresh, pull):
+    found = [pull(number, 3 << 20) for number in range(4)]
+    choose = random.Random(4)
+    argv = [sys.executable, "-c", PLACER, images.paths.state_dir, images.paths.run_dir, node.config_dir]
+    for _round in range(6):
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+            assert child.stdout.read(5) == b"ready"
+            time.sleep(choose.uniform(0, 0.08))
+            child.kill()
+            assert child.stderr.read() == b""
+        for name in own(node):
+            if not name.startswith("."):
+                assert inspect_archive(str(node.cache / name)).digest
+    templates = fresh()
+    templates.sweep()
+    assert not [name for name in own(node) if name.startswith(".")]
+    assert len({templates.place(image) for image in found}) == len(own(node)) == 4
 
 
 def _counted(service):

@@ -43,7 +43,8 @@ SCRIPT = textwrap.dedent(
     paths, runner = Paths(state, run, owner=Owner.CRI), SubprocessRunner()
     context = types.SimpleNamespace(
         config=Config(images=ImagesConfig(registries_conf=conf)), paths=paths, runner=runner,
-        store=ImageStore(paths, runner), log=logging.getLogger("test"))
+        store=ImageStore(paths, runner), log=logging.getLogger("test"),
+        registry=types.SimpleNamespace(containers=list), runtimes=None)
     service = ImageService(context, layers_of(context))
     service.start()
     print("ready", flush=True)
