@@ -277,6 +277,13 @@ def test_guest_that_cannot_be_prepared_anew_has_ended(
     assert host.registry.container(guest).phase is Phase.EXITED
 
 
+def test_guest_of_a_pod_that_is_over_has_ended(host: Host, guest: str) -> None:
+    pod = host.registry.container(guest).sandbox_id
+    host.registry.update_sandbox(pod, phase=Phase.STOPPED)
+    assert acts(host, Guests(**{guest: Stage.READY}), guest) == []
+    assert host.registry.container(guest).phase is Phase.EXITED
+
+
 def test_start_of_a_guest_is_brought_to_its_end_once(
     host: Host, guest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

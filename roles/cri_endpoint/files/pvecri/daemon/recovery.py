@@ -236,8 +236,7 @@ class Recovery:
         started = 0 if state is None else started_at_ns(Layout(self._context.paths, record.id), state)
         if _is_damaged(record) and state is not None:
             record = self._restored_container(record, state, started)
-        stage = None if self._guests is None else self._guests.stage(record.id)
-        verdict = verdicts.judge_container(record, state, started, stage)
+        verdict = verdicts.judge_container(record, state, started, self._stage(record))
         self._update(record, verdict.changes)
         if verdict.act is Act.UNDO:
             self._mend(record.id, "container in the making", lambda: self._containers.remove(record.id))
@@ -257,6 +256,15 @@ class Recovery:
                 self._exits.settle(record.id)
             else:
                 self._mend(record.id, "container to end", lambda: self._end_container(record.id))
+
+    def _stage(self, record: ContainerRecord) -> Stage | None:
+        """Return how far a guest of Proxmox VE came; None: it is none, or its pod is over."""
+        if self._guests is None:
+            return None
+        with contextlib.suppress(NotFound):
+            if self._registry.sandbox(record.sandbox_id).phase is Phase.READY:
+                return self._guests.stage(record.id)
+        return None
 
     def _restored_container(
         self, record: ContainerRecord, state: ContainerState, started: int
