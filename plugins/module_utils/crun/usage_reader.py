@@ -17,7 +17,6 @@ import os
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.cgroups import CgroupTree
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.usage import Group
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun.usage_files import processes
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.usage_v1 import GroupV1
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.usage_v2 import GroupV2
 
@@ -31,6 +30,7 @@ class UsageReader:
     def __init__(self, tree: CgroupTree | None = None, *, huge_pages: str = _HUGE_PAGES) -> None:
         """Set up; ``huge_pages`` is the kernel's directory of the sizes that the host has."""
         tree = tree or CgroupTree()
+        self._tree = tree
         self._root = tree.root
         self._is_v2 = tree.is_v2
         self._sizes = page_sizes(huge_pages)
@@ -52,18 +52,7 @@ class UsageReader:
 
     def everyone(self, path: str) -> tuple[int, ...]:
         """Return the ids of the processes of a group and of all groups below it."""
-        # Of v1 any hierarchy does: whoever makes groups puts processes into those of all of them.
-        top = self._root if self._is_v2 else f"{self._root}/memory"
-        found: list[int] = []
-        for folder, _folders, names in os.walk(f"{top}/{path.strip('/')}"):
-            if "cgroup.procs" in names:
-                try:
-                    with open(f"{folder}/cgroup.procs", "rb") as stream:
-                        found += processes(stream.read())
-                except OSError:
-                    # It was removed meanwhile, or is one of threads.
-                    continue
-        return tuple(found)
+        return tuple(self._tree.processes(path))
 
 
 def page_sizes(directory: str) -> tuple[str, ...]:

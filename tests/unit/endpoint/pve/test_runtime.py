@@ -221,6 +221,12 @@ def test_update_of_what_proxmox_does_not_keep_asks_it_nothing(lxc, calls) -> Non
     assert calls == [("driver.update", NAME, {"pids": {"limit": 5}})]
 
 
+def test_update_below_the_least_memory_is_refused_before_anything(lxc, calls) -> None:
+    with pytest.raises(Unsupported, match=r"^linux.memory_limit_in_bytes: .* 16 MiB"):
+        lxc.update(NAME, {"memory": {"limit": 8 << 20}})
+    assert calls == []
+
+
 # ---- making -----------------------------------------------------------------------------------------------
 
 

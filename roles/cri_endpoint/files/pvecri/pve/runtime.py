@@ -153,6 +153,7 @@ class LxcRuntime:
     def update(self, name: str, changes: t.Mapping[str, t.Any]) -> None:
         """Apply OCI ``linux.resources`` to a container: for good at Proxmox VE, exactly in its cgroup."""
         record = self._record(name)
+        checks.check_memory((changes.get("memory") or {}).get("limit") or 0, "linux.memory_limit_in_bytes")
         limits = resources.pve_limits(changes, uses_v2=self._uses_v2)
         put = {key: lxc_keys.rendered(value) for key, value in limits.items() if value is not None}
         gone = [key for key, value in limits.items() if value is None]
