@@ -246,8 +246,10 @@ class LxcRoutes:
         storage, _colon, name = template.partition(":")
         path = self.pve._volume_path(storage, name, "vztmpl")
         try:
-            self._need_space(config)
-            brought = await asyncio.to_thread(self.machine.unpack, ct.vmid, path, unprivileged=unprivileged)
+            size = self._size(config)
+            brought = await asyncio.to_thread(
+                self.machine.unpack, ct.vmid, path, unprivileged=unprivileged, size=size
+            )
         except (pve_images.BadImage, OSError) as exc:
             await asyncio.to_thread(self.machine.remove, ct.vmid)
             self.pve._drop(ct)
@@ -263,22 +265,30 @@ class LxcRoutes:
         del config["lock"]
         self.files.write(ct, image_lines=True)
 
-    def _need_space(self, config: Values) -> None:
+    def _size(self, config: Values) -> int:
+        """Return the bytes of a root disk; raises BadImage when its storage has not as many."""
         from fakepve.lxc import parse_mount, parse_size
 
         rootfs = parse_mount(config["rootfs"])
         store = self.pve.storages[rootfs["volume"].partition(":")[0]]
-        if "avail" in store and parse_size(rootfs.get("size", "0")) > store["avail"]:
+        size = int(parse_size(rootfs.get("size", "0")))
+        if "avail" in store and size > store["avail"]:
             raise pve_images.BadImage(
                 "lvcreate 'pve/vm-disk' error:   Insufficient free space in the volume group"
             )
+        return size
 
     async def _destroyed(self, user: str, values: Values) -> t.Any:
+        from fakepve import TaskError
+
         task = self.pve.task
         ct = self.pve._find_ct(values["node"], values["vmid"])
 
         async def with_rootfs(node: str, kind: str, ident: t.Any, who: str, body: Body, **more: t.Any) -> str:
             async def emptied() -> t.Any:
+                if not self.pve.quorate:
+                    path = f"/etc/pve/nodes/{ct.node}/lxc/{ct.vmid}.conf.tmp.{os.getpid()}"
+                    raise TaskError(f"unable to open file '{path}' - Permission denied")
                 if values.get("force") and not ct.lock:
                     await asyncio.to_thread(self.machine.stop, ct.vmid)
                 note = await body()

@@ -52,11 +52,22 @@ def uses_v2() -> bool:
 
 
 class Machine:
-    """The containers below one directory; ``enter`` makes an argument list one that runs in their host."""
+    """The containers below one directory.
 
-    def __init__(self, lxc_path: str, enter: t.Callable[[t.Sequence[str]], list[str]] = list) -> None:
+    ``enter`` makes an argument list one that runs in their host, ``view`` says how a path there is
+    opened from here.
+    """
+
+    def __init__(
+        self,
+        lxc_path: str,
+        enter: t.Callable[[t.Sequence[str]], list[str]] = list,
+        view: t.Callable[[str], str] = str,
+    ) -> None:
         self.lxc_path = lxc_path
         self._enter = enter
+        self._view = view
+        self._disks: set[int] = set()
         self._running: dict[int, subprocess.Popen[bytes]] = {}
         os.makedirs(lxc_path, exist_ok=True)
 
@@ -70,12 +81,26 @@ class Machine:
 
     # ------------------------------------------------------------------ made and gone
 
-    def unpack(self, vmid: int, archive: str, *, unprivileged: bool) -> dict[str, t.Any]:
-        """Fill a container's root file system; return what the image's configuration makes of its own."""
-        return pve_images.unpack(archive, self.rootfs(vmid), SHIFT if unprivileged else 0)
+    def files(self, vmid: int) -> str:
+        """Return where a container's files are seen from here."""
+        return self._view(self.rootfs(vmid))
+
+    def unpack(self, vmid: int, archive: str, *, unprivileged: bool, size: int) -> dict[str, t.Any]:
+        """Fill a container's disk of ``size`` bytes; return what the image's configuration brings along."""
+        os.makedirs(self.rootfs(vmid))
+        options = f"size={size},mode=0755"
+        self._host("mount", "-t", "tmpfs", "-o", options, f"disk-{vmid}", self.rootfs(vmid))
+        self._disks.add(vmid)
+        return pve_images.unpack(archive, self.files(vmid), SHIFT if unprivileged else 0)
+
+    def _host(self, *argv: str) -> None:
+        subprocess.run(self._enter(argv), check=True, capture_output=True, timeout=_STOP_S)
 
     def remove(self, vmid: int) -> None:
         """Remove all of a container that is stopped."""
+        if vmid in self._disks:
+            self._disks.remove(vmid)
+            self._host("umount", "-l", self.rootfs(vmid))
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(f"{self.lxc_path}/{vmid}")
         with contextlib.suppress(FileNotFoundError):
@@ -165,6 +190,8 @@ class Machine:
             process.wait(_STOP_S)
             _await_gone(vmid)
             self._remove_cgroups(vmid)
+        for vmid in list(self._disks):
+            self.remove(vmid)
 
     # ------------------------------------------------------------------ limits
 

@@ -16,7 +16,7 @@ wait at a gate; each has a process, as its UPID says.  The token has what the ro
 
 Where this and fakepve differ from Proxmox VE:
 
-- Root file systems are directories, not mounted volumes: they are not limited in size.
+- Root disks are in memory, and mounted as long as there is the container.
 - No AppArmor profile and no seccomp rules but LXC's common ones; no hooks of Proxmox VE's.
 - ``lxc-start`` is our child, not a unit's; ``/etc/pve`` is a directory and becomes read-only for
   the endpoint's host alone when quorum is lost.
@@ -90,7 +90,9 @@ class FakePveNode(fakepve.FakeCluster):
         #: Numbers that no other node of these tests has: cgroups of all of them are in one place.
         first = 100_000 + secrets.randbelow(80_000) * _RANGE
         self.vmid_range = (first, first + _RANGE - 1)
-        self.machine = pve_machine.Machine(f"{self.top}/lxc", host.argv if host else list)
+        self.machine = pve_machine.Machine(
+            f"{self.top}/lxc", host.argv if host else list, host.path if host else str
+        )
         self.files = pve_conf.Files(self.config_dir, self.lock_dir, (NODE, OTHER))
         self.lxc = LxcRoutes(self.pve, NODE, self.machine, self.files)
         self.lxc.install()
@@ -225,6 +227,11 @@ class FakePveNode(fakepve.FakeCluster):
         ct = self.pve.ct(vmid)
         self.files.read(ct)
         return dict(ct.config)
+
+    def vmid_of(self, container_id: str) -> int | None:
+        """Return the number of the container whose notes name one of the CRI."""
+        found = (ct.vmid for ct in list(self.pve.cts) if container_id in ct.config.get("description", ""))
+        return next(found, None)
 
     def tasks(self, kind: str) -> list[dict[str, t.Any]]:
         """Return the tasks of a kind, oldest first."""

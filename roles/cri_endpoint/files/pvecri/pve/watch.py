@@ -123,8 +123,8 @@ class Watch:
 
     def _listen(self, timeout_s: float) -> bool:
         """Wait for lxc-monitord; say whether it told of a container of ours."""
-        if self._has_something():
-            self._reports.connect()
+        # Also while there is no container: the first one may be made in a moment.
+        self._reports.connect()
         handle = self._reports.fileno()
         handles = [self._wake_r] if handle is None else [self._wake_r, handle]
         ready, _none, _neither = select.select(handles, [], [], timeout_s)
