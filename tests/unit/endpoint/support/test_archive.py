@@ -11,6 +11,7 @@ import pathlib
 import sqlite3
 import stat
 import subprocess
+import sys
 import tarfile
 import time
 import typing as t
@@ -107,6 +108,33 @@ def test_small_files(tmp_path: pathlib.Path) -> None:
     assert parts.small_files(str(tmp_path)) == {"abc": "137"}
 
 
+def test_guests_are_told_with_what_lxc_includes(paths: Paths, tmp_path: pathlib.Path) -> None:
+    assert parts.guests(paths, "/none") == {}
+    top = pathlib.Path(paths.state_dir, "lxc")
+    for place, text in {
+        "records/abc.json": json.dumps({"vmid": 900001, "token": SECRET}),
+        "archives.json": '{"archives": []}',
+        "guests/900001/config": "lxc.tty.max = 0\nlxc.init.cwd = /\n",
+        "guests/900001/io/run": "ELF",
+    }.items():
+        (top / place).parent.mkdir(parents=True, exist_ok=True)
+        (top / place).write_text(text)
+    (tmp_path / "lxc").mkdir()
+    (tmp_path / "lxc/900001.conf").write_text("memory: 64\n")
+    found = parts.guests(paths, str(tmp_path))
+    include, own = f"{top}/guests/900001/config", f"{tmp_path}/lxc/900001.conf"
+    assert found.keys() == {"abc.json", "archives.json", include, own}
+    assert found[own] == ["memory: 64"]
+    assert found["abc.json"]["vmid"] == 900001
+    assert found[include] == ["lxc.tty.max = 0", "lxc.init.cwd = /"]
+    assert SECRET not in json.dumps(found)
+    groups = tmp_path / "cgroup"
+    for name in ("lxc/900001/ns", "lxc/9000011", "lxc/900002"):
+        (groups / name).mkdir(parents=True)
+    (groups / "lxc/900001/pids.current").write_text("3\n")
+    assert parts.guest_groups(paths, str(groups)) == {f"{groups}/lxc/900001": {"pids.current": "3\n"}}
+
+
 def test_mounts_are_those_below_our_directories(paths: Paths, tmp_path: pathlib.Path) -> None:
     ours = f"90 1 0:5 / {paths.state_dir}/bundles/x rw - overlay overlay rw\n"
     source = tmp_path / "mountinfo"
@@ -123,6 +151,20 @@ def test_cgroups_are_those_of_our_objects(tmp_path: pathlib.Path) -> None:
     (folder / "other").write_text("x")
     (tmp_path / "else").mkdir()
     assert parts.cgroups(["abc"], str(tmp_path)) == {str(folder): {"pids.current": "3\n"}}
+
+
+def test_processes_of_holders_are_ours(tmp_path: pathlib.Path) -> None:
+    holder = tmp_path / "lxc/holder.py"
+    holder.parent.mkdir()
+    holder.write_text("import time; time.sleep(60)")
+    with subprocess.Popen([sys.executable, "-I", "-S", str(holder), "create", "4711.27"]) as child:
+        try:
+            while b"4711.27" not in pathlib.Path(f"/proc/{child.pid}/cmdline").read_bytes():
+                time.sleep(0.001)
+            found = parts.processes(["4711.27"])
+        finally:
+            child.kill()
+    assert [process["pid"] for process in found] == [child.pid]
 
 
 def test_processes_are_crun_s_and_conmon_s_of_our_objects(tmp_path: pathlib.Path) -> None:

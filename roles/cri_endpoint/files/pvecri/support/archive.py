@@ -71,11 +71,12 @@ def _parts(loaded: Loaded, runner: Runner) -> dict[str, Part]:
         "records.json": lambda: parts.records(database_path(paths.state_dir)),
         "bundles.json": lambda: parts.json_files(paths.bundles, "pvecri.json", "config.json"),
         "crun.json": lambda: parts.json_files(paths.runtime_root, "status"),
+        "guests.json": lambda: parts.guests(paths, config.pve.config_dir),
         "exits.json": lambda: parts.small_files(paths.exits),
         "cni.json": lambda: parts.json_files(os.path.join(paths.state_dir, "cni")),
         "cni-config.json": lambda: parts.read_json(config_files(config.network.conf_dir)),
         "mounts.txt": lambda: parts.mounts(paths),
-        "cgroups.json": lambda: parts.cgroups(names()),
+        "cgroups.json": lambda: {**parts.cgroups(names()), **parts.guest_groups(paths)},
         "processes.json": lambda: parts.processes(names()),
         "journal.txt": lambda: _journal(runner),
     }

@@ -120,6 +120,37 @@ def small_files(directory: str) -> dict[str, str]:
     return found
 
 
+def guests(paths: Paths, config_dir: str) -> dict[str, t.Any]:
+    """Return what is kept of guests of Proxmox VE: records, lists of templates, and their configurations."""
+    top = os.path.join(paths.state_dir, "lxc")
+    if not os.path.isdir(top):
+        return {}
+    found = json_files(os.path.join(top, "records")) if os.path.isdir(os.path.join(top, "records")) else {}
+    for name in ("archives.json", "native.json"):
+        if os.path.exists(os.path.join(top, name)):
+            found[name] = _json_file(os.path.join(top, name))
+    for vmid in _vmids(paths):
+        # Paths and limits; variables and the command are elsewhere, and stay there.
+        for path in (os.path.join(top, "guests", vmid, "config"), f"{config_dir}/lxc/{vmid}.conf"):
+            found[path] = _text(path).splitlines()
+    return found
+
+
+def _vmids(paths: Paths) -> list[str]:
+    try:
+        return sorted(
+            name for name in os.listdir(os.path.join(paths.state_dir, "lxc/guests")) if name.isdigit()
+        )
+    except OSError:
+        return []
+
+
+def guest_groups(paths: Paths, root: str = CGROUPS) -> dict[str, dict[str, str]]:
+    """Return the cgroups of guests, by the numbers that they have in Proxmox VE."""
+    known = set(_vmids(paths))
+    return cgroups(known, root, is_whole=True) if known else {}
+
+
 def mounts(paths: Paths, source: str = MOUNTS) -> str:
     """Return the mounts below the endpoint's directories, in the kernel's words (proc(5), mountinfo)."""
     tops = tuple(f"{os.path.realpath(top)}/" for top in (paths.state_dir, paths.run_dir))
@@ -127,12 +158,14 @@ def mounts(paths: Paths, source: str = MOUNTS) -> str:
         return "".join(line for line in stream if line.split(" ")[4].startswith(tops))
 
 
-def cgroups(names: t.Collection[str], root: str = CGROUPS) -> dict[str, dict[str, str]]:
-    """Return the cgroups whose last part holds one of the names, with what their files say."""
+def cgroups(
+    names: t.Collection[str], root: str = CGROUPS, *, is_whole: bool = False
+) -> dict[str, dict[str, str]]:
+    """Return the cgroups whose last part holds one of the names, or is one, with what their files say."""
     found: dict[str, dict[str, str]] = {}
     for folder, _folders, files in os.walk(root):
         last = os.path.basename(folder)
-        if any(name in last for name in names):
+        if last in names or (not is_whole and any(name in last for name in names)):
             found[folder] = {
                 name: _text(os.path.join(folder, name)) for name in _CGROUP_FILES if name in files
             }
@@ -140,15 +173,15 @@ def cgroups(names: t.Collection[str], root: str = CGROUPS) -> dict[str, dict[str
 
 
 def processes(names: t.Collection[str]) -> list[dict[str, t.Any]]:
-    """Return the processes of crun and conmon that have one of the names in their arguments."""
+    """Return the processes of crun, conmon and guests' holders that have one of the names as an argument."""
     found = []
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
         argv = _text(f"/proc/{entry}/cmdline").split("\0")
-        if os.path.basename(argv[0]) in {"conmon", "crun"} and any(
-            name in word for word in argv for name in names
-        ):
+        program = os.path.basename(argv[0])
+        is_ours = program in {"conmon", "crun"} or any(word.endswith("/lxc/holder.py") for word in argv)
+        if is_ours and any(name in word for word in argv for name in names):
             found.append({"pid": int(entry), "argv": argv[:-1], "state": _state(int(entry))})
     return found
 
