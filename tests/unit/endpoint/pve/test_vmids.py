@@ -9,9 +9,11 @@ import itertools
 
 import pytest
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import ApiError, Conflict, InvalidSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import ApiError, InvalidSpec
 from pvecri.pve import vmids
-from pvecri.pve.vmids import Vmids, candidates
+from pvecri.pve.vmids import NoneFree, Vmids, candidates
+from pvecri.rpc.errors import status_of
+from pvecri.rpc.status import Code
 
 RANGE = (900_000, 900_099)
 
@@ -64,14 +66,15 @@ def test_claims_end_when_nothing_is_free() -> None:
     numbers = Vmids((100, 101))
     claims = numbers.claims(Cluster(100), "a")
     assert next(claims) == 101
-    with pytest.raises(Conflict, match=r"no number from 100 to 101 is free .* pve.vmid_range"):
+    with pytest.raises(NoneFree, match=r"no number from 100 to 101 is free .* pve.vmid_range") as caught:
         next(claims)
+    assert status_of(caught.value) is Code.RESOURCE_EXHAUSTED
 
 
 def test_claims_do_not_ask_for_ever() -> None:
     cluster = Cluster(*range(900_000, 901_000))
     numbers = Vmids((900_000, 900_999))
-    with pytest.raises(Conflict):
+    with pytest.raises(NoneFree):
         next(numbers.claims(cluster, "a"))
     assert len(cluster.asked) == vmids._TRIES
     cluster.used.clear()

@@ -13,11 +13,18 @@ import hashlib
 import threading
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, InvalidSpec
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.client import PveClient
+from pvecri.errors import TooBusy
 
 #: Numbers that are asked for one by one; who shares the range with others to that degree has no range.
 _TRIES = 64
+
+
+class NoneFree(TooBusy):
+    """Report that all numbers of the range are in use."""
+
+    code = "no_vmid_free"
 
 
 class Vmids:
@@ -30,7 +37,7 @@ class Vmids:
         self._lock = threading.Lock()
 
     def claims(self, client: PveClient, container_id: str) -> t.Iterator[int]:
-        """Yield numbers that are free, each held until `release`; raises Conflict when none is left.
+        """Yield numbers that are free, each held until `release`; raises NoneFree when none is left.
 
         The caller takes the next one when somebody else was faster, and releases those that it
         does not use.
@@ -53,7 +60,7 @@ class Vmids:
             else:
                 self.release(vmid)
         first, last = self._range
-        raise Conflict(
+        raise NoneFree(
             f"no number from {first} to {last} is free for a container",
             hint="Widen pve.vmid_range, or give it a range that nothing else uses",
         )
