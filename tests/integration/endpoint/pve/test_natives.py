@@ -1,10 +1,7 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pull, list and remove templates of Proxmox LXC as images, from a fake node and from addresses.
-
-The fake's downloads take no time and write no part of a file first, as Proxmox VE's do.
-"""
+"""Pull, list and remove templates of Proxmox LXC as images, from a fake node's list."""
 
 from __future__ import annotations
 
@@ -22,16 +19,24 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CoreError,
     NotFound,
     TaskFailed,
+    Unsupported,
     WrongState,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.images.reference import ImageReference
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import ContainerSpec, Namespaces
-from ansible_collections.pvecri.runtime.tests.support import pve_storage_routes
-from ansible_collections.pvecri.runtime.tests.support.fakepve import FakeCluster
+from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy import Selection
+from ansible_collections.pvecri.runtime.plugins.module_utils.selection.rules import Runtime
 from ansible_collections.pvecri.runtime.tests.support.image_service import images, spec
-from ansible_collections.pvecri.runtime.tests.support.images import File, OciLayout, tar_layer
-from ansible_collections.pvecri.runtime.tests.support.layout_registry import LayoutRegistry
-from ansible_collections.pvecri.runtime.tests.support.lxc_driver import node_of
-from ansible_collections.pvecri.runtime.tests.support.template_server import TemplateServer
+from ansible_collections.pvecri.runtime.tests.support.template_lab import (
+    ALPINE,
+    DEBIAN,
+    NEW,
+    OLD,
+    lab,
+    listed,
+    serve,
+    status,
+)
 from ansible_collections.pvecri.runtime.tests.support.templates import (
     TemplateNode,
     add_storage,
@@ -43,69 +48,13 @@ from pvecri.archives import command
 from pvecri.config.model import PveConfig
 from pvecri.images.errors import RegistryUnavailable
 from pvecri.pve.native import NativeTemplates
-from pvecri.pve.native_image import is_native, source_of
+from pvecri.pve.native_image import is_native, refuse_elsewhere, source_of
 from pvecri.pve.templates import Templates
 from pvecri.rpc.errors import status_of
 from pvecri.rpc.status import Code
 
-# The fixtures of this file.
-__all__ = ["images"]
-
-OLD, NEW = (f"debian-12-standard_12.{number}-1_amd64.tar.zst" for number in (2, 11))
-ALPINE = "alpine-3.20-default_20240908_amd64.tar.zst"
-FOREIGN = "debian-12-standard_13.0-1_arm64.tar.zst"
-DEBIAN = "lxc/debian-12-standard"
-
-
-@pytest.fixture
-def lab(tmp_path, images):
-    """A node with templates on its list and a storage without any, and a service over them."""
-    made = Lab(tmp_path, images)
-    try:
-        yield made
-    finally:
-        made.stop()
-
-
-class Lab:
-    """Everything of one test."""
-
-    def __init__(self, tmp_path, images):
-        self.images = images
-        self.tmp_path = tmp_path
-        self.cluster = FakeCluster(str(tmp_path / "pki"), time_scale=1.0)
-        self.storage = pve_storage_routes.install(self.cluster.pve, str(tmp_path / "vz"))
-        self.storage.appliances.update({name: packed_template(name) for name in (OLD, ALPINE, FOREIGN)})
-        self.cluster.start()
-        self.node = node_of(self.cluster, tmp_path)
-        self.cache = add_storage(self.node.config_dir, "local", tmp_path / "vz")
-        self.services = []
-
-    def service(self, sources=None, **options):
-        """Return what a daemon has after it has started."""
-        config = PveConfig(templates=sources or {})
-        natives = NativeTemplates(self.node, self.images.paths, config, self.images.runner, self.images.log)
-        self.natives = natives
-        made = self.images.service(natives=natives, **options)
-        self.services.append(made)
-        return made
-
-    def stop(self):
-        self.cluster.stop()
-
-    def files(self):
-        return sorted(path.name for path in self.cache.iterdir())
-
-
-def listed(service):
-    """Return the images that a client is shown, by id."""
-    answer = pb.ListImagesResponse.FromString(service.list_bytes())
-    return {image.id: image for image in answer.images}
-
-
-def status(service, name, *, is_verbose=False):
-    """Return the status of an image."""
-    return pb.ImageStatusResponse.FromString(service.status_bytes(spec(name), is_verbose=is_verbose))
+# The fixtures of these files.
+__all__ = ["images", "lab", "serve"]
 
 
 def sha256(content):
@@ -350,6 +299,20 @@ def test_bundle_of_a_template_knows_its_users(lab, images):
     images.core.manager.remove("one")
 
 
+def chosen(runtime):
+    """Return a selection of a runtime."""
+    return Selection(runtime, None, None, "the handler says so", ImageReference.parse("lxc/a"))
+
+
+def test_template_is_refused_where_another_runtime_was_selected(lab):
+    service = lab.service()
+    service.pull(spec(DEBIAN))
+    image = service.resolve(DEBIAN)
+    refuse_elsewhere(image, chosen(Runtime.PVE_LXC))
+    with pytest.raises(Unsupported, match="crun was selected because the handler says so"):
+        refuse_elsewhere(image, chosen(Runtime.CRUN))
+
+
 def test_image_of_a_registry_below_lxc_is_pulled_when_the_registry_is_named(lab, serve):
     registry = serve()
     service = lab.service()
@@ -395,113 +358,6 @@ def test_list_of_the_command_line_has_templates(lab, tmp_path, capsys):
     (shown,) = json.loads(capsys.readouterr().out)["images"]
     assert shown["id"] == found
     assert f"{DEBIAN}:latest" in shown["names"]
-
-
-# ---- from an address --------------------------------------------------------------------------------------
-
-BASE = "lxc/base"
-
-
-@pytest.fixture
-def web():
-    """A server of templates."""
-    with TemplateServer() as made:
-        yield made
-
-
-def source(web, content=None, name="base.tar.zst"):
-    """Return the section [pve.templates] that names a file of the server."""
-    sha512 = hashlib.sha512(web.content if content is None else content).hexdigest()
-    return {BASE: {"url": f"{web.url}/{name}", "sha512": sha512}}
-
-
-def test_pull_from_an_address_checks_it_and_needs_no_node(lab, web):
-    lab.cluster.stop()
-    web.content = packed_template("base", dotted=False)
-    service = lab.service(source(web))
-    found = service.pull(spec(BASE))
-    assert found == f"sha256:{sha256(web.content)}"
-    (file,) = lab.files()
-    assert file.startswith("pvecri_base-latest_")
-    assert file.endswith(".tar.zst")
-    service.pull(spec(BASE))
-    lab.service(source(web)).pull(spec(f"{BASE}:latest"))
-    assert web.count == 1
-    service.remove(spec(BASE))
-    assert lab.files() == []
-
-
-def test_pull_from_an_address_of_another_content_is_refused_and_leaves_nothing(lab, web):
-    web.content = packed_template("base")
-    with pytest.raises(CoreError, match="SHA-512"):
-        lab.service(source(web, b"another")).pull(spec(BASE))
-    assert lab.files() == []
-
-
-def test_pull_from_an_address_of_what_is_no_template_is_refused(lab, web):
-    web.content = b"no archive"
-    with pytest.raises(WrongState, match="cannot be read as a template"):
-        lab.service(source(web)).pull(spec(BASE))
-
-
-@pytest.mark.parametrize(
-    ("status_code", "error"), [(404, NotFound), (403, CoreError), (503, RegistryUnavailable)]
-)
-def test_pull_from_an_address_that_refuses(lab, web, status_code, error):
-    web.status = status_code
-    with pytest.raises(error, match=r"base\.tar\.zst"):
-        lab.service(source(web)).pull(spec(BASE))
-    assert lab.files() == []
-
-
-def test_pull_from_an_address_that_nobody_listens_on(lab, web):
-    sources = source(web)
-    web.close()
-    with pytest.raises(RegistryUnavailable, match="cannot be reached"):
-        lab.service(sources).pull(spec(BASE))
-
-
-@pytest.mark.parametrize("breaks", [True, False])
-def test_pull_from_an_address_that_stops_in_the_middle(lab, web, breaks):
-    web.content = packed_template("base")
-    web.stops_after = 100
-    web.breaks = breaks
-    with pytest.raises(RegistryUnavailable):
-        lab.service(source(web), no_progress_timeout_s=1.0).pull(spec(BASE))
-    assert lab.files() == []
-
-
-def test_start_removes_what_a_killed_daemon_fetched_by_half(lab, web):
-    endpoint = lab.node.endpoint_id[:8]
-    names = [
-        f".pvecri_base-latest_{'0' * 24}_{endpoint}.tar.zst.0123abcd",
-        f"pvecri_base-latest_{'1' * 24}_{endpoint}.tar.zst",
-    ]
-    other = f"pvecri_base-latest_{'1' * 24}_{'f' * 8}.tar.zst"
-    for name in (*names, other):
-        (lab.cache / name).touch()
-    service = lab.service(source(web))
-    service.start()
-    eventually(lambda: lab.files() == [other], what="the left-overs to go")
-
-
-@pytest.fixture
-def serve(tmp_path, images):
-    """Return a function that starts a registry with the image v1."""
-    layout = OciLayout(tmp_path / "layout")
-    layout.add_image("v1", [tar_layer([File("version", b"1")])], {"Cmd": ["sh"]}, compress=False)
-    started = []
-
-    def start():
-        registry = LayoutRegistry(layout)
-        registry.__enter__()
-        started.append(registry)
-        images.trust(registry.address)
-        return registry
-
-    yield start
-    for registry in started:
-        registry.__exit__()
 
 
 def test_node_without_api_is_never_asked_for_what_is_known(images, tmp_path):
