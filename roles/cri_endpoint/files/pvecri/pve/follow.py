@@ -26,6 +26,9 @@ if t.TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+#: Exit code of a container that was killed.
+_KILLED: t.Final = 128 + signal.SIGKILL
+
 #: Tasks by which somebody ends a container.
 _ENDING = frozenset({"vzstop", "vzshutdown", "vzreboot", "vzsuspend", "vzmigrate", "vzrollback", "vzdestroy"})
 
@@ -66,10 +69,8 @@ def lose(case: Case) -> None:
     """Note that a container has ended because it is gone, whatever waited for its start."""
     record = case.record
     state = case.driver.state(record.name)
-    if state is not None and state.is_alive:
-        power.stop(case.node, case.driver, record, signal.SIGKILL, 0.0)
-        state = case.driver.state(record.name)
-    code = state.exit_code if state is not None and case.known.phase is Phase.RUNNING else None
+    waits = state is not None and state.is_alive
+    code = _KILLED if waits else state.exit_code if state is not None else None
 
     def decide(now: ContainerRecord) -> dict[str, t.Any]:
         return {
@@ -80,7 +81,10 @@ def lose(case: Case) -> None:
             "message": case.finding.message,
         }
 
+    # Told before it is done, so that nobody takes the signal for the reason.
     case.registry.change_container(record.name, decide)
+    if waits:
+        power.stop(case.node, case.driver, record, signal.SIGKILL, 0.0)
 
 
 def tag(case: Case) -> None:
