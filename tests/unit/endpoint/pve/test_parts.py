@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -77,3 +79,19 @@ def test_a_token_that_others_may_read_is_told(paths, tmp_path, caplog) -> None:
     with caplog.at_level(logging.INFO):
         parts.tell_problem(PveNode(PveConfig(access_file=str(file)), paths, log), log)
     assert [line.message for line in caplog.records] == ["others may read the token"]
+
+
+def test_a_daemon_without_proxmox_loads_nothing_of_it() -> None:
+    program = (
+        "import sys, pvecri.daemon.daemon\n"
+        "print(*sorted({'requests', 'proxmoxer', 'pvecri.pve.node', 'pvecri.pve.watch'} & set(sys.modules)))"
+    )
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == []
