@@ -226,6 +226,17 @@ def test_role_confines_the_endpoint_to_a_pool(access, pvesh, tmp_path, cluster, 
     assert not any(path == "/vms" for path, _role, _on in access.entries(TOKEN))
 
 
+def test_role_gives_what_privileged_containers_want_only_when_told(access, pvesh, tmp_path, variables):
+    wanted = {"cri_endpoint_pve_privileged": True, **variables}
+    play(tmp_path, pvesh, "preflight_pve.yml", "pve.yml", **wanted)
+    assert ("/", "CriEndpointPrivileged", False) in access.entries(TOKEN)
+    assert access.roles["CriEndpointPrivileged"] == {"Sys.Modify"}
+    play(tmp_path, pvesh, "preflight_pve.yml", "pve.yml", **variables)
+    assert not any(path == "/" for path, _role, _on in access.entries(TOKEN))
+    play(tmp_path, pvesh, "pve_absent.yml", cri_endpoint_state="absent", **variables)
+    assert access.roles == {}
+
+
 def test_role_works_over_https(access, pvesh, tmp_path, cluster):
     options = cluster.options()
     printed = play(tmp_path, pvesh, "preflight_pve.yml", "pve.yml", cri_endpoint_pve_api=options)
