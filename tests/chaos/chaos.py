@@ -14,6 +14,7 @@ Run it by ``scripts/chaos``, which installs what is needed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import random
 import re
@@ -23,9 +24,12 @@ import time
 import traceback
 import typing as t
 
-from ansible_collections.pvecri.runtime.tests.chaos.clients import Actor, History, Wrong
+from ansible_collections.pvecri.runtime.tests.chaos.clients import Actor
 from ansible_collections.pvecri.runtime.tests.chaos.inspection import differences
+from ansible_collections.pvecri.runtime.tests.chaos.memory import History, Wrong
 from ansible_collections.pvecri.runtime.tests.support.endpoint import Endpoint
+from ansible_collections.pvecri.runtime.tests.support.private_host import PrivateHost
+from ansible_collections.pvecri.runtime.tests.support.pve_node import FakePveNode
 
 #: How long the endpoint may take, after the last start, to mend what was cut short.
 _MEND_S = 30.0
@@ -59,15 +63,18 @@ class Outcome:
 class Chaos:
     """One run; `run` it once."""
 
-    def __init__(self, endpoint: Endpoint, seed: int, clients: int) -> None:
+    def __init__(
+        self, endpoint: Endpoint, seed: int, clients: int, *, node: FakePveNode | None = None
+    ) -> None:
         self._endpoint = endpoint
+        self._node = node
         self._seed = seed
         self._random = random.Random(seed)
         self._history = History()
         self._stopping = threading.Event()
         self._problems: list[str] = []
         self._actors = [
-            Actor(endpoint, f"client{number}", f"{seed}-{number}", self._history, self._stopping)
+            Actor(endpoint, f"client{number}", f"{seed}-{number}", self._history, self._stopping, node=node)
             for number in range(clients)
         ]
         self._kills = 0
@@ -152,22 +159,27 @@ class Chaos:
         self._settled("with all pods removed", _leftovers)
         self._problems += [f"in the log: {text}" for text in self._endpoint.tracebacks()]
 
-    def _settled(self, when: str, look: t.Callable[[Endpoint], list[str]]) -> None:
+    def _settled(self, when: str, look: t.Callable[..., list[str]]) -> None:
         """Look until nothing is wrong, as long as the endpoint may mend things."""
         deadline = time.monotonic() + _MEND_S
-        while (found := look(self._endpoint)) and time.monotonic() < deadline:
+        while (found := look(self._endpoint, self._node)) and time.monotonic() < deadline:
             time.sleep(0.2)
         self._problems += [f"{when}: {problem}" for problem in found]
 
 
-def _leftovers(endpoint: Endpoint) -> list[str]:
-    return [*endpoint.leftovers(), *differences(endpoint)]
+def _leftovers(endpoint: Endpoint, node: FakePveNode | None) -> list[str]:
+    left = [*node.leftovers(), *(f"guest {vmid}" for vmid in node.vmids())] if node else []
+    return [*endpoint.leftovers(), *differences(endpoint, node), *left]
 
 
-def chaos(seconds: float, seed: int, *, clients: int = 3) -> Outcome:
-    """Run it in an endpoint of its own."""
-    with Endpoint() as endpoint:
-        outcome = Chaos(endpoint, seed, clients).run(seconds)
+def chaos(seconds: float, seed: int, *, clients: int = 3, guests: bool = False) -> Outcome:
+    """Run it in an endpoint of its own, with ``guests`` beside a Proxmox VE node that runs real LXC."""
+    with contextlib.ExitStack() as stack:
+        host = stack.enter_context(PrivateHost())
+        node = stack.enter_context(FakePveNode(host)) if guests else None
+        settings = node.settings() if node else None
+        endpoint = stack.enter_context(Endpoint(host=host, settings=settings))
+        outcome = Chaos(endpoint, seed, clients, node=node).run(seconds)
         if outcome.problems:
             outcome.history += [
                 "what the endpoint said of it:",
@@ -191,6 +203,9 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=int, help="seed of what is done when (default: a new one, which is told)"
     )
     parser.add_argument("--clients", type=int, default=3, help="clients at once (default 3)")
+    parser.add_argument(
+        "--lxc", action="store_true", help="let some pods have a guest of a Proxmox VE that runs real LXC"
+    )
     return parser
 
 
@@ -199,7 +214,7 @@ def main() -> int:
     options = _parser().parse_args()
     seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
-    outcome = chaos(options.seconds, seed, clients=options.clients)
+    outcome = chaos(options.seconds, seed, clients=options.clients, guests=options.lxc)
     print(outcome.report())
     return 1 if outcome.problems else 0
 

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
-import dataclasses
 import os
 import pathlib
 import random
@@ -22,9 +20,11 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.cgroups import CgroupTree
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import conmon_pid, read_state
+from ansible_collections.pvecri.runtime.tests.chaos.memory import Container, History, Pod, Wrong
 from ansible_collections.pvecri.runtime.tests.support import cri_client
 from ansible_collections.pvecri.runtime.tests.support.cri_client import Cri
 from ansible_collections.pvecri.runtime.tests.support.endpoint import Endpoint
+from ansible_collections.pvecri.runtime.tests.support.pve_node import FakePveNode
 from pvecri.api import cri_pb2 as pb
 
 #: Answers after which the same request is sent again: nothing was said about the object.
@@ -39,64 +39,26 @@ _SEEN_S = 20.0
 _PODS_MAX = 4
 _CONTAINERS_MAX = 3
 
-
-class Wrong(Exception):
-    """The endpoint did not do what it must."""
-
-
-@dataclasses.dataclass(slots=True)
-class Container:
-    """What the client knows of a container of its own."""
-
-    id: str
-    config: t.Any
-    #: created, started, ended, or maybe (the client killed it and waits).
-    state: str = "created"
-    #: What it exits with by itself; None: never.
-    exit_code: int | None = None
-    started_at: float = 0.0
-    marker: str = ""
-    #: Last weight of its CPU shares that was answered; 0: as created.
-    shares: int = 0
-
-
-@dataclasses.dataclass(slots=True)
-class Pod:
-    """What the client knows of a pod of its own."""
-
-    id: str
-    config: t.Any
-    ip: str
-    is_stopped: bool = False
-    containers: dict[str, Container] = dataclasses.field(default_factory=dict)
-
-
-class History:
-    """The last things that were done, by anybody."""
-
-    def __init__(self) -> None:
-        self._lines: collections.deque[str] = collections.deque(maxlen=60)
-        self._begun = time.monotonic()
-        self.counts: collections.Counter[str] = collections.Counter()
-
-    def note(self, who: str, what: str, kind: str = "") -> None:
-        """Remember one thing."""
-        self._lines.append(f"{time.monotonic() - self._begun:8.3f} {who}: {what}")
-        if kind:
-            self.counts[kind] += 1
-
-    def lines(self) -> list[str]:
-        """Return what is remembered, the oldest first."""
-        return list(self._lines)
+#: Runtime handler of pods whose container is a guest of Proxmox VE, and how many of them are.
+_GUESTS = "pve-lxc"
+_GUESTS_SHARE = 0.4
 
 
 class Actor:
     """One client; `act` does one random thing."""
 
     def __init__(
-        self, endpoint: Endpoint, name: str, seed: str, history: History, stopping: threading.Event
+        self,
+        endpoint: Endpoint,
+        name: str,
+        seed: str,
+        history: History,
+        stopping: threading.Event,
+        *,
+        node: FakePveNode | None = None,
     ) -> None:
         self._endpoint = endpoint
+        self._node = node
         self._name = name
         self._random = random.Random(seed)
         self._history = history
@@ -180,18 +142,19 @@ class Actor:
         self._count += 1
         name = f"{self._name}-{self._count}"
         config = self._endpoint.pod(name, labels={"client": self._name})
-        if self._random.random() < 0.2:
+        handler = _GUESTS if self._node and self._random.random() < _GUESTS_SHARE else ""
+        if not handler and self._random.random() < 0.2:
             config.linux.security_context.namespace_options.pid = pb.POD
-        pod_id = self._must(f"run {name}", lambda **o: self._cri.run_pod(config, **o))
+        pod_id = self._must(f"run {name} {handler}", lambda **o: self._cri.run_pod(config, handler, **o))
         status = self._must(f"pod_status {name}", lambda **o: self._cri.pod_status(pod_id, **o))
         if status.state != pb.SANDBOX_READY or not status.network.ip:
             raise Wrong(f"pod {name} {pod_id} is not ready after its run: {status}")
-        self.pods[name] = Pod(pod_id, config, status.network.ip)
+        self.pods[name] = Pod(pod_id, config, status.network.ip, handler)
         return None
 
     def _repeat_run(self) -> None:
         pod = self._pick_pod()
-        again = self._must("run (repeated)", lambda **o: self._cri.run_pod(pod.config, **o))
+        again = self._must("run (repeated)", lambda **o: self._cri.run_pod(pod.config, pod.handler, **o))
         if again != pod.id:
             raise Wrong(f"a repeated run of pod {pod.id} made {again}")
 
@@ -199,6 +162,8 @@ class Actor:
         pod = self._pick_pod()
         if len(pod.containers) >= _CONTAINERS_MAX:
             return self._remove()
+        if pod.handler and any(each.state != "ended" for each in pod.containers.values()):
+            return self._look()
         self._count += 1
         name = f"c{self._count}"
         marker = f"hello-{self._name}-{name}"
@@ -269,11 +234,24 @@ class Actor:
 
     def _murder(self) -> None:
         """Kill the first process of a container from outside."""
-        _pod, name, container = self._random.choice(self._any("started"))
+        pod, name, container = self._random.choice(self._any("started"))
+        if pod.handler:
+            return self._kill_guest(name, container)
         state = read_state(Layout(self._endpoint.paths, container.id), CgroupTree())
         if container.exit_code is None and state is not None and state.pid is not None:
             self._history.note(self._name, f"kills process {state.pid} of {name} {container.id}", "murder")
             procfs.send_signal(state.pid, state.pid_start_time, signal.SIGKILL)
+            container.state = "ended"
+            self._expect_end(container, code=137)
+        return None
+
+    def _kill_guest(self, name: str, container: Container) -> None:
+        """Stop a guest as people do at Proxmox VE."""
+        assert self._node is not None
+        vmid = self._node.vmid_of(container.id)
+        if container.exit_code is None and vmid is not None:
+            self._history.note(self._name, f"stops guest {vmid} of {name} {container.id}", "kill_guest")
+            self._node.gui_stop(vmid)
             container.state = "ended"
             self._expect_end(container, code=137)
 

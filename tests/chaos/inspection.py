@@ -14,31 +14,38 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import layout as layouts
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import conmon_pid
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import layout as lxc_layout
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.state import holder_pid
 from ansible_collections.pvecri.runtime.tests.support import cgroups
 from ansible_collections.pvecri.runtime.tests.support.endpoint import Endpoint
+from ansible_collections.pvecri.runtime.tests.support.pve_node import FakePveNode
 from pvecri.api import cri_pb2 as pb
 
 _ID = re.compile(r"[0-9a-f]{64}")
 
 
-def differences(endpoint: Endpoint) -> list[str]:
-    """Return what does not fit together; empty when the views agree.
+def differences(endpoint: Endpoint, node: FakePveNode | None = None) -> list[str]:
+    """Return what does not fit together; empty when the views agree, that of a Proxmox VE node included.
 
     Nothing must be going on meanwhile, but for what the endpoint mends of its own accord.
     """
-    return list(_Inspection(endpoint).run())
+    return list(_Inspection(endpoint, node).run())
 
 
 class _Inspection:
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, node: FakePveNode | None) -> None:
         self.endpoint = endpoint
+        self.node = node
         self.pods = {pod.id: pod for pod in endpoint.cri.list_pods()}
         self.containers = {each.id: each for each in endpoint.cri.list_containers()}
         self.ready = {name for name, pod in self.pods.items() if pod.state == pb.SANDBOX_READY}
         self.mounts = endpoint.host.mounts(endpoint.top)
+        #: Names of containers that are guests of Proxmox VE.
+        self.guests = {name.removesuffix(".json") for name in _names(lxc_layout.records(endpoint.paths))}
 
     def run(self) -> t.Iterator[str]:
         yield from self._containers()
+        yield from self._of_proxmox()
         yield from self._bundles()
         yield from self._namespaces()
         yield from self._addresses()
@@ -55,7 +62,7 @@ class _Inspection:
             if container.pod_sandbox_id not in self.pods:
                 yield f"container {name} belongs to no pod"
             is_alive = container.state in {pb.CONTAINER_CREATED, pb.CONTAINER_RUNNING}
-            if is_alive and name not in known:
+            if is_alive and name not in known | self.guests:
                 yield f"container {name} is said to live, crun does not have it"
             if is_alive and conmon_pid(Layout(paths, name)) is None:
                 yield f"container {name} is said to live, but has no conmon"
@@ -63,6 +70,34 @@ class _Inspection:
                 yield f"container {name} is UNKNOWN"
             if container.state == pb.CONTAINER_EXITED and conmon_pid(Layout(paths, name)) is not None:
                 yield f"container {name} is said to have ended, but its conmon lives"
+
+    def _of_proxmox(self) -> t.Iterator[str]:
+        """Each guest belongs to one container, and each container of that kind has one guest."""
+        if self.node is None:
+            return
+        owners: dict[str, int] = {}
+        for vmid in self.node.vmids():
+            name = next(iter(_ID.findall(self.node.config(vmid).get("description", ""))), "")
+            if name not in self.containers:
+                yield f"guest {vmid} is left of container {name}"
+            elif name in owners:
+                yield f"guests {vmid} and {owners[name]} are both of container {name}"
+            owners[name] = vmid
+        for name in sorted(self.guests):
+            if name not in self.containers:
+                yield f"the record of guest {name} is left"
+            elif name not in owners:
+                yield f"container {name} has no guest"
+            elif self.containers[name].state == pb.CONTAINER_RUNNING and not self._is_up(owners[name]):
+                yield f"container {name} is said to run, its guest {owners[name]} does not"
+            elif self.containers[name].state == pb.CONTAINER_EXITED and self._is_up(owners[name]):
+                yield f"container {name} is said to have ended, its guest {owners[name]} runs"
+        for vmid in _names(lxc_layout.guests(self.endpoint.paths)):
+            if int(vmid) not in owners.values():
+                yield f"the files of guest {vmid} are left"
+
+    def _is_up(self, vmid: int) -> bool:
+        return self.node is not None and self.node.machine.is_up(vmid)
 
     def _bundles(self) -> t.Iterator[str]:
         paths = self.endpoint.paths
@@ -78,6 +113,7 @@ class _Inspection:
         for name, container in self.containers.items():
             if (
                 container.state == pb.CONTAINER_RUNNING
+                and name not in self.guests
                 and f"{paths.bundles}/{name}/rootfs" not in self.mounts
             ):
                 yield f"container {name} runs without its root file system"
@@ -139,7 +175,8 @@ class _Inspection:
                 seen.add(name)
                 if name not in both:
                     yield f"cgroup {path} is left"
-        for name in sorted(alive - seen):
+        # Those of guests are where Proxmox VE has them.
+        for name in sorted(alive - seen - self.guests):
             yield f"container {name} lives without a cgroup of its own"
 
     def _processes(self) -> t.Iterator[str]:
@@ -148,6 +185,9 @@ class _Inspection:
             pid = conmon_pid(Layout(self.endpoint.paths, name))
             if pid is not None:
                 wanted.add(pid)
+            holder = holder_pid(Layout(self.endpoint.paths, name)) if name in self.guests else None
+            if holder is not None:
+                wanted.add(holder)
         for pid in self.endpoint.host.processes():
             if pid not in wanted:
                 with contextlib.suppress(OSError):

@@ -129,7 +129,8 @@ def test_guest_whose_tags_were_taken_is_left_alone(lab):
     lab.cri.remove(container)
     assert lab.node.vmids() == [vmid]
     # Its configuration includes our file as long as it is there.
-    assert lab.node.gui_start(vmid) != "" and lab.files() != []
+    assert lab.node.gui_start(vmid) == "OK"
+    assert lab.files() != []
     eventually(lambda: not lab.node.machine.is_up(vmid))
     assert lab.node.gui_destroy(vmid) == "OK"
     lab.endpoint.restart()
