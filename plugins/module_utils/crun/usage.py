@@ -28,6 +28,17 @@ class PressureStall(t.NamedTuple):
 _NO_PRESSURE: t.Mapping[str, PressureStall] = types.MappingProxyType({})
 
 
+#: Of two cgroups, what can be added up.
+_COUNTED: t.Final = (
+    *("cpu_ns", "memory_bytes", "working_set_bytes", "rss_bytes", "page_faults", "major_page_faults"),
+    *("swap_bytes", "pids"),
+)
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return one if other is None else other + (one or 0)
+
+
 class CgroupUsage(t.NamedTuple):
     """What the processes of one cgroup use; None where the host does not count it."""
 
@@ -46,6 +57,11 @@ class CgroupUsage(t.NamedTuple):
     pids: int | None = None
     #: By resource: cpu, memory, io.  Not every kernel counts it.
     pressure: t.Mapping[str, PressureStall] = _NO_PRESSURE
+
+    def plus(self, other: CgroupUsage) -> CgroupUsage:
+        """Return what both use; no limit holds for the two, and the pressure is that of the first."""
+        sums: dict[str, t.Any] = {name: _sum(getattr(self, name), getattr(other, name)) for name in _COUNTED}
+        return self._replace(**sums, memory_limit_bytes=None, swap_limit_bytes=None)
 
 
 class DeviceUsage(t.NamedTuple):

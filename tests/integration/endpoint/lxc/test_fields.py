@@ -142,6 +142,14 @@ def test_annotation_names_the_one_guest_and_sidecars_share_its_network(lab):
     assert lab.sh(guest, show) == lab.sh(sidecar, show) == f"inet {lab.address(pod)}"
 
 
+def test_sidecar_of_crun_can_see_the_guests_processes(lab):
+    pod = lab.pod(guest="app")
+    guest = lab.run(pod, "exec sleep 4711", name="app")
+    options = {"pid": pb.TARGET, "target_id": guest}
+    debug = lab.run(pod, name="debug", linux={"security_context": {"namespace_options": options}})
+    assert "sleep 4711" in lab.sh(debug, "ps -o args")
+
+
 def test_metrics_count_the_guests_processes(lab):
     container = lab.run(script="sleep 1000 & sleep 1000 & wait")
     request = pb.ListPodSandboxMetricsRequest()

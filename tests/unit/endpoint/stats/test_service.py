@@ -327,6 +327,21 @@ def test_metrics_of_a_guest_count_its_own_groups_and_disk(node, disk):
     assert values["container_fs_usage_bytes"].label_values[-1] == "/dev/dm-7"
 
 
+def test_pod_uses_what_its_cgroup_and_its_guest_use(node, disk):
+    pod = node.pod("web")
+    node.container(pod, "side")
+    alone = one_pod(node, pod).linux
+    node.container(pod, "app", **GUEST)
+    both = one_pod(node, pod).linux
+    assert both.cpu.usage_core_nano_seconds.value == alone.cpu.usage_core_nano_seconds.value + 2 * S
+    assert both.memory.usage_bytes.value == alone.memory.usage_bytes.value + 1000
+    assert both.process.process_count.value == alone.process.process_count.value + 1
+    # A pod whose cgroup is not there yet has its guest's use.
+    other = node.pod("bare", cgroup_parent="")
+    node.container(other, "app", **GUEST)
+    assert one_pod(node, other).linux.memory.usage_bytes.value == 1000
+
+
 # ---- pods -------------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.usage_reader i
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import counters
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.counters import Interface
 from pvecri.api import cri_pb2
+from pvecri.containers.selection import is_guest
 from pvecri.context import Context
 from pvecri.disk import guests
 from pvecri.disk.layers import Figure, WritableLayers
@@ -134,6 +135,10 @@ class StatsService:
         facts = self._facts.pod(record)
         message = cri_pb2.LinuxPodSandboxStats()
         usage = self._reader.group(facts.cgroup).usage() if facts.cgroup else CgroupUsage()
+        for member in self._registry.containers_of(record.id):
+            # The cgroup of a guest is not below the pod's.
+            own = self._usage(member, self._facts.container(member)) if is_guest(member) else None
+            usage = usage if own is None else usage.plus(own)
         now = time.time_ns()
         if record.phase is Phase.READY and not _is_gone(usage):
             messages.fill_pod(message, usage, now, self._rate(record.id, usage, now))
