@@ -115,10 +115,16 @@ class Held:
         ]
         return conmon.launch(SubprocessRunner(), argv, cwd=place, timeout_s=timeout_s)
 
-    def process(self) -> subprocess.Popen[bytes]:
-        """Start the launcher as the first process of a PID namespace of this host."""
+    @contextlib.contextmanager
+    def process(self) -> t.Iterator[subprocess.Popen[bytes]]:
+        """Run the launcher as the first process of a PID namespace of this host; wait for its end."""
         argv = ["unshare", "--pid", "--fork", "--kill-child", str(self.io / "run"), self.socket]
-        return subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+        with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as process:
+            try:
+                yield process
+            except BaseException:
+                process.kill()
+                raise
 
     def holder_pid(self) -> int:
         """Return the process that conmon takes for the container's first."""

@@ -154,7 +154,9 @@ class LxcDriver:
         The code is 128 + number for one that a signal ended.  Raises CommandTimeout
         after ``timeout_s`` seconds (None: never) and NotFound.
         """
-        return waiting.await_exit(self._layout(name).crun, self._known(name), timeout_s)
+        waiting.await_exit(self._layout(name).crun, self._known(name), timeout_s)
+        # What conmon has written may be its holder's end.
+        return self._known(name).exit_code
 
     def kill(self, name: str, number: int | str = signal.SIGTERM, *, everyone: bool = False) -> None:
         """Send a signal to the first process of a container, or to everyone in its cgroup.

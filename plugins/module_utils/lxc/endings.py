@@ -45,6 +45,8 @@ class MemoryEvents:
 
     def __init__(self, paths: t.Iterable[str]) -> None:
         self._counters: list[int] = []
+        #: Descriptors by which v1 signals, with the counter that each is about.
+        self._events: dict[int, int] = {}
         #: What to wait for: descriptor and events of poll(2).
         self.waits: dict[int, int] = {}
         self._has_killed = False
@@ -71,6 +73,7 @@ class MemoryEvents:
             raise
         finally:
             os.close(control)
+        self._events[event] = counter
         self.waits[event] = select.POLLIN
 
     def look(self, ready: t.Container[int] = ()) -> bool:
@@ -78,11 +81,7 @@ class MemoryEvents:
 
         ``ready`` are descriptors that poll(2) has returned.
         """
-        for event in [
-            event for event, kind in self.waits.items() if kind == select.POLLIN and event in ready
-        ]:
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(event)
+        signalled = {counter for event, counter in self._events.items() if event in ready and _taken(event)}
         for counter in list(self._counters):
             try:
                 lines = os.pread(counter, 4096, 0).splitlines()
@@ -93,5 +92,14 @@ class MemoryEvents:
                 os.close(counter)
                 continue
             killed = (line.split() for line in lines if line.startswith(b"oom_kill "))
-            self._has_killed |= any(int(words[1]) > 0 for words in killed)
+            # The signal comes before the kill, which may be the last that is seen of the group.
+            self._has_killed |= counter in signalled or any(int(words[1]) > 0 for words in killed)
         return self._has_killed
+
+
+def _taken(event: int) -> bool:
+    """Say whether an eventfd(2) was signalled, and reset it."""
+    try:
+        return os.eventfd_read(event) > 0
+    except BlockingIOError:
+        return False

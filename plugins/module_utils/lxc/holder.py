@@ -82,9 +82,11 @@ class _Holder:
         listener.close()
         if peer is None:
             return NEVER_STARTED
+        # Its cgroup may be gone before it is looked at when the program runs.
+        memory = endings.MemoryEvents(self._settings.get("oom") or [])
         if not self._hand_over(peer):
             return NEVER_STARTED
-        return self._await_end(peer.pidfd)
+        return self._await_end(peer.pidfd, memory)
 
     def _hand_over(self, peer: peers.Peer) -> bool:
         # Before it can run: whoever finds no more than this kills it.
@@ -130,8 +132,7 @@ class _Holder:
         os.close(self._block)
         os.close(null)
 
-    def _await_end(self, pidfd: int) -> int:
-        memory = endings.MemoryEvents(self._settings.get("oom") or [])
+    def _await_end(self, pidfd: int, memory: endings.MemoryEvents) -> int:
         self._sleep(pidfd, memory)
         if memory.look():
             with open(self._settings["oom_file"], "wb"):

@@ -30,9 +30,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import L
 #: Stages in which a container without an answer may yet be started, or is just being started.
 _STARTABLE = frozenset({Stage.READY, Stage.STARTING})
 
-#: What says that the exit code of conmon is nobody's.
-_UNKNOWN = "unknown"
-
 
 def read_state(layout: LxcLayout, cgroups: CgroupTree) -> ContainerState | None:
     """Return the state of a container, or None when there is no record of it."""
@@ -105,8 +102,12 @@ def _alive(  # noqa: PLR0917 - what was read, in the order in which it counts
 
 def _ended(layout: LxcLayout, record: LxcRecord, answer: Answer | None, conmon: int | None) -> ContainerState:
     exit_code, finished_at = read_exit(layout.crun)
-    if answer is not None and (answer.exit_source == _UNKNOWN or exit_code is None):
-        # conmon cannot write that nobody knows; and the holder knows it before conmon does.
+    if exit_code is not None:
+        # The holder tells before it ends: what was read before may be older than what conmon has written.
+        answer = read_answer(layout.answer)
+    if answer is not None and (answer.started_at is not None or exit_code is None):
+        # The holder's word counts: it knows before conmon does, conmon cannot write that nobody knows, and
+        # where the holder was killed what conmon wrote is the holder's own end.
         exit_code = answer.exit_code
     problems = []
     if exit_code is None and conmon is None:

@@ -10,13 +10,13 @@ import os
 import pathlib
 import re
 import secrets
-import shutil
 import subprocess
 import typing as t
 
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import conmon, procfs
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import block, handover, monitord, peers
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.launcher import Stage
 from ansible_collections.pvecri.runtime.tests.support import bundles, held, pve_machine
@@ -292,4 +292,21 @@ def test_first_process_is_known_by_its_namespace(container: Container) -> None:
     container.start()
     told = container.held.answer()
     assert peers.is_first_process(told.pid)
-    assert shutil.which("lxc-attach")
+
+
+def test_ids_that_an_unprivileged_container_does_not_have_are_told(container: Container) -> None:
+    if not container.uid:
+        pytest.skip("a privileged container has all ids")
+    user = {"uid": 70000, "gid": 0}
+    container.held.hold(_process("true", user=user))
+    container.start().wait(held.DEADLINE_S)
+    told = container.held.answer()
+    assert told.stage == Stage.USER
+    assert "user 70000" in str(handover.explained(told.stage, told.errno, {"user": user}))
+
+
+def test_command_in_a_container_that_has_ended_is_refused_at_once(container: Container) -> None:
+    container.held.hold(_process("true"))
+    container.start().wait(held.DEADLINE_S)
+    with pytest.raises(WrongState):
+        container.run(_process("true"), timeout_s=600.0)
