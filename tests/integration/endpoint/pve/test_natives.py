@@ -47,6 +47,7 @@ from pvecri.api import cri_pb2 as pb
 from pvecri.archives import command
 from pvecri.config.model import PveConfig
 from pvecri.images.errors import RegistryUnavailable
+from pvecri.pve import native_index, presence
 from pvecri.pve.native import NativeTemplates
 from pvecri.pve.native_image import is_native, refuse_elsewhere, source_of
 from pvecri.pve.templates import Templates
@@ -254,11 +255,12 @@ def test_template_in_use_is_not_removed(lab, images):
     assert not os.listdir(os.path.join(images.paths.state_dir, "lxc", "native"))
 
 
-def test_template_whose_file_went_is_not_shown_and_comes_back(lab):
+def test_template_whose_file_went_is_not_shown_and_comes_back(lab, monkeypatch):
+    monkeypatch.setattr(presence, "_EVERY_S", 0.05)
     service = lab.service()
     found = service.pull(spec(DEBIAN))
     (lab.cache / OLD).unlink()
-    assert listed(service) == {}
+    eventually(lambda: listed(service) == {}, what="the template to vanish")
     with pytest.raises(NotFound):
         service.resolve(found)
     assert service.pull(spec(DEBIAN)) == found
@@ -266,6 +268,28 @@ def test_template_whose_file_went_is_not_shown_and_comes_back(lab):
     (lab.cache / OLD).unlink()
     service.remove(spec(DEBIAN))
     assert not lab.natives.owns(found[7:])
+
+
+def test_storage_that_hangs_holds_up_nobody_who_lists(lab, monkeypatch):
+    service = lab.service()
+    found = service.pull(spec(DEBIAN))
+    monkeypatch.setattr(presence, "_EVERY_S", 0.0)
+    over, asked = threading.Event(), threading.Event()
+
+    def hang(_path):
+        asked.set()
+        over.wait(60)
+
+    monkeypatch.setattr(native_index, "stamp_of", hang)
+    try:
+        for _each in range(3):
+            assert list(listed(service)) == [found]
+            assert service.resolve(DEBIAN)
+            assert service.fs_info_bytes()
+        assert asked.wait(30)
+        assert list(listed(service)) == [found]
+    finally:
+        over.set()
 
 
 def test_damaged_list_hides_no_other_image(lab, serve):
@@ -365,5 +389,5 @@ def test_node_without_api_is_never_asked_for_what_is_known(images, tmp_path):
     add_storage(made.config_dir, "local", tmp_path / "vz")
     natives = NativeTemplates(made, images.paths, PveConfig(), images.runner, images.log)
     assert natives.images() == []
-    assert natives.stamp() == ()
+    assert natives.stamp() == natives.stamp()
     natives.sweep()

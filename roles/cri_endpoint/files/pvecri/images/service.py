@@ -89,11 +89,11 @@ class ImageService:
             self.catalogue.snapshot()
         except (CoreError, OSError) as exc:
             self._log.warning("image store not swept", extra={"error": str(exc)})
+        self.usage.refresh()
         if self._natives is not None:
             self._natives.sweep()
         if self._archives is not None:
             self._archives.sweep()
-        self.usage.refresh()
 
     def close(self) -> None:
         """End every pull; those who wait for one get WrongState."""

@@ -10,6 +10,7 @@ works while Proxmox VE does not answer.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -37,6 +38,7 @@ from pvecri.pve.archive_index import stamp_of
 from pvecri.pve.native_image import NativeImage
 from pvecri.pve.native_index import Record
 from pvecri.pve.native_pull import Bringer, Brought
+from pvecri.pve.presence import Presence
 from pvecri.pve.template_download import Watch
 from pvecri.pve.templates import Node
 
@@ -73,19 +75,28 @@ class NativeTemplates:
         self._pulling = threading.Lock()
         self._records: dict[str, Record] | None = None
         self._images: dict[str, tuple[Record, NativeImage]] = {}
+        #: Counts changes of the list.
+        self._version = 0
+        self.presence = Presence(self._listed)
 
     # ---- looking ------------------------------------------------------------------------------------------
 
     def stamp(self) -> t.Hashable:
-        """Return what changes whenever a template comes or goes, or gets or loses a name."""
-        with self._lock:
-            return tuple((record, record.is_there) for record in self._known().values())
+        """Return what changes whenever a template comes or goes, or gets or loses a name; never waits.
+
+        That a file has gone behind our back is seen a little later.
+        """
+        if self._records:
+            self.presence.look_soon()
+        return self._version, self.presence.version
 
     def images(self) -> list[NativeImage]:
         """Return the templates that are whole, by the order of their coming."""
+        return [self._image(record) for record in self._listed() if not self.presence.is_gone(record)]
+
+    def _listed(self) -> list[Record]:
         with self._lock:
-            records = list(self._known().values())
-        return [self._image(record) for record in records if record.is_there]
+            return list(self._known().values())
 
     def find(self, asked: Asked, field: str) -> NativeImage | None:
         """Return the template that a client names by name or id, or None where it means another image.
@@ -106,8 +117,7 @@ class NativeTemplates:
 
     def usage(self) -> Usage:
         """Return what the templates that this endpoint has fetched take."""
-        with self._lock:
-            own = [record for record in self._known().values() if record.is_own and record.is_there]
+        own = [record for record in self._listed() if record.is_own and not self.presence.is_gone(record)]
         return Usage(sum(record.size for record in own), len(own))
 
     def describe(self, image_id: str) -> dict[str, t.Any]:
@@ -207,8 +217,7 @@ class NativeTemplates:
         return self._kept(self._looked_at(brought, is_own=is_own))
 
     def _present(self, directory: str) -> list[Record]:
-        with self._lock:
-            return [each for each in self._known().values() if each.directory == directory and each.is_there]
+        return [each for each in self._listed() if each.directory == directory and each.is_there]
 
     def _looked_at(self, brought: Brought, *, is_own: bool) -> Record:
         """Return the record of a file that is there, its users and groups noted."""
@@ -246,6 +255,7 @@ class NativeTemplates:
             if record != old:
                 known[record.id] = record
                 self._settle(record)
+        self.presence.look()
         return record
 
     def _settle(self, record: Record) -> None:
@@ -255,7 +265,11 @@ class NativeTemplates:
             left = tuple(name for name in other.names if name not in record.names)
             if other.id != record.id and left != other.names:
                 known[other.id] = dataclasses.replace(other, names=left)
-        native_index.save(self._file, known.values())
+        self._save()
+
+    def _save(self) -> None:
+        native_index.save(self._file, self._known().values())
+        self._version += 1
 
     # ---- removing -----------------------------------------------------------------------------------------
 
@@ -271,18 +285,21 @@ class NativeTemplates:
         """
         with self._lock:
             record = self._known().get(image_id)
-            if record is None:
-                return False
-            users = image_users(self._paths, image_id)
-            if users:
-                raise Conflict(
-                    f"template {record.volid} is in use by {', '.join(users)}",
-                    hint="Remove these bundles first",
-                )
-            if record.is_own and record.is_there:
+        if record is None:
+            return False
+        users = image_users(self._paths, image_id)
+        if users:
+            raise Conflict(
+                f"template {record.volid} is in use by {', '.join(users)}",
+                hint="Remove these bundles first",
+            )
+        # The lock is not held: those who list images must not wait for the storage.
+        if record.is_own and record.is_there:
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(record.path)
-            del self._known()[image_id]
-            native_index.save(self._file, self._known().values())
+        with self._lock:
+            self._known().pop(image_id, None)
+            self._save()
         self._forget_layer(image_id)
         facts = {"image": image_id, "volume": record.volid, "with_file": record.is_own}
         self._log.info("template removed", extra=facts)
@@ -290,28 +307,28 @@ class NativeTemplates:
 
     def remove_missing(self, asked: Asked) -> None:
         """Forget what a client names although its file is gone."""
-        with self._lock:
-            ids = [
-                record.id
-                for record in self._known().values()
-                if asked.id == record.id
-                or asked.native in record.names
-                or (asked.native and asked.native.endswith(f"@sha256:{record.id}"))
-            ]
+        ids = [
+            record.id
+            for record in self._listed()
+            if asked.id == record.id
+            or asked.native in record.names
+            or (asked.native and asked.native.endswith(f"@sha256:{record.id}"))
+        ]
         for image_id in ids:
             self.remove(image_id)
 
     def sweep(self) -> None:
         """Clear away what a killed daemon left; for the begin of a daemon."""
         try:
-            with self._lock:
-                known = self._known()
+            known = self._listed()
+            ids = {record.id for record in known}
             for name in os.listdir(self._top) if os.path.isdir(self._top) else []:
-                if name not in known and not image_users(self._paths, name):
+                if name not in ids and not image_users(self._paths, name):
                     self._forget_layer(name)
             with self._pulling:
-                for path in self._bringer.half_done({record.file for record in known.values()}):
+                for path in self._bringer.half_done({record.file for record in known}):
                     os.unlink(path)
+            self.presence.look()
         except (CoreError, OSError) as exc:
             self._log.warning("templates not swept", extra={"error": str(exc)})
 

@@ -82,9 +82,10 @@ class Templates:
         with failures.named(self._node, f"image {_name(image)} cannot be given to Proxmox VE"):
             storage = self._node.template_storage
             directory = template_directory(self._node.config_dir, self._node.name, storage)
+            archive = self._found(image.id, directory)
             with self._lock:
-                archive = self._known().get(image.id)
-                if archive is not None and archive.directory == directory and archive.is_there:
+                # Whoever collects takes it out of the list first.
+                if archive is not None and self._known().get(image.id) == archive:
                     self._note_use(archive)
                     return archive.volid
                 job = self._jobs.get(image.id)
@@ -94,6 +95,14 @@ class Templates:
             if is_mine:
                 self._work(job, image, storage, directory)
             return job.result()
+
+    def _found(self, image_id: str, directory: str) -> Archive | None:
+        """Return the archive that is there; the lock is not held while the storage is asked."""
+        with self._lock:
+            archive = self._known().get(image_id)
+        return (
+            archive if archive is not None and archive.directory == directory and archive.is_there else None
+        )
 
     def _work(self, job: concurrent.futures.Future[str], image: Image, storage: str, directory: str) -> None:
         """Write an archive; its end is the end of the job."""
@@ -140,10 +149,10 @@ class Templates:
         with self._lock:
             known = self._known()
             old = known.get(image.id)
-            if old is not None and old.path != path:
-                self._unlink(old)
             known[image.id] = archive
             self._save()
+        if old is not None and old.path != path:
+            _unlink(old)
         facts = {"image": _name(image), "volume": archive.volid, "bytes": archive.size}
         self._log.info("archive written", extra={**facts, "seconds": round(time.monotonic() - begin, 3)})
         return archive
@@ -173,37 +182,41 @@ class Templates:
         An image of which a bundle exists keeps its archive.  Returns how many went.
         """
         with self._lock:
-            if not self._known():
-                return 0
-            stored = {image.id for image in self._store.list()}
-            gone = [archive for archive in self._known().values() if archive.image_id not in stored]
-            count = self._drop([archive for archive in gone if not self._is_needed(archive)])
-        return count + self._drop_idle(IDLE_MAX)
+            known = list(self._known().values())
+        if not known:
+            return 0
+        stored = {image.id for image in self._store.list()}
+        gone = {archive.image_id for archive in known if archive.image_id not in stored}
+        return self._drop(lambda archives: [each for each in archives if each.image_id in gone]) + (
+            self._drop_idle(IDLE_MAX)
+        )
 
     def _drop_idle(self, kept: int, *, keep: str = "") -> int:
         """Remove archives that no container has, but the ``kept`` last used; return how many went."""
+
+        def idle(archives: list[Archive]) -> list[Archive]:
+            latest = sorted(archives, key=lambda each: each.used_at, reverse=True)
+            return [each for each in latest if each.image_id != keep][kept:]
+
+        return self._drop(idle)
+
+    def _drop(self, choose: t.Callable[[list[Archive]], list[Archive]]) -> int:
+        """Remove what is chosen of the archives that nothing needs; return how many went."""
         with self._lock:
-            archives = sorted(self._known().values(), key=lambda each: each.used_at, reverse=True)
-            idle = [each for each in archives if each.image_id != keep and not self._is_needed(each)]
-            return self._drop(idle[kept:])
+            known = self._known()
+            chosen = choose([each for each in known.values() if not self._is_needed(each)])
+            for archive in chosen:
+                del known[archive.image_id]
+            if chosen:
+                self._save()
+        for archive in chosen:
+            # The lock is not held: nobody must wait for a storage that does not answer.
+            _unlink(archive)
+            self._log.info("archive removed", extra={"image": archive.image_id, "volume": archive.volid})
+        return len(chosen)
 
     def _is_needed(self, archive: Archive) -> bool:
         return archive.image_id in self._jobs or bool(image_users(self._paths, archive.image_id))
-
-    def _drop(self, archives: t.Sequence[Archive]) -> int:
-        for archive in archives:
-            self._unlink(archive)
-            del self._known()[archive.image_id]
-            self._log.info("archive removed", extra={"image": archive.image_id, "volume": archive.volid})
-        if archives:
-            self._save()
-        return len(archives)
-
-    def _unlink(self, archive: Archive) -> None:
-        """Remove a file of ours; one that somebody put in its place stays."""
-        if archive.is_there:
-            with contextlib.suppress(OSError):
-                os.unlink(archive.path)
 
     def sweep(self) -> None:
         """Clear away what a killed daemon left, and what nothing needs; for the begin of a daemon."""
@@ -219,11 +232,12 @@ class Templates:
             directory = template_directory(
                 self._node.config_dir, self._node.name, self._node.template_storage
             )
+        self._drop(
+            lambda archives: [each for each in archives if each.directory != directory or not each.is_there]
+        )
         whole, half = archive_index.own_names(self._node.endpoint_id)
         with self._lock:
-            known = self._known()
-            self._drop([each for each in known.values() if each.directory != directory or not each.is_there])
-            listed = {archive.file for archive in known.values()}
+            listed = {archive.file for archive in self._known().values()}
             writing = bool(self._jobs)
             for name in [] if writing else os.listdir(directory):
                 if half.fullmatch(name) or (whole.fullmatch(name) and name not in listed):
@@ -234,9 +248,12 @@ class Templates:
     # ---- looking ------------------------------------------------------------------------------------------
 
     def usage(self) -> Usage:
-        """Return what the archives take."""
-        with self._lock:
-            archives = list(self._known().values())
+        """Return what the archives take; waits for nobody who works on the storage."""
+        known = self._archives
+        if known is None:
+            with self._lock:
+                known = self._known()
+        archives = list(known.values())
         return Usage(sum(archive.size for archive in archives), len(archives))
 
     def _known(self) -> dict[str, Archive]:
@@ -252,6 +269,13 @@ def _present(image: NativeImage) -> str:
     if not os.path.isfile(image.path):
         raise NotFound(f"the template {image.volid} is gone from its storage", hint="Pull the image again")
     return image.volid
+
+
+def _unlink(archive: Archive) -> None:
+    """Remove a file of ours; one that somebody put in its place stays."""
+    if archive.is_there:
+        with contextlib.suppress(OSError):
+            os.unlink(archive.path)
 
 
 def _check_platform(image: Image) -> None:
