@@ -293,7 +293,7 @@ def _devices(config: Config, facts: IncludeFacts) -> Pairs:
     }
     for device in linux.get("devices") or ():
         path = posixpath.normpath(device["path"])
-        if path in OWN_NODES:
+        if is_own_node(path):
             continue
         node = (device["type"], int(device["major"]), int(device["minor"]))
         allowed = access.get(node, "rwm")
@@ -302,6 +302,11 @@ def _devices(config: Config, facts: IncludeFacts) -> Pairs:
         yield key, f"{node[0]} {node[1]}:{node[2]} {allowed}"
         source = facts.host.devices.get(path, path)
         yield "lxc.mount.entry", _entry(source, path, "none", "bind,create=file")
+
+
+def is_own_node(path: str) -> bool:
+    """Say whether LXC makes this device by itself."""
+    return path in OWN_NODES or path.startswith("/dev/pts/")
 
 
 def _limits(config: Config, facts: IncludeFacts) -> Pairs:
@@ -318,12 +323,13 @@ def _limits(config: Config, facts: IncludeFacts) -> Pairs:
 
 def _cgroup(wanted: Config, *, uses_v2: bool) -> Pairs:
     prefix = "lxc.cgroup2" if uses_v2 else "lxc.cgroup"
-    found = {setting.file: setting.value for setting in resources.settings(wanted, uses_v2=uses_v2)}
+    found = [(setting.file, setting.value) for setting in resources.settings(wanted, uses_v2=uses_v2)]
     if uses_v2:
         # Proxmox VE limits every container, with 512 MiB when it is told nothing: lift what is not asked for.
-        lifted = dict.fromkeys(("memory.high", "memory.max", "memory.swap.max"), "max")
-        found = {**lifted, **found}
-    for file, value in found.items():
+        asked = {file for file, _value in found}
+        lifted = ("memory.high", "memory.max", "memory.swap.max")
+        found = [*((file, "max") for file in lifted if file not in asked), *found]
+    for file, value in found:
         if not re.fullmatch(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)+", file):
             raise InvalidSpec(f"resources.unified.{file}", "is not the name of a cgroup file")
         yield f"{prefix}.{file}", value

@@ -107,7 +107,7 @@ def save(layout: LxcLayout, record: LxcRecord) -> None:
 
 def load(layout: LxcLayout) -> LxcRecord | None:
     """Return the record of a container; None when there is none or it cannot be read."""
-    with contextlib.suppress(FileNotFoundError, ValueError, TypeError, AttributeError):
+    with contextlib.suppress(FileNotFoundError, ValueError, TypeError, AttributeError, KeyError):
         with open(layout.record, "rb") as stream:
             values: dict[str, t.Any] = json.load(stream)
         known = {key: value for key, value in values.items() if key in _KNOWN}

@@ -38,6 +38,11 @@ _EXIT_S: t.Final = 2.0
 def clear_away(host: LxcHost, layout: LxcLayout, *, keep_guest: bool) -> None:
     """Remove all traces of a container but its log; see `LxcDriver.clear_away`."""
     record = records.load(layout)
+    if record is None and records.exists(layout):
+        raise WrongState(
+            f"the record of container '{layout.name}' cannot be read: {layout.record}",
+            hint="It alone says which container of Proxmox VE that is: look there, then remove the file",
+        )
     if record is not None:
         # What is kept is somebody else's, who may run it.
         _refuse_alive(host, layout, record, wait_for_lxc=not keep_guest)

@@ -29,7 +29,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.include import 
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import PASSABLE, Guest
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import IdMap
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
-from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.devices import OWN_NODES
 
 #: How many ids an unprivileged container has.
 IDS: t.Final = 65536
@@ -174,7 +173,7 @@ def _devices(guest: Guest, config: Config, offset: int) -> dict[str, str]:
     found = {}
     for number, device in enumerate((config.get("linux") or {}).get("devices") or ()):
         path = posixpath.normpath(device["path"])
-        if path in OWN_NODES or device["type"] not in _KINDS:
+        if include.is_own_node(path) or device["type"] not in _KINDS:
             continue
         place = os.path.join(guest.mounts, f"d{number}")
         mode = int(device.get("fileMode") or 0o666) & 0o777
