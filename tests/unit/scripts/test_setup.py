@@ -132,7 +132,8 @@ def test_services_of_new_packages_stay_down(shell: Shell, missing: str, masked: 
         """,
     )
     done = shell.run(
-        f"SYSTEMD_UNITS={units}; missing=({missing}); keep_services_down; ls {units}; release_services; ls {units}"
+        f"SYSTEMD_UNITS={units}; missing=({missing}); keep_services_down; ls {units}; "
+        f"release_services; ls {units}"
     )
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, masked, "")
     calls = shell.tmp_path / "calls"
