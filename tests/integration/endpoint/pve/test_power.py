@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pathlib
 import signal
 import threading
 import time
@@ -24,12 +25,13 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     TaskFailed,
     TaskTimeout,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import Stage
 from ansible_collections.pvecri.runtime.tests.support.fakepve import FakeCluster
 from ansible_collections.pvecri.runtime.tests.support.lxc_driver import StandIn, add_guest
 from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 from pvecri.errors import Locked, Unavailable, Unreached, Untouched
-from pvecri.pve import power
+from pvecri.pve import power, stopping
 from pvecri.pve.node import PveNode
 
 NAME = "c" * 64
@@ -222,10 +224,62 @@ def test_stop_without_proxmox_is_by_the_signal(
     assert driver.told(NAME) == 1
 
 
+def test_stop_of_a_distributions_init_is_told_by_lxc(
+    cluster: FakeCluster,
+    driver: StandIn,
+    node: PveNode,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: pathlib.Path,
+) -> None:
+    record, _guest = running(cluster, driver)
+    state = driver.state(NAME)
+    assert state is not None
+    included = pathlib.Path(layout.guest(driver.paths, VMID).config)
+    included.parent.mkdir(parents=True)
+    included.write_text("lxc.init.uid = 0\n")
+    program, told = tmp_path / "lxc-stop", tmp_path / "argv"
+    program.write_text(f'#!/bin/sh\necho "$@" > {told}\nkill -TERM {state.pid}\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(stopping, "LXC_STOP", str(program))
+    cluster.pve.set_node_offline("pve1")
+    assert power.stop(node, driver, record, "SIGTERM", 60) == 7
+    assert told.read_text().split() == [
+        f"--lxcpath={record.lxc_path}",
+        f"--name={VMID}",
+        "--nowait",
+        "--nokill",
+    ]
+    assert driver.told(NAME) == 1
+
+
+def test_stop_with_a_signal_of_the_image_needs_no_lxc(
+    cluster: FakeCluster, driver: StandIn, node: PveNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, _guest = running(cluster, driver)
+    included = pathlib.Path(layout.guest(driver.paths, VMID).config)
+    included.parent.mkdir(parents=True)
+    included.write_text("lxc.signal.halt = 15\n")
+    monkeypatch.setattr(stopping, "LXC_STOP", "/nowhere/lxc-stop")
+    cluster.pve.set_node_offline("pve1")
+    assert power.stop(node, driver, record, "SIGTERM", 60) == 7
+
+
+def test_stop_goes_on_without_lxc_stop(
+    cluster: FakeCluster, driver: StandIn, node: PveNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, _guest = running(cluster, driver)
+    included = pathlib.Path(layout.guest(driver.paths, VMID).config)
+    included.parent.mkdir(parents=True)
+    included.write_text("")
+    monkeypatch.setattr(stopping, "LXC_STOP", "/nowhere/lxc-stop")
+    cluster.pve.set_node_offline("pve1")
+    assert power.stop(node, driver, record, "SIGTERM", 60) == 7
+
+
 def test_stop_tells_the_process_when_proxmox_hangs(
     cluster: FakeCluster, driver: StandIn, node: PveNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(power, "_ASK_S", 0.1)
+    monkeypatch.setattr(stopping, "_ASK_S", 0.1)
     record, _guest = running(cluster, driver)
     released = threading.Event()
 

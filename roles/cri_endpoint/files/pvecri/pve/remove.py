@@ -18,7 +18,6 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     ApiError,
-    CoreError,
     MissingPrivilege,
     TaskFailed,
     WrongState,
@@ -28,7 +27,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import L
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import answers, lxc_raw, tasks
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc import Container
 from pvecri.errors import Unavailable
-from pvecri.pve import failures, identity, power, waiting
+from pvecri.pve import at_work, failures, identity, waiting
 
 if t.TYPE_CHECKING:
     from pvecri.pve.node import PveNode
@@ -48,7 +47,7 @@ _SETTLE_S = 3.0
 _UNTOUCHED = frozenset({Stage.CLAIMED})
 
 
-class Driver(power.Driver, t.Protocol):
+class Driver(at_work.Driver, t.Protocol):
     """The part of `LxcDriver` that removing needs."""
 
     def clear_away(self, name: str, *, keep_guest: bool = False) -> None:
@@ -89,7 +88,7 @@ def destroy(node: PveNode, driver: Driver, record: LxcRecord) -> None:
     Whatever bears the vmid and is not ours is left alone.  Raises WrongState for a locked or protected
     one and what `failures.named` makes of Proxmox VE's troubles; everything is left to be repeated then.
     """
-    note = functools.partial(_note, driver, record.name)
+    note = functools.partial(at_work.note, driver, record.name)
     found = None if record.stage in _UNTOUCHED else destroy_guest(node, record, note)
     driver.clear_away(record.name, keep_guest=found is not None)
     if found is not None and not found.includes(guest(driver.paths, record.vmid).config):
@@ -122,8 +121,8 @@ def join(node: PveNode, record: LxcRecord) -> None:
     A configuration in the making bears nobody's mark yet, so it cannot be judged before.
     """
     begun = {record.upids.get(key, "") for key in (CREATE, DESTROY)} - {""}
-    found = {upid for upid in power.running(node, record.vmid) if tasks.Upid.parse(upid).type in _MAKING}
-    for upid in sorted(found | {upid for upid in begun if power.is_at_work(node, upid)}):
+    found = {upid for upid in at_work.running(node, record.vmid) if tasks.Upid.parse(upid).type in _MAKING}
+    for upid in sorted(found | {upid for upid in begun if at_work.is_at_work(node, upid)}):
         # What it left behind is read afresh.
         with contextlib.suppress(TaskFailed):
             waiting.wait_task(node, upid, node.config.task_timeout_s)
@@ -208,9 +207,3 @@ def _see_stopped(container: Container, record: LxcRecord) -> None:
             f"container {record.name} cannot be removed: {record.vmid} does not stop",
             hint="Look at its tasks in Proxmox VE",
         )
-
-
-def _note(driver: Driver, name: str, **changes: t.Any) -> None:
-    """Write into the journal what can be done without it: a full disk keeps nobody from removing."""
-    with contextlib.suppress(OSError, CoreError):
-        driver.amend(name, **changes)
