@@ -192,6 +192,7 @@ class LxcDriver:
 
         - A container that was only created and whose conmon or holder is gone gets them anew.
         - A conmon that outlived its container is ended.
+        - What was shown for the start of one that runs is taken away.
 
         One whose making was cut short may be at Proxmox VE, which is not asked here: it stays.
         """

@@ -12,7 +12,7 @@ outlive a reboot: without the included file nobody could even stop the container
                                       as /dev/.pvecri; sys: the pod's /sys; mounts: volumes until the start
 
 LXC mounts as the container's root, a user without rights of this host's: all directories on the way
-to what it mounts let everybody through.
+to what it mounts let that one through.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ INIT_SOCKET = "init"
 
 #: Mode of directories through which a container's root has to get.
 PASSABLE = 0o711
+ENTERED_BY_GROUP = 0o710
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -123,9 +124,15 @@ class Guest:
         """Directory in which volumes are shown as the container is to see them, until it has them."""
         return os.path.join(self.directory, "mounts")
 
-    def make(self) -> None:
-        """Make the directories; what is there stays."""
-        for directory in (self.directory, self.io, self.mounts):
+    def make(self, group: int) -> None:
+        """Make the directories, which let the container's root through: it is in this group of the host.
+
+        Nobody else gets in: volumes are shown there that lie where no other user gets, either.
+        """
+        os.makedirs(self.directory, exist_ok=True)
+        os.chown(self.directory, 0, group)
+        os.chmod(self.directory, ENTERED_BY_GROUP)
+        for directory in (self.io, self.mounts):
             os.makedirs(directory, exist_ok=True)
             os.chmod(directory, PASSABLE)
         # A read-only file system may be mounted there.

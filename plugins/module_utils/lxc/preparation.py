@@ -60,7 +60,7 @@ def prepare(host: LxcHost, record: LxcRecord, config: Config, facts: IncludeFact
     layouts.prepare(host.paths)
     if not records.exists(layout):
         records.save(layout, record)
-    guest.make()
+    guest.make(record.id_offset)
     # Before anything is made: what cannot be had is said first.
     wanted = (config.get("linux") or {}).get("resources") or {}
     inner = resources.inner_writes(host.cgroups, record.vmid, wanted)

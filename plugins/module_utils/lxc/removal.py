@@ -20,7 +20,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs,
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import Problem, Status
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import layout as layouts
-from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import preparation
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import preparation, staging
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import record as records
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.host import LxcHost
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import LxcLayout
@@ -125,6 +125,9 @@ def repair(host: LxcHost, layout: LxcLayout) -> tuple[Problem, ...]:
     if state.status is Status.CREATED and Problem.MONITOR_LOST in state.problems:
         preparation.again(host, record)
         return (Problem.MONITOR_LOST,)
+    if state.status is Status.RUNNING:
+        # Whoever waited for its start may not have lived to see it.
+        staging.unstage(layouts.guest(host.paths, record.vmid))
     if state.is_alive or state.status is Status.CREATING:
         return ()
     return removal.repair_monitor(layout.crun, state)

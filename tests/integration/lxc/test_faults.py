@@ -87,6 +87,17 @@ def test_running_container_without_its_helpers_is_told_of(world: World, who: str
     assert world.driver.names() == []
 
 
+def test_volumes_of_a_start_that_nobody_saw_are_let_go_of(world: World) -> None:
+    volume = world.volume("v", "x")
+    ct = world.ct("sleep", "1000", change=lambda config: config["mounts"].append(bind(volume, "/v")))
+    ct.prepare().begin()
+    eventually(lambda: ct.state.status is Status.RUNNING)
+    assert syscalls.is_mount_point(ct.guest.mounts)
+    assert world.driver.repair(ct.name) == ()
+    assert not os.path.exists(ct.guest.mounts)
+    assert world.driver.exec(ct.name, ["cat", "/v/f"]).stdout == "x"
+
+
 def test_end_of_a_container_without_conmon_is_known_from_the_holder(world: World) -> None:
     ct = world.ct("sh", "-c", "read x; exit 9", stdin=True)
     ct.start()

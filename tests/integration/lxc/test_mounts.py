@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import stat
 import subprocess
 import typing as t
 
@@ -38,6 +39,38 @@ def test_volume_is_the_containers_root_own_wherever_it_lies(world: World, *, unp
     assert ct.written()[0] == "word0 600\n"
     status = (volume / "new").stat()
     assert (status.st_uid, status.st_gid) == (1000, 1001)
+
+
+def test_what_is_shown_for_a_start_is_shown_to_nobody_else(world: World) -> None:
+    volume = world.volume("secret", "word", hidden=True)
+    ct = world.ct("true", change=lambda config: config["mounts"].append(bind(volume, "/v")))
+    ct.prepare()
+    path = os.path.join(ct.guest.mounts, "0", "f")
+    assert pathlib.Path(path).read_text() == "word"
+    for user, group, code in ((65534, 65534, 1), (100000, 65534, 1), (100000, 100000, 0)):
+        done = subprocess.run(
+            ["cat", path], user=user, group=group, extra_groups=[], capture_output=True, check=False
+        )
+        assert done.returncode == code, (user, group)
+
+
+def test_privileged_container_can_have_all_devices(world: World) -> None:
+    nodes = []
+    for top, _directories, names in os.walk("/dev"):
+        for name in names:
+            status = os.lstat(os.path.join(top, name))
+            if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
+                kind = "b" if stat.S_ISBLK(status.st_mode) else "c"
+                number = {"major": os.major(status.st_rdev), "minor": os.minor(status.st_rdev)}
+                nodes.append({"path": os.path.join(top, name), "type": kind, **number})
+    linux = {"devices": nodes, "resources": {"devices": [{"allow": True, "access": "rwm"}]}}
+    ct = world.ct(
+        "sh", "-c", "ls /dev | wc -l", change=lambda config: config["linux"].update(linux), unprivileged=False
+    )
+    ct.start()
+    assert ct.wait() == 0
+    # Those of terminals are its own.
+    assert int(ct.written()[0]) > len({node["path"] for node in nodes if node["path"].count("/") == 2})
 
 
 def test_read_only_volume_cannot_be_written(world: World) -> None:

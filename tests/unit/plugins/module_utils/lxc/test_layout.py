@@ -72,10 +72,13 @@ def test_layout_refuses_names_that_are_no_files(name: str) -> None:
 def test_layout_lets_the_containers_root_through(layout: LxcLayout) -> None:
     guest = layouts.guest(layout.paths, 7)
     for _attempt in range(2):
-        guest.make()
+        guest.make(100000)
     state = pathlib.Path(layout.paths.state_dir)
-    for place in ("lxc", "lxc/guests", "lxc/guests/7", "lxc/guests/7/io", "lxc/guests/7/mounts"):
+    for place in ("lxc", "lxc/guests", "lxc/guests/7/io", "lxc/guests/7/mounts"):
         assert (state / place).stat().st_mode & 0o777 == 0o711
+    # And nobody else.
+    status = (state / "lxc/guests/7").stat()
+    assert (status.st_mode & 0o777, status.st_uid, status.st_gid) == (0o710, 0, 100000)
     assert (state / "lxc/records").stat().st_mode & 0o777 == 0o700
 
 
