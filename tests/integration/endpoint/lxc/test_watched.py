@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import pathlib
 import pytest
 
 from ansible_collections.pvecri.runtime.tests.integration.endpoint.lxc.conftest import running_lab
+from ansible_collections.pvecri.runtime.tests.support.images import File, busybox_files, tar_layer
 from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 from pvecri.api import cri_pb2 as pb
 
@@ -133,3 +135,23 @@ def test_orphan_of_a_lost_record_is_removed_by_the_next_daemon(lab):
     lab.cri.remove(container)
     eventually(lambda: vmid not in lab.node.vmids(), what="the orphan's end")
     assert lab.status(other).state == pb.CONTAINER_RUNNING
+
+
+def test_distributions_init_is_shut_down_without_proxmox(lab):
+    init = b"#!/bin/sh\ntrap 'echo bye; exit 0' PWR\necho booted\nwhile :; do sleep 0.1; done\n"
+    files = [*busybox_files(), File("sbin/init", init, 0o755)]
+    name = "quiet_1.0-1_amd64.tar.gz"
+    lab.node.storage.appliances[name] = gzip.compress(tar_layer(files), mtime=0)
+    lab.cri.pull("lxc/quiet")
+    container = lab.run(command=[], image="lxc/quiet")
+    lab.printed(container, "booted")
+    lab.node.set_offline()
+    try:
+        lab.cri.stop(container, 20)
+        # TERM would have been passed over, and the container killed.
+        assert lab.ended(container).exit_code == 0
+    finally:
+        lab.node.set_offline(offline=False)
+    assert "bye" in lab.log(container)
+    lab.cri.remove(container)
+    lab.cri.remove_image("lxc/quiet")

@@ -73,6 +73,12 @@ TABLE: list[tuple[str, Known, Sighting | None, Expected]] = [
     ("destroyed", known(runs=False), None, [(Kind.DESTROYED, Act.LOSE)]),
     ("destroyed before its start", known(**CREATED), None, [(Kind.DESTROYED, Act.LOSE)]),
     ("destroyed after its end", known(**EXITED), None, [(Kind.DESTROYED, Act.TELL)]),
+    (
+        "destroyed, record unread",
+        known(phase=Phase.UNKNOWN, runs=False),
+        None,
+        [(Kind.DESTROYED, Act.TELL)],
+    ),
     ("gone yet its program runs", known(), None, [(Kind.DESTROYED, Act.TELL)]),
     ("migrated", known(runs=False), Sighting("pve2", "unknown", "", {}), [(Kind.MIGRATED, Act.LOSE)]),
     ("migrated after its end", known(**EXITED), seen(node="pve2"), [(Kind.MIGRATED, Act.TELL)]),

@@ -129,7 +129,7 @@ def judge(known: Known, seen: Sighting | None) -> tuple[Finding, ...]:
 
 def _lost(known: Known) -> Act:
     """A container that is gone has ended, unless its program is seen to run."""
-    return Act.TELL if known.runs or known.phase is Phase.EXITED else Act.LOSE
+    return Act.LOSE if known.phase in {Phase.CREATED, Phase.RUNNING} and not known.runs else Act.TELL
 
 
 def _untagged(known: Known, seen: Sighting) -> Finding | None:
