@@ -35,7 +35,8 @@ options:
     default: false
   archives:
     description:
-      - Whether archives of images are removed that the endpoint has written to the storage of templates.
+      - Whether what the endpoint has put into the storage of templates is removed, which is archives of
+        images and templates that it has downloaded. A template that was there before stays.
     type: bool
     default: false
   access_file:

@@ -129,19 +129,38 @@ def destroy(client: PveClient, node: str, left: Left) -> None:
 
 
 def archives(place: Place) -> list[str]:
-    """Return the archives of images that the endpoint has written to storages, and that are still there."""
+    """Return the files that the endpoint has written to storages of templates, and that are still there.
+
+    They are archives of images, and templates that it has downloaded itself.
+    """
+    written = _listed(place, "archives.json", "archives")
+    fetched = [entry for entry in _listed(place, "native.json", "templates") if entry.get("is_own")]
     try:
-        with open(os.path.join(place.state_dir, "lxc", "archives.json"), "rb") as stream:
-            listed = json.load(stream)["archives"]
-        named = [(os.path.join(entry["directory"], entry["file"]), tuple(entry["stamp"])) for entry in listed]
+        named = [
+            (os.path.join(entry["directory"], entry["file"]), tuple(entry["stamp"]))
+            for entry in [*written, *fetched]
+        ]
+    except (KeyError, TypeError) as exc:
+        raise _unreadable(f"{place.state_dir}/lxc", exc) from exc
+    return sorted(path for path, stamp in named if _stamp(path) == stamp)
+
+
+def _listed(place: Place, file: str, key: str) -> list[dict[str, t.Any]]:
+    path = os.path.join(place.state_dir, "lxc", file)
+    try:
+        with open(path, "rb") as stream:
+            return [dict(entry) for entry in json.load(stream)[key]]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise CoreError(
-            f"{place.state_dir}/lxc/archives.json cannot be read: {exc}",
-            hint="Remove it, and archives called pvecri_*.tar in the storage of templates, by hand",
-        ) from exc
-    return sorted(path for path, stamp in named if _stamp(path) == stamp)
+        raise _unreadable(path, exc) from exc
+
+
+def _unreadable(path: str, exc: Exception) -> CoreError:
+    return CoreError(
+        f"{path} cannot be read: {exc}",
+        hint="Remove it, and archives called pvecri_*.tar in the storage of templates, by hand",
+    )
 
 
 def _stamp(path: str) -> tuple[int, ...]:

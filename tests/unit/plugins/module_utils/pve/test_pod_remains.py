@@ -142,11 +142,19 @@ def test_archives_are_those_that_were_written_and_are_still_there(host):
     assert pod_remains.archives(host.place) == [f"{host.top}/a.tar", f"{host.top}/b.tar"]
 
 
+def test_archives_are_templates_too_that_were_downloaded_for_the_endpoint(host):
+    own, others = archive(host, "own.tar.zst"), archive(host, "others.tar.zst")
+    entries = [{**own, "is_own": True}, {**others, "is_own": False}]
+    (host.top / "state/lxc/native.json").write_text(json.dumps({"templates": entries}))
+    assert pod_remains.archives(host.place) == [f"{host.top}/own.tar.zst"]
+
+
 def test_archives_without_a_list_are_none(host):
     assert pod_remains.archives(host.place) == []
 
 
-def test_archives_of_a_list_that_cannot_be_read_are_told(host):
-    (host.top / "state/lxc/archives.json").write_text('{"archives": [{}]}')
-    with pytest.raises(CoreError, match=r"archives\.json cannot be read"):
+@pytest.mark.parametrize("content", ['{"archives": [{}]}', "[]", "{"])
+def test_archives_of_a_list_that_cannot_be_read_are_told(host, content):
+    (host.top / "state/lxc/archives.json").write_text(content)
+    with pytest.raises(CoreError, match=r"/lxc.* cannot be read"):
         pod_remains.archives(host.place)
