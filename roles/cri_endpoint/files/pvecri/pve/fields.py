@@ -40,7 +40,6 @@ _M, _I, _R = Kind.MAPPED, Kind.IGNORED, Kind.REFUSED
 
 _OF_THE_POD: t.Final = "the pod's own, made before the container"
 _NOT_COUNTED: t.Final = "the control group of a guest is Proxmox VE's, not below the pod's"
-_PRIVILEGED: t.Final = "for a privileged container it has no effect"
 
 CONFIG: t.Final = (
     Field("metadata", _M, "name and attempt: the record, and the guest's description"),
@@ -158,13 +157,13 @@ CONFIG: t.Final = (
         "linux.security_context.seccomp",
         _I,
         "Proxmox VE's own filter is in force, whatever of `RuntimeDefault` and `Unconfined` is said",
-        f"`Localhost`; {_PRIVILEGED}",
+        "`Localhost`, unless privileged",
     ),
     Field(
         "linux.security_context.apparmor",
         _I,
         "`RuntimeDefault` and none: LXC's generated profile is in force",
-        f"`Unconfined`, `Localhost`; {_PRIVILEGED}",
+        "`Unconfined`, `Localhost`, unless privileged",
     ),
     Field("linux.security_context.apparmor_profile", _I, "as `apparmor`", "as `apparmor`"),
     Field("linux.security_context.seccomp_profile_path", _I, "as `seccomp`", "as `seccomp`"),
