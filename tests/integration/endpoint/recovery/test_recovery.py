@@ -438,7 +438,7 @@ def test_strangers_things_are_kept(node: Node, caplog: pytest.LogCaptureFixture)
     assert os.path.isdir(named)
     assert node.context.crun.state(container).is_alive
     assert f"bundle {os.path.basename(bundle)}" in caplog.text
-    assert f"crun container {container} (running) without a bundle" in caplog.text
+    assert f"container {container} (running) without a bundle" in caplog.text
     shutil.rmtree(bundle)
     shutil.rmtree(named)
     node.context.crun.delete(container, force=True)
