@@ -38,7 +38,7 @@ from pvecri.pve.templates import Templates
 from pvecri.rpc.errors import status_of
 from pvecri.rpc.status import Code
 
-# The fixtures of these files.
+# The fixtures of this file.
 __all__ = ["images", "lab", "serve"]
 
 

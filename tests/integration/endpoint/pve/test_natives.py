@@ -16,9 +16,7 @@ import threading
 import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
-    CoreError,
     NotFound,
-    TaskFailed,
     Unsupported,
     WrongState,
 )
@@ -51,10 +49,8 @@ from pvecri.pve import native_index, presence
 from pvecri.pve.native import NativeTemplates
 from pvecri.pve.native_image import is_native, refuse_elsewhere, source_of
 from pvecri.pve.templates import Templates
-from pvecri.rpc.errors import status_of
-from pvecri.rpc.status import Code
 
-# The fixtures of these files.
+# The fixtures of this file.
 __all__ = ["images", "lab", "serve"]
 
 
@@ -141,72 +137,6 @@ def test_pulls_of_two_names_of_one_file_fetch_it_once(lab):
     assert posted == ["/nodes/pve1/aplinfo"]
 
 
-def test_pull_of_a_failed_task_tells_the_end_of_its_log(lab):
-    async def fails(*_unused):
-        from fakepve import TaskError
-
-        async def body():
-            raise TaskError("checksum mismatch: got 'abc' != expected 'def'")
-
-        return str(await lab.cluster.pve.task("pve1", "download", "local", "root@pam", body))
-
-    lab.cluster.call(_rewired(lab, fails))
-    with pytest.raises(TaskFailed, match="checksum mismatch"):
-        lab.service().pull(spec(DEBIAN))
-    assert lab.files() == []
-
-
-async def _rewired(lab, handler):
-    from ansible_collections.pvecri.runtime.tests.support.pve_lxc import rewire
-
-    rewire(lab.cluster, "POST", "/nodes/{node}/aplinfo", handler)
-
-
-def _hang(lab):
-    """Let downloads begin and go on for ever."""
-    begun = threading.Event()
-
-    async def hangs(values, user):
-        import asyncio
-
-        async def body():
-            (lab.cache / f"{OLD}.tmp_dwnl.1").write_bytes(b"part")
-            begun.set()
-            await asyncio.sleep(3600)
-
-        return str(await lab.cluster.pve.task("pve1", "download", "local", user, body))
-
-    lab.cluster.call(_rewired(lab, hangs))
-    return begun
-
-
-def test_pull_in_which_nothing_moves_is_given_up_and_its_task_ended(lab):
-    _hang(lab)
-    service = lab.service(no_progress_timeout_s=1.0)
-    with pytest.raises(RegistryUnavailable, match="nothing has come"):
-        service.pull(spec(DEBIAN))
-    deleted = [path for method, path in lab.cluster.requests_seen() if method == "DELETE"]
-    assert len(deleted) == 1
-    assert "/tasks/UPID:pve1:" in deleted[0]
-
-
-def test_pull_that_takes_too_long_is_ended(lab):
-    _hang(lab)
-    with pytest.raises(CoreError) as caught:
-        lab.service(pull_timeout_s=1.0).pull(spec(DEBIAN))
-    assert status_of(caught.value) is Code.DEADLINE_EXCEEDED
-
-
-def test_pull_ends_with_the_endpoint(lab):
-    begun = _hang(lab)
-    service = lab.service()
-    future = service.begin_pull(spec(DEBIAN))
-    assert begun.wait(30)
-    service.close()
-    with pytest.raises(WrongState, match="the endpoint stops"):
-        future.result(30)
-
-
 def test_everything_but_a_pull_works_while_the_node_does_not_answer(lab, serve):
     service = lab.service()
     found = service.pull(spec(DEBIAN))
@@ -236,6 +166,17 @@ def test_template_of_the_administrator_is_used_where_it_lies_and_never_removed(l
     service.remove(spec(found))
     assert listed(service) == {}
     assert lab.files() == [ALPINE]
+
+
+def test_template_that_came_for_a_killed_daemon_is_its_own(lab):
+    path = pathlib.Path(lab.images.paths.state_dir, "lxc", "native.json")
+    native_index.save(str(path), native_index.Listed(fetching={OLD}))
+    (lab.cache / OLD).write_bytes(lab.storage.appliances[OLD])
+    service = lab.service()
+    service.pull(spec(DEBIAN))
+    assert native_index.load(str(path)).fetching == set()
+    service.remove(spec(DEBIAN))
+    assert lab.files() == []
 
 
 def test_template_in_use_is_not_removed(lab, images):

@@ -88,11 +88,12 @@ def test_templates_are_remembered_whatever_a_newer_version_adds(tmp_path):
         is_own=True,
     )
     path = tmp_path / "lxc" / "native.json"
-    native_index.save(str(path), [made])
-    assert native_index.load(str(path)) == {ID: made}
+    listed = native_index.Listed({ID: made}, {"b.tar.zst"})
+    native_index.save(str(path), listed)
+    assert native_index.load(str(path)) == listed
     entry = {**dataclasses.asdict(made), "later": 1}
     path.write_text(json.dumps({"templates": [entry], "later": 2}))
-    assert native_index.load(str(path)) == {ID: made}
-    assert native_index.load(str(tmp_path / "none")) == {}
+    assert native_index.load(str(path)) == native_index.Listed({ID: made})
+    assert native_index.load(str(tmp_path / "none")) == native_index.Listed()
     assert not made.is_there
     assert (made.volid, made.size) == ("local:vztmpl/a.tar.zst", 3)

@@ -73,7 +73,7 @@ class NativeTemplates:
         self._lock = threading.Lock()
         #: Held while a file is brought: two names may stand for one.
         self._pulling = threading.Lock()
-        self._records: dict[str, Record] | None = None
+        self._list: native_index.Listed | None = None
         self._images: dict[str, tuple[Record, NativeImage]] = {}
         #: Counts changes of the list.
         self._version = 0
@@ -86,7 +86,7 @@ class NativeTemplates:
 
         That a file has gone behind our back is seen a little later.
         """
-        if self._records:
+        if self._list is not None and self._list.records:
             self.presence.look_soon()
         return self._version, self.presence.version
 
@@ -208,13 +208,28 @@ class NativeTemplates:
         )
 
     def _brought(self, name: NativeName, watch: Watch) -> Record:
-        brought = self._bringer.bring(name, watch)
+        brought = self._bringer.bring(name, watch, self._fetching)
         for record in self._present(brought.directory):
             if record.file == brought.file:
                 return self._kept(dataclasses.replace(record, names=brought.names))
-        # A file of an address is this endpoint's by its name.
-        is_own = brought.is_new or bool(brought.sha512)
+        # A file of an address is this endpoint's by its name; one of the list also if it came after a kill.
+        with self._lock:
+            is_own = brought.is_new or bool(brought.sha512) or brought.file in self._whole().fetching
         return self._kept(self._looked_at(brought, is_own=is_own))
+
+    @contextlib.contextmanager
+    def _fetching(self, file: str) -> t.Iterator[None]:
+        """Note that a file will be this endpoint's; it is forgotten when the fetch fails."""
+        with self._lock:
+            self._whole().fetching.add(file)
+            self._save()
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                self._whole().fetching.discard(file)
+                self._save()
+            raise
 
     def _present(self, directory: str) -> list[Record]:
         return [each for each in self._listed() if each.directory == directory and each.is_there]
@@ -252,7 +267,9 @@ class NativeTemplates:
                 names = dict.fromkeys((*old.names, *record.names))
                 is_own = record.is_own or (old.is_own and old.path == record.path)
                 record = dataclasses.replace(record, names=tuple(names), is_own=is_own)
-            if record != old:
+            fetching = self._whole().fetching
+            if record != old or record.file in fetching:
+                fetching.discard(record.file)
                 known[record.id] = record
                 self._settle(record)
         self.presence.look()
@@ -268,7 +285,7 @@ class NativeTemplates:
         self._save()
 
     def _save(self) -> None:
-        native_index.save(self._file, self._known().values())
+        native_index.save(self._file, self._whole())
         self._version += 1
 
     # ---- removing -----------------------------------------------------------------------------------------
@@ -338,16 +355,19 @@ class NativeTemplates:
             remove_tree(path)
 
     def _known(self) -> dict[str, Record]:
-        if self._records is None:
+        return self._whole().records
+
+    def _whole(self) -> native_index.Listed:
+        if self._list is None:
             try:
-                self._records = native_index.load(self._file)
+                self._list = native_index.load(self._file)
             except WrongState as exc:
                 # Images of registries must not suffer from it.
                 kept = f"{self._file}.damaged"
                 self._log.error("templates are forgotten", extra={"error": str(exc), "kept": kept})
                 os.replace(self._file, kept)
-                self._records = {}
-        return self._records
+                self._list = native_index.Listed()
+        return self._list
 
 
 def digests_of(image: NativeImage) -> list[str]:

@@ -58,26 +58,40 @@ class Record:
         return stamp_of(self.path) == self.stamp
 
 
-def load(path: str) -> dict[str, Record]:
-    """Return the templates by id; raises WrongState for a damaged file, which says whose files are whose."""
+@dataclasses.dataclass(slots=True)
+class Listed:
+    """What the list holds."""
+
+    #: Templates by id.
+    records: dict[str, Record] = dataclasses.field(default_factory=dict)
+    #: Files that the node was asked to fetch: this endpoint's also when it was killed meanwhile.
+    fetching: set[str] = dataclasses.field(default_factory=set)
+
+
+def load(path: str) -> Listed:
+    """Return the list; raises WrongState for a damaged file, which says whose files are whose."""
     try:
         with open(path, "rb") as stream:
             raw = json.load(stream)
-        return {entry["id"]: _record(entry) for entry in raw["templates"]}
+        records = {entry["id"]: _record(entry) for entry in raw["templates"]}
+        return Listed(records, {str(file) for file in raw.get("fetching", ())})
     except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+        return Listed()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise WrongState(
             f"the list of templates {path} is damaged: {exc}",
             hint="Templates are pulled again; files on the storage stay",
         ) from exc
 
 
-def save(path: str, records: t.Iterable[Record]) -> None:
+def save(path: str, listed: Listed) -> None:
     """Replace the list."""
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    data = json.dumps({"templates": [dataclasses.asdict(record) for record in records]})
-    write_atomic(path, data.encode(), mode=0o600, durable=True)
+    document = {
+        "templates": [dataclasses.asdict(record) for record in listed.records.values()],
+        "fetching": sorted(listed.fetching),
+    }
+    write_atomic(path, json.dumps(document).encode(), mode=0o600, durable=True)
 
 
 def _record(entry: dict[str, t.Any]) -> Record:

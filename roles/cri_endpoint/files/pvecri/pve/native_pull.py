@@ -9,6 +9,7 @@ has, or what Proxmox's own list of appliances offers.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -58,10 +59,16 @@ class Bringer:
         storage = self._node.template_storage
         return storage, template_directory(self._node.config_dir, self._node.name, storage)
 
-    def bring(self, name: NativeName, watch: Watch) -> Brought:
+    def bring(
+        self,
+        name: NativeName,
+        watch: Watch,
+        fetching: t.Callable[[str], contextlib.AbstractContextManager[None]],
+    ) -> Brought:
         """Return the file of a template, fetched if need be.
 
-        Raises NotFound, and what `template_download` and the API do.
+        ``fetching`` notes a file for as long as the node is at work on it.  Raises NotFound, and
+        what `template_download` and the API do.
         """
         storage, directory = self.place()
         source = self._sources.get(name.tagged(name.tag))
@@ -72,7 +79,7 @@ class Bringer:
                 Brought(storage=storage, directory=directory, file="", names=(name.canonical,), is_new=True),
                 watch,
             )
-        return self._from_list(name, storage, directory, watch)
+        return self._from_list(name, (storage, directory), watch, fetching)
 
     def half_done(self, known: t.Collection[str]) -> list[str]:
         """Return the files that a killed daemon left: fetched from an address, and on no list."""
@@ -103,7 +110,14 @@ class Bringer:
             template_download.by_address(url, sha512, path, watch)
         return dataclasses.replace(place, file=file, is_new=is_new, sha512=sha512)
 
-    def _from_list(self, name: NativeName, storage: str, directory: str, watch: Watch) -> Brought:
+    def _from_list(
+        self,
+        name: NativeName,
+        place: tuple[str, str],
+        watch: Watch,
+        fetching: t.Callable[[str], contextlib.AbstractContextManager[None]],
+    ) -> Brought:
+        storage, directory = place
         architecture = _architecture()
         there = os.listdir(directory)
         found = native_files.choose(there, name, architecture)
@@ -116,7 +130,8 @@ class Bringer:
             found = newest
         is_new = found.file not in there
         if is_new:
-            template_download.by_task(self._node, storage, directory, found.file, watch)
+            with fetching(found.file):
+                template_download.by_task(self._node, storage, directory, found.file, watch)
         names = dict.fromkeys((name.tagged(found.tag), name.tagged(name.tag)))
         return Brought(
             storage=storage, directory=directory, file=found.file, names=tuple(names), is_new=is_new
