@@ -47,6 +47,9 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import (  # noq
     peers,
 )
 
+#: Where a process names itself for ps(1).
+_NAME: t.Final = "/proc/self/comm"
+
 #: Exit codes of the holder where there is none of the container's.
 NEVER_STARTED: t.Final = 127
 UNKNOWN: t.Final = 255
@@ -258,7 +261,7 @@ def create(bundle: str, pid_file: str, console_socket: str | None) -> t.NoReturn
     os.close(done)
     os.setsid()
     os.chdir("/")
-    with contextlib.suppress(OSError), open("/proc/self/comm", "w", encoding="ascii") as stream:
+    with contextlib.suppress(OSError), open(_NAME, "w", encoding="ascii") as stream:
         stream.write("pvecri-holder")
     os._exit(_Holder(settings, streams, block, conmon).run(listener))
 
