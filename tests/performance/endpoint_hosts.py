@@ -126,9 +126,11 @@ _STAGE = re.compile(r"\b(\w+)_ms=([0-9.]+)")
 
 def stages(contestant: Contestant, work: t.Callable[[], object]) -> dict[tuple[str, str], list[float]]:
     """Do ``work`` with the daemon logging its stages; return their milliseconds by event and stage."""
-    daemon = contestant.daemon
-    if not isinstance(daemon, Endpoint):
-        return {}
+    return stages_of(contestant.daemon, work) if isinstance(contestant.daemon, Endpoint) else {}
+
+
+def stages_of(daemon: Endpoint, work: t.Callable[[], object]) -> dict[tuple[str, str], list[float]]:
+    """Do what `stages` does with an endpoint."""
     before, daemon.settings = daemon.settings, {**daemon.settings, "log": {"level": "debug"}}
     daemon.restart()
     start = len(daemon.log_text())

@@ -61,7 +61,11 @@ def measure(context: Context) -> Section:
     missing = [name for name in ("grpc", "pvecri", "fakepve") if importlib.util.find_spec(name) is None]
     if missing:
         raise Unavailable(f"this Python does not find {' and '.join(missing)}")
-    from ansible_collections.pvecri.runtime.tests.performance import lxc_lives
+    from ansible_collections.pvecri.runtime.tests.performance import (
+        endpoint_hosts,
+        endpoint_tables,
+        lxc_lives,
+    )
 
     # Sockets need a path that is short.
     with tempfile.TemporaryDirectory(prefix="pb-", dir="/tmp") as work_dir, lxc_lives.lab(work_dir) as lab:
@@ -69,6 +73,8 @@ def measure(context: Context) -> Section:
         first = lab.life()
         quick = _lives(lab, context, context.runs * 2, "tasks as they are")
         crun = [lab.life(handler="") for _run in range(context.runs + 1)][1:]
+        context.progress("where the time goes")
+        stages = endpoint_hosts.stages_of(lab.endpoint, lambda: [lab.life() for _run in range(context.runs)])
         slow = _lives(lab, context, max(2, context.runs // 2), "slow tasks", *SLOW_S)
     archives, ratio = _archives(context)
     return Section(
@@ -78,6 +84,7 @@ def measure(context: Context) -> Section:
         (
             _table("Tasks as they are here, milliseconds", quick, crun),
             _table("Slow tasks, milliseconds", slow),
+            *endpoint_tables.stages_table(stages),
             _first_table(first, quick),
             archives,
         ),
