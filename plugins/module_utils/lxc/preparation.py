@@ -68,7 +68,13 @@ def prepare(host: LxcHost, record: LxcRecord, config: Config, facts: IncludeFact
         _begin(host, layout, record, config, facts)
     write_atomic(layout.writes, json.dumps(inner).encode(), mode=0o600)
     _show_pod(host, guest, record, facts)
-    view = staging.stage(guest, config, host.namespaces, record.id_offset)
+    view = staging.stage(
+        guest,
+        config,
+        host.namespaces,
+        record.id_offset,
+        own=(host.paths.state_dir, host.paths.run_dir),
+    )
     complete = dataclasses.replace(
         facts,
         unprivileged=record.unprivileged,

@@ -17,7 +17,7 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import files, syscalls
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs, removal
-from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import Problem, Status
+from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import Problem, Status, conmon_pid
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import layout as layouts
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import preparation, staging
@@ -25,7 +25,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import record a
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.host import LxcHost
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import LxcLayout
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import LxcRecord
-from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.state import read_state
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.state import holder_pid, read_state
 
 #: How long LXC's monitor may take to leave after the container's end.
 _MONITOR_S: t.Final = 10.0
@@ -47,7 +47,7 @@ def clear_away(host: LxcHost, layout: LxcLayout, *, keep_guest: bool) -> None:
         # What is kept is somebody else's, who may run it.
         _refuse_alive(host, layout, record, wait_for_lxc=not keep_guest)
     _await_conmon(host, layout)
-    if os.path.isdir(layout.crun.monitor_dir):
+    if os.path.isdir(layout.crun.monitor_dir) and not _have_left(layout):
         removal.kill_all(lambda: removal.monitors_of(layout.crun))
     if record is not None and keep_guest:
         # A mount would hold the pod's network; what is included stays, and does not let it start.
@@ -107,6 +107,13 @@ def _await_conmon(host: LxcHost, layout: LxcLayout) -> None:
     with procfs.held(state.conmon_pid) as pidfd:
         if pidfd is not None:
             procfs.await_end(pidfd, _EXIT_S)
+
+
+def _have_left(layout: LxcLayout) -> bool:
+    """Say whether conmon and holder were there and are gone: then nobody needs to be looked for."""
+    crun = layout.crun
+    were_there = os.path.exists(crun.conmon_pid_file) and os.path.exists(crun.init_pid_file)
+    return were_there and conmon_pid(crun) is None and holder_pid(crun) is None
 
 
 def _is_shared(host: LxcHost, record: LxcRecord) -> bool:

@@ -75,13 +75,18 @@ class _Bind:
     destination: str
     is_recursive: bool
     gets_later_mounts: bool
+    #: It serves the container as well when its ids cannot be mapped.
+    is_public: bool
 
 
-def stage(guest: Guest, config: Config, namespaces: UserNamespaces, offset: int) -> HostView:
+def stage(
+    guest: Guest, config: Config, namespaces: UserNamespaces, offset: int, *, own: t.Sequence[str] = ()
+) -> HostView:
     """Make what a configuration shows of the host below the guest's directory, and return what is where.
 
     ``offset`` is the host's id of the container's root; 0 leaves ids as they are.  What is there is made
-    anew.  Raises InvalidSpec for a source that is not there, Unsupported for one whose ids cannot be mapped.
+    anew.  Files below the directories ``own`` are the pod's, for everybody to read, and its memory to share.
+    Raises InvalidSpec for a source that is not there, Unsupported for one whose ids cannot be mapped.
     """
     unstage(guest)
     os.makedirs(guest.mounts, exist_ok=True)
@@ -90,7 +95,7 @@ def stage(guest: Guest, config: Config, namespaces: UserNamespaces, offset: int)
     namespace = namespaces.of(offset) if offset else None
     binds = {
         bind.destination: _shown(bind, os.path.join(guest.mounts, str(number)), namespace)
-        for number, bind in enumerate(_binds(config))
+        for number, bind in enumerate(_binds(config, own))
     }
     devices = _devices(guest, config, offset)
     return HostView(binds=binds, devices=devices, kernel_paths=_kernel_paths(config))
@@ -106,12 +111,13 @@ def unstage(guest: Guest) -> None:
     files.remove_tree(guest.mounts)
 
 
-def _binds(config: Config) -> t.Iterator[_Bind]:
+def _binds(config: Config, own: t.Sequence[str]) -> t.Iterator[_Bind]:
     for mount in config.get("mounts") or ():
         if include.is_bind(mount):
             options = mount.get("options") or ()
             destination = posixpath.normpath(mount["destination"])
-            yield _Bind(mount["source"], destination, "bind" not in options, "rslave" in options)
+            is_public = any(mount["source"].startswith(place + "/") for place in own)
+            yield _Bind(mount["source"], destination, "bind" not in options, "rslave" in options, is_public)
 
 
 def _shown(bind: _Bind, place: str, namespace: int | None) -> Shown:
@@ -154,6 +160,8 @@ def _map_ids(tree: int, bind: _Bind, namespace: int) -> None:
             failure = exc
         else:
             return
+    if bind.is_public:
+        return
     raise Unsupported(
         f"mounts ({bind.destination}): the file system of '{bind.source}' cannot show files with mapped ids",
         hint="Use one that can (ext4, XFS, Btrfs, ZFS 2.2, tmpfs from Linux 6.3 on), or run it under crun",

@@ -174,7 +174,7 @@ def _killed_at(ct: Ct, module: t.Any, step: str, *, is_done: bool) -> int:
 
 
 @pytest.mark.parametrize(
-    "step", ["removal.kill_all", "clear_guest", "syscalls.umount2", "shutil.rmtree", "records.remove"]
+    "step", ["_await_conmon", "clear_guest", "syscalls.umount2", "shutil.rmtree", "records.remove"]
 )
 def test_removal_that_was_killed_is_completed(world: World, step: str) -> None:
     ct = world.ct("true")

@@ -236,7 +236,7 @@ def test_clear_away_leaves_nothing_but_the_log(world: World) -> None:
     volume = world.volume("v", "x")
     mount = {"destination": "/v", "type": "bind", "source": str(volume), "options": ["rbind"]}
     ct = world.ct("sleep", "1000", change=lambda config: config["mounts"].append(mount), stdin=True)
-    before = _mounts()
+    before = _mounts(world)
     ct.start()
     state = ct.state
     with pytest.raises(WrongState):
@@ -248,7 +248,7 @@ def test_clear_away_leaves_nothing_but_the_log(world: World) -> None:
     assert not world.driver.knows(ct.name)
     assert _files(world.paths.state_dir) == set()
     assert _files(world.paths.run_dir) == {"ns/net", "ns/ipc", "ns/uts"}
-    assert _mounts() == before
+    assert _mounts(world) == before
     assert (volume / "f").read_text() == "x"
     assert os.path.exists(ct.log)
     for pid in (state.pid, state.conmon_pid):
@@ -258,8 +258,9 @@ def test_clear_away_leaves_nothing_but_the_log(world: World) -> None:
     world.driver.clear_away(ct.name)
 
 
-def _mounts() -> list[str]:
-    return [line.split()[4] for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines()]
+def _mounts(world: World) -> list[str]:
+    lines = pathlib.Path("/proc/self/mountinfo").read_text().splitlines()
+    return [point for line in lines if (point := line.split()[4]).startswith(world.top)]
 
 
 def _files(top: str) -> set[str]:

@@ -223,6 +223,18 @@ def test_source_without_mapped_ids_is_named(world: World) -> None:
         ct.prepare()
 
 
+def test_files_of_the_pod_are_shown_even_where_ids_cannot_be_mapped(world: World) -> None:
+    place = pathlib.Path(world.paths.run_dir, "kernel")
+    place.mkdir()
+    syscalls.mount("proc", str(place), "proc")
+    try:
+        ct = _run(world, "cat /etc/hosts", bind(place / "version", "/etc/hosts", "bind", "ro"))
+        assert ct.wait() == 0, ct.written()
+        assert ct.written()[0].startswith("Linux")
+    finally:
+        syscalls.umount2(str(place), syscalls.MNT_DETACH)
+
+
 def test_source_that_is_not_there_is_named(world: World) -> None:
     ct = world.ct("true", change=lambda config: config["mounts"].append(bind(f"{world.top}/none", "/v")))
     with pytest.raises(InvalidSpec, match=r"mounts \(/v\)"):
