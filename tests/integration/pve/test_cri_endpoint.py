@@ -237,6 +237,22 @@ def test_role_gives_what_privileged_containers_want_only_when_told(access, pvesh
     assert access.roles == {}
 
 
+@pytest.mark.parametrize("may_end", [False, True], ids=["left", "removed"])
+def test_role_takes_pods_from_the_node_or_lets_them_be_used(pvesh, tmp_path, cluster, variables, may_end):
+    wanted = {"cri_endpoint_state_dir": str(tmp_path / "state"), **variables}
+    play(tmp_path, pvesh, "preflight_pve.yml", "pve.yml", **wanted)
+    cluster.pve.add_ct(900001, "web", node=NODE, config={"tags": "pvecri;pvecri-cri"})
+    config = tmp_path / "pve/lxc/900001.conf"
+    include = tmp_path / "state/lxc/guests/900001/config"
+    config.write_text(f"hostname: web\ntags: pvecri;pvecri-cri\nlxc.include: {include}\n")
+    (tmp_path / "pve/local").symlink_to(f"nodes/{NODE}")
+    ends = {"cri_endpoint_remove_running_pods": may_end}
+    play(tmp_path, pvesh, "pve_absent.yml", cri_endpoint_state="absent", **ends, **wanted)
+    assert [ct.vmid for ct in cluster.pve.cts] == ([] if may_end else [900001])
+    if not may_end:
+        assert config.read_text() == "hostname: web\ntags: pvecri;pvecri-cri\n"
+
+
 def test_role_works_over_https(access, pvesh, tmp_path, cluster):
     options = cluster.options()
     printed = play(tmp_path, pvesh, "preflight_pve.yml", "pve.yml", cri_endpoint_pve_api=options)
