@@ -24,13 +24,15 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreE
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Owner, Paths
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
 from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni_config import default_config
-from ansible_collections.pvecri.runtime.tests.support import cgroups, cri_client
+from ansible_collections.pvecri.runtime.tests.support import cgroups, cri_client, pve_machine
 from ansible_collections.pvecri.runtime.tests.support.endpoint import CRUN, IMAGE, busybox_layout, missing
+from ansible_collections.pvecri.runtime.tests.support.pve_node import FakePveNode
 from pvecri.config import load, model
 from pvecri.containers.exits import Exits
 from pvecri.daemon.assembly import build_context
 from pvecri.daemon.recovery import Mend, Recovery
 from pvecri.daemon.services import build_services
+from pvecri.pve.watch import Watch
 
 
 class Killed(BaseException):
@@ -40,8 +42,10 @@ class Killed(BaseException):
 class Node:
     """The daemon's services, with recovery, on directories of their own."""
 
-    def __init__(self, top: pathlib.Path) -> None:
+    def __init__(self, top: pathlib.Path, played: FakePveNode | None = None) -> None:
+        """Begin; ``played`` is the node of Proxmox VE that this is, if it is one."""
         self.top = top
+        self.played = played
         self.paths = Paths(str(top / "s"), str(top / "r"), owner=Owner.CRI)
         self.ipam = top / "ipam"
         self.cgroup_parent = f"/pvecri-test/{top.name}"
@@ -67,14 +71,24 @@ class Node:
             paths=model.PathsConfig(state_dir=self.paths.state_dir, run_dir=self.paths.run_dir),
             network=model.NetworkConfig(conf_dir=str(self.top / "net.d")),
             runtime=model.RuntimeConfig(crun=CRUN, cgroup_driver="cgroupfs"),
+            pve=self._pve_config(),
         )
         loaded = load.Loaded(config=config, path=None, lines={})
         self.context = build_context(loaded, logging.getLogger("pvecri.test"))
         self.exits = Exits(self.context.registry, self.context.runtimes)
         self.services = build_services(self.context, self.exits)
 
+    def _pve_config(self) -> model.PveConfig:
+        if self.played is None:
+            return model.PveConfig(enabled="false")
+        values = self.played.settings()["pve"]
+        return model.PveConfig(**{**values, "vmid_range": tuple(values["vmid_range"])})
+
     def survey(self, **options: t.Any) -> list[Mend]:
         """Look through everything; return what is to be mended."""
+        pve = self.context.pve
+        if pve is not None:
+            options.setdefault("guests", Watch(self.context.registry, self.exits, pve.node, pve.driver))
         self.recovery = Recovery(
             self.context, self.services.sandboxes, self.services.containers, self.exits, **options
         )
@@ -87,14 +101,16 @@ class Node:
         for mend in self.survey():
             mend.act()
             mended.append(mend.what)
-        return [
-            what for what in mended if what not in {"bundles in the making", "commands of the last daemon"}
-        ]
+        upkeep = {"bundles in the making", "commands of the last daemon", "what Proxmox VE has"}
+        return [what for what in mended if what not in upkeep]
 
     def reboot(self) -> None:
         """Take what a restart of the host takes: processes, mounts and everything volatile."""
-        for name in self.context.crun.names():
-            state = self.context.crun.state(name)
+        for vmid in self.played.vmids() if self.played else ():
+            assert self.played is not None
+            self.played.machine.stop(vmid)
+        for name in self.context.runtimes.names():
+            state = self.context.runtimes.state(name)
             for pid in (state.conmon_pid, state.pid):
                 if pid is not None:
                     procfs.send_signal(pid, 0, 9)
@@ -116,8 +132,9 @@ class Node:
         )
 
     def run_pod(self, name: str = "web", **fields: t.Any) -> str:
-        """Run a pod and return its id."""
-        return self.services.sandboxes.run(self.pod_config(name, **fields))
+        """Run a pod and return its id; its containers are guests where there is Proxmox VE."""
+        handler = "pve-lxc" if self.played else ""
+        return self.services.sandboxes.run(self.pod_config(name, **fields), handler)
 
     def container_config(self, name: str = "app", command: t.Sequence[str] = ("sleep", "1000")) -> t.Any:
         """Return the config of a container."""
@@ -162,7 +179,11 @@ class Node:
             "crun": self.context.crun.names(),
             "exits": _entries(self.paths.exits),
             "cgroups": cgroups.below(self.cgroup_parent),
+            "records": _entries(self.paths.state_dir, "lxc", "records"),
+            "files of guests": _entries(self.paths.state_dir, "lxc", "guests"),
         }
+        if self.played is not None:
+            found["guests"] = [*self.played.vmids(), *self.played.leftovers()]
         return {key: value for key, value in found.items() if value}
 
     def remove_all(self) -> None:
@@ -192,9 +213,12 @@ def _entries(*parts: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def own_node() -> t.Iterator[Node]:
-    """Yield a node, this thread and all that it starts being in a network of their own."""
-    reason = missing()
+def own_node(*, plays_pve: bool = False) -> t.Iterator[Node]:
+    """Yield a node, this thread and all that it starts being in a network of their own.
+
+    With ``plays_pve`` it is one of Proxmox VE.
+    """
+    reason = missing() or (pve_machine.missing() if plays_pve else None)
     if reason:
         pytest.skip(reason)
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -204,16 +228,17 @@ def own_node() -> t.Iterator[Node]:
     top = pathlib.Path(tempfile.mkdtemp(prefix="pn-"))
     top.chmod(0o755)
     try:
-        try:
-            made = Node(top)
-        except BaseException:
-            rootfs.unmount_below(str(top))
-            shutil.rmtree(top)
-            raise
-        try:
-            yield made
-        finally:
-            made.close()
+        with FakePveNode() if plays_pve else contextlib.nullcontext() as played:
+            try:
+                made = Node(top, played)
+            except BaseException:
+                rootfs.unmount_below(str(top))
+                shutil.rmtree(top)
+                raise
+            try:
+                yield made
+            finally:
+                made.close()
     finally:
         syscalls.setns(before, syscalls.CLONE_NEWNET)
         os.close(before)
