@@ -34,6 +34,7 @@ class Held:
     lxc_path: str
     uid: int = 0
     oom: list[str] = dataclasses.field(default_factory=list)
+    cgroup: str = ""
     conmon_pid: int = 0
 
     def __post_init__(self) -> None:
@@ -63,6 +64,7 @@ class Held:
             "terminal": False,
             "lxc_path": self.lxc_path,
             "name": self.name,
+            "cgroup": self.cgroup,
             "oom": self.oom,
             "answer": str(place / "answer"),
             "oom_file": str(place / "oom"),

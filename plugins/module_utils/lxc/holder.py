@@ -78,7 +78,7 @@ class _Holder:
         """Wait for the first process, give it what it needs, and return its exit code when it has ended."""
         uid = int(self._settings["owner_uid"])
         self._reports.connect()
-        peer = peers.accept(listener, uid, peers.is_first_process, watched=[self._conmon])
+        peer = peers.accept(listener, uid, self._is_awaited, watched=[self._conmon])
         # From here on nobody else is served.
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._settings["socket"])
@@ -90,6 +90,11 @@ class _Holder:
         if not self._hand_over(peer):
             return NEVER_STARTED
         return self._await_end(peer.pidfd, memory)
+
+    def _is_awaited(self, pid: int) -> bool:
+        """Say whether a process is the first one of the container, and not that of a clone of it."""
+        group = self._settings.get("cgroup")
+        return peers.is_first_process(pid) and (not group or peers.is_in_cgroup(pid, str(group)))
 
     def _hand_over(self, peer: peers.Peer) -> bool:
         # Before it can run: whoever finds no more than this kills it.

@@ -139,6 +139,16 @@ def is_first_process(pid: int) -> bool:
     return False
 
 
+def is_in_cgroup(pid: int, group: str) -> bool:
+    """Say whether a process is in a cgroup or below it; ``group`` is such as ``/lxc/100``, of any hierarchy.
+
+    It is looked for anywhere in the path, since hosts may be in a cgroup themselves.
+    """
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/cgroup", "rb") as stream:
+        return any(os.fsencode(group) + b"/" in line.rstrip(b"\n") + b"/" for line in stream)
+    return False
+
+
 def _ids(pid: int | str) -> list[int]:
     """Return a process's ids in all namespaces, the innermost last (proc_pid_status(5))."""
     with open(f"/proc/{pid}/status", "rb") as stream:

@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import secrets
+import shutil
 import subprocess
 import typing as t
 
@@ -35,6 +36,7 @@ class Container:
         self.machine = Machine(str(top / "ct"))
         self.uid = pve_machine.SHIFT if unprivileged else 0
         self.held = Held(top, str(self.vmid), self.machine.lxc_path, uid=self.uid)
+        self.held.cgroup = f"/lxc/{self.vmid}"
         group = (
             pathlib.Path("/sys/fs/cgroup")
             / ("" if pve_machine.uses_v2() else "memory")
@@ -47,8 +49,8 @@ class Container:
         bundles.make_rootfs(self.machine.rootfs(self.vmid))
         subprocess.run(["chown", "-Rh", f"{self.uid}:{self.uid}", self.machine.rootfs(self.vmid)], check=True)
 
-    def start(self, memory_mib: int = 64) -> subprocess.Popen[bytes]:
-        """Start it as Proxmox VE's unit does."""
+    def start(self, memory_mib: int = 64, vmid: int | None = None) -> subprocess.Popen[bytes]:
+        """Start it as Proxmox VE's unit does, or a clone of it with the number ``vmid``."""
         lines = [
             "lxc.net.0.type = empty",
             "lxc.mount.auto =",
@@ -73,8 +75,8 @@ class Container:
             # As of an image's user and directory.
             "lxc": [("lxc.init.uid", "1000"), ("lxc.init.cwd", "/nowhere"), ("lxc.include", str(include))],
         }
-        self.machine.write_config(self.vmid, config)
-        return self.machine.begin(self.vmid)
+        self.machine.write_config(vmid or self.vmid, config)
+        return self.machine.begin(vmid or self.vmid)
 
     def run(self, process: dict[str, t.Any], *, timeout_s: float = 20.0) -> tuple[int, bytes]:
         """Run a command in it and return its exit code and output."""
@@ -179,6 +181,19 @@ def test_start_by_somebody_else_finds_nobody_and_ends(container: Container) -> N
     told = container.held.told()
     container.start().wait(held.DEADLINE_S)
     assert container.held.told() == told
+
+
+def test_clone_that_is_started_first_is_turned_away(container: Container) -> None:
+    container.held.hold(_process("exit 5"))
+    clone = 100000 + secrets.randbelow(800000)
+    root = container.machine.rootfs(clone)
+    shutil.copytree(container.machine.rootfs(container.vmid), root, symlinks=True)
+    subprocess.run(["chown", "-Rh", f"{container.uid}:{container.uid}", root], check=True)
+    container.start(vmid=clone).wait(held.DEADLINE_S)
+    assert container.held.told() is None
+    container.machine.remove(clone)
+    container.start()
+    assert container.held.exit_code() == 5
 
 
 def test_reboot_from_inside_ends_the_container(container: Container) -> None:

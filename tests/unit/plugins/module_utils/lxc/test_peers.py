@@ -59,6 +59,22 @@ def test_first_process_is_that_of_a_namespace_just_below_ours() -> None:
     assert not peers.is_first_process((1 << 22) + 1)
 
 
+def test_cgroup_is_found_wherever_it_is_mounted(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {1: "3:memory:/lxc/100/ns\n1:name=systemd:/\n", 2: "0::/host/lxc/100\n", 3: "0::/lxc/1001/ns\n"}
+    for pid, text in files.items():
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "cgroup").write_text(text)
+    real_open = open
+
+    def redirected(path: str, *args: t.Any) -> t.Any:
+        return real_open(path.replace("/proc", str(tmp_path)), *args)
+
+    monkeypatch.setattr(peers, "open", redirected, raising=False)
+    assert [peers.is_in_cgroup(pid, "/lxc/100") for pid in (1, 2, 3, 4)] == [True, True, False, False]
+
+
 def test_accept_knows_the_peer_before_linux_6_5(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "_SO_PEERPIDFD", 9999)
     with (
