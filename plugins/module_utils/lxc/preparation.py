@@ -163,6 +163,7 @@ def _write_files(  # noqa: PLR0917 - all that is known of it
         "terminal": record.terminal,
         "lxc_path": record.lxc_path,
         "name": str(record.vmid),
+        "cgroup": group,
         "oom": [host.cgroups.oom_file(place) for place in (group, group + resources.INNER)],
         "oom_file": layout.crun.oom_file,
         "answer": layout.answer,
