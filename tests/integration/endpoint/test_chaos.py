@@ -10,6 +10,7 @@ import os
 import pytest
 
 from ansible_collections.pvecri.runtime.tests.chaos.chaos import chaos
+from ansible_collections.pvecri.runtime.tests.support import pve_machine
 from ansible_collections.pvecri.runtime.tests.support.endpoint import missing
 
 SECONDS = 25
@@ -22,5 +23,14 @@ def test_nothing_is_lost_or_left_when_the_endpoint_is_killed_again_and_again() -
     if reason:
         pytest.skip(reason)
     outcome = chaos(SECONDS, SEED)
+    assert outcome.problems == [], outcome.report()
+    assert outcome.kills >= 3
+
+
+def test_nothing_is_lost_or_left_when_guests_of_proxmox_are_among_the_containers() -> None:
+    reason = missing() or pve_machine.missing()
+    if reason:
+        pytest.skip(reason)
+    outcome = chaos(SECONDS, SEED, guests=True)
     assert outcome.problems == [], outcome.report()
     assert outcome.kills >= 3
