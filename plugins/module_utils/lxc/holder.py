@@ -145,6 +145,10 @@ class _Holder:
         if memory.look():
             with open(self._settings["oom_file"], "wb"):
                 pass
+        else:
+            # conmon marks what happens in our own cgroup, where the container is not.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._settings["oom_file"])
         status, source = self._status(pidfd)
         code = None if status is None else endings.exit_code(status)
         self._tell(exit_code=code, exit_source=source, ended_at=time.time())

@@ -121,6 +121,17 @@ def test_holder_marks_want_of_memory(place: Place, monkeypatch: pytest.MonkeyPat
     assert (place.top / "oom").exists()
 
 
+def test_holder_takes_back_a_mark_that_is_not_the_containers(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _reaped(monkeypatch, 9)
+    (place.top / "memory.events").write_text("oom_kill 0\n")
+    place.settings["oom"] = [str(place.top / "memory.events")]
+    (place.top / "oom").touch()
+    assert place.run(code=1) == 137
+    assert not (place.top / "oom").exists()
+
+
 def test_holder_tells_where_the_launcher_failed(place: Place) -> None:
     assert place.run(stage=10, code=127) == holder.NEVER_STARTED
     told = place.told()
