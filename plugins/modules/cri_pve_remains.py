@@ -15,8 +15,8 @@ description:
   - A container of the endpoint is one of this node whose configuration includes a file in O(state_dir). It
     cannot be started without that file. With O(destroy) it is stopped and removed with its disks; otherwise
     the line is taken out of its configuration, and it can be used like any other container.
-  - One that was copied from a pod's container, or whose tags C(pvecri) and C(pvecri-cri) were taken off, is
-    never removed. Its line is taken out.
+  - One that was copied from a pod's container, or that has lost one of the tags C(pvecri) and C(pvecri-cri)
+    or the endpoint's line in its notes, is never removed. Its line is taken out.
   - Containers that have been moved to other nodes are not looked for.
   - The endpoint must not run. It is not needed, but its access to Proxmox VE is.
 extends_documentation_fragment:

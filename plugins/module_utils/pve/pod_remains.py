@@ -15,6 +15,7 @@ import json
 import os
 import re
 import typing as t
+import urllib.parse
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, NotFound, WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import lxc_raw
@@ -28,6 +29,8 @@ if t.TYPE_CHECKING:
 _INCLUDE = "lxc.include"
 _RAW = re.compile(rf"^{re.escape(_INCLUDE)}\s*[:=]\s*(?P<path>.*?)\s*$", re.MULTILINE)
 _TAGS = re.compile(r"^tags:\s*(?P<tags>.*?)\s*$", re.MULTILINE)
+#: In the notes, which are comments of the file (PVE::Tools::encode_text): the endpoint's own line.
+_MARK = re.compile(r"^pvecri-cri: (?P<json>\{.*\})\s*$", re.MULTILINE)
 _FILE = re.compile(r"(?P<vmid>[1-9][0-9]*)\.conf")
 #: Trees of control groups in which LXC has a container's: that of v2, and one of v1.
 _CGROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/pids")
@@ -58,7 +61,7 @@ class Left:
     """A container that includes a file of the endpoint."""
 
     vmid: int
-    #: Whether it is a pod's: one that was copied from it, or whose tags were taken off, is somebody's own.
+    #: Whether it is a pod's: one that was copied from it, or that has lost its marks, is somebody's own.
     is_pod: bool
     is_running: bool
     #: What else it includes.
@@ -91,10 +94,29 @@ def _read(place: Place, vmid: int) -> Left | None:
     return Left(
         vmid,
         ours == [os.path.join(place.guests, str(vmid), "config")]
-        and {TAG, TAG_CRI} <= set(split_tags(tags["tags"] if tags else "")),
+        and {TAG, TAG_CRI} <= set(split_tags(tags["tags"] if tags else ""))
+        and _maker(text) == _endpoint_id(place) != "",
         any(_has_processes(os.path.join(top, "lxc", str(vmid))) for top in place.cgroups),
         tuple(path for path in included if path not in ours),
     )
+
+
+def _maker(text: str) -> str:
+    """Return which endpoint has made a container, as its notes say; empty when they do not."""
+    notes = "\n".join(urllib.parse.unquote(line[1:]) for line in text.splitlines() if line.startswith("#"))
+    found = _MARK.search(notes)
+    try:
+        return str(json.loads(found["json"])["endpoint"]) if found else ""
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
+def _endpoint_id(place: Place) -> str:
+    try:
+        with open(os.path.join(place.state_dir, "lxc", "endpoint"), encoding="ascii") as stream:
+            return stream.read().strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def _has_processes(cgroup: str) -> bool:
@@ -112,8 +134,8 @@ def release(place: Place, left: Left) -> None:
     """
     if left.is_running:
         raise WrongState(
-            f"container {left.vmid} runs, and nothing proves that it is a pod's: its tags are not those that "
-            "the endpoint gave it, or it was copied",
+            f"container {left.vmid} runs, and nothing proves that it is a pod's: tags or notes are not those "
+            "that the endpoint gave it, or it was copied",
             hint=f"Stop it (pct stop {left.vmid}), and run this again; it is not removed",
         )
     with contextlib.suppress(NotFound):

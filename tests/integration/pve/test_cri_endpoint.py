@@ -244,13 +244,16 @@ def test_role_takes_pods_from_the_node_or_lets_them_be_used(pvesh, tmp_path, clu
     cluster.pve.add_ct(900001, "web", node=NODE, config={"tags": "pvecri;pvecri-cri"})
     config = tmp_path / "pve/lxc/900001.conf"
     include = tmp_path / "state/lxc/guests/900001/config"
-    config.write_text(f"hostname: web\ntags: pvecri;pvecri-cri\nlxc.include: {include}\n")
+    include.parent.mkdir(parents=True)
+    (tmp_path / "state/lxc/endpoint").write_text("0123")
+    own = '#pvecri-cri%3A {"endpoint"%3A"0123"}\nhostname: web\ntags: pvecri;pvecri-cri\n'
+    config.write_text(f"{own}lxc.include: {include}\n")
     (tmp_path / "pve/local").symlink_to(f"nodes/{NODE}")
     ends = {"cri_endpoint_remove_running_pods": may_end}
     play(tmp_path, pvesh, "pve_absent.yml", cri_endpoint_state="absent", **ends, **wanted)
     assert [ct.vmid for ct in cluster.pve.cts] == ([] if may_end else [900001])
     if not may_end:
-        assert config.read_text() == "hostname: web\ntags: pvecri;pvecri-cri\n"
+        assert config.read_text() == own
 
 
 def test_role_works_over_https(access, pvesh, tmp_path, cluster):

@@ -39,7 +39,11 @@ def run(node, run_module, tmp_path):
 
 def add_pod(node, tmp_path, number=0, tags="pvecri;pvecri-cri"):
     """Add a container as the endpoint makes it, and return its number."""
-    vmid = node.add_ct(vmid=node.vmid_range[0] + number, tags=tags)
+    endpoint = tmp_path / "state/lxc/endpoint"
+    endpoint.parent.mkdir(parents=True, exist_ok=True)
+    endpoint.write_text("0123\n")
+    notes = 'Of a pod.\n\npvecri-cri: {"endpoint":"0123","container":"0a","sandbox":"0b"}'
+    vmid = node.add_ct(vmid=node.vmid_range[0] + number, tags=tags, description=notes)
     include = f"{tmp_path}/state/lxc/guests/{vmid}/config"
     lxc_raw.write(
         vmid, {"lxc.include": (include,)}, config_dir=f"{node.config_dir}/lxc", lock_dir=node.lock_dir
@@ -59,7 +63,6 @@ def test_pods_go_and_others_lose_the_line(node, run, tmp_path):
         "file": archive.name,
         "stamp": [status.st_ino, status.st_mtime_ns, status.st_size],
     }
-    (tmp_path / "state/lxc").mkdir(parents=True)
     (tmp_path / "state/lxc/archives.json").write_text(json.dumps({"archives": [entry]}))
     wanted = {"removed": [f"container {pod}", str(archive)], "released": [taken]}
     planned = run(destroy=True, archives=True, check=True)

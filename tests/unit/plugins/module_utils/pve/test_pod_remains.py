@@ -16,6 +16,9 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.pve import pod_rema
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.pod_remains import Left, Place
 
 TAGS = "tags: pvecri;pvecri-cri"
+#: As Proxmox VE writes notes.
+NOTES = '#Container web of pod default/web%%0Ax.\n#\n#pvecri-cri%%3A {"endpoint"%%3A"%s","container"%%3A"0a"}'
+MARK = NOTES % "0123"
 
 
 class Host:
@@ -27,6 +30,7 @@ class Host:
         self.cgroups = top / "cgroup"
         for path in (self.configs, self.cgroups, top / "lock", top / "state/lxc"):
             path.mkdir(parents=True)
+        (top / "state/lxc/endpoint").write_text("0123\n")
         self.place = Place(
             state_dir=str(top / "state"),
             config_dir=str(top / "pve"),
@@ -48,21 +52,25 @@ def host(tmp_path) -> Host:
     return Host(tmp_path)
 
 
-def test_a_pods_container_includes_its_own_file_and_has_both_tags(host):
-    host.add(900001, "arch: amd64", "tags: other;pvecri;pvecri-cri", host.include(900001))
+def test_a_pods_container_includes_its_own_file_and_has_all_marks(host):
+    host.add(900001, MARK, "arch: amd64", "tags: other;pvecri;pvecri-cri", host.include(900001))
     assert pod_remains.containers(host.place) == [Left(900001, is_pod=True, is_running=False)]
 
 
 @pytest.mark.parametrize(
     "lines",
     [
-        pytest.param(["tags: pvecri"], id="tag-taken-off"),
-        pytest.param(["hostname: web"], id="no-tags"),
-        pytest.param([TAGS, "lxc.include: {top}/state/lxc/guests/900001/config"], id="copy"),
+        pytest.param([MARK, "tags: pvecri"], id="tag-taken-off"),
+        pytest.param([MARK, "hostname: web"], id="no-tags"),
+        pytest.param([TAGS], id="no-notes"),
+        pytest.param([NOTES % "9876", TAGS], id="another-endpoint's"),
+        pytest.param(["#pvecri-cri%3A {}", TAGS], id="line-of-somebody"),
+        pytest.param(["#pvecri-cri: {", "#pvecri-cri: {x}", TAGS], id="line-that-is-none"),
+        pytest.param([MARK, TAGS, "lxc.include: {top}/state/lxc/guests/900001/config"], id="copy"),
     ],
 )
 def test_what_is_not_proven_to_be_a_pods_is_not_one(host, lines):
-    given = [line.format(top=host.top) for line in lines]
+    given = [line.replace("{top}", str(host.top)) for line in lines]
     if not any("lxc.include" in line for line in given):
         given.append(host.include(900009))
     host.add(900009, *given)
