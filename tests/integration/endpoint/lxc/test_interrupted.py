@@ -30,9 +30,13 @@ def begin_create(lab, pod, config):
 
 @contextlib.contextmanager
 def killed_during(lab, kind, *, at_end, late):
-    """Kill the daemon while a task of a kind is at work, which the block has asked for."""
+    """Kill the daemon while a task of a kind is at work, which the block has asked for.
+
+    The block adds its call to what it gets: one that nobody holds is cancelled, perhaps before it is sent.
+    """
+    calls = []
     with lab.node.holding(kind, at_end=at_end) as gate:
-        yield
+        yield calls
         assert gate.reached.wait(30), f"no {kind} was begun"
         lab.endpoint.kill()
         if not late:
@@ -46,8 +50,8 @@ def killed_during(lab, kind, *, at_end, late):
 def test_while_a_guest_is_created(lab, at_end, late):
     pod = lab.pod()
     config = lab.endpoint.container("app", ["sh", "-c", "echo here; sleep 1000"])
-    with killed_during(lab, "vzcreate", at_end=at_end, late=late):
-        begin_create(lab, pod, config)
+    with killed_during(lab, "vzcreate", at_end=at_end, late=late) as calls:
+        calls.append(begin_create(lab, pod, config))
     container = lab.cri.create(pod, config, lab.config_of(pod))
     lab.cri.start(container)
     lab.printed(container, "here")
@@ -58,8 +62,8 @@ def test_while_a_guest_is_created(lab, at_end, late):
 
 def test_half_made_guest_is_removed_when_nobody_asks_again(lab):
     pod = lab.pod()
-    with killed_during(lab, "vzcreate", at_end=True, late=True):
-        begin_create(lab, pod, lab.endpoint.container("app"))
+    with killed_during(lab, "vzcreate", at_end=True, late=True) as calls:
+        calls.append(begin_create(lab, pod, lab.endpoint.container("app")))
     eventually(lambda: lab.node.vmids() == [], what="the half-made guest's end")
     eventually(lambda: lab.cri.list_containers() == [])
 
@@ -69,8 +73,8 @@ def test_half_made_guest_is_removed_when_nobody_asks_again(lab):
 def test_while_a_guest_is_started(lab, at_end, late):
     pod = lab.pod()
     container = lab.create(pod, "echo here; exec sleep 1000")
-    with killed_during(lab, "vzstart", at_end=at_end, late=late):
-        lab.cri.begin("StartContainer", pb.StartContainerRequest(container_id=container))
+    with killed_during(lab, "vzstart", at_end=at_end, late=late) as calls:
+        calls.append(lab.cri.begin("StartContainer", pb.StartContainerRequest(container_id=container)))
     # The first start may go on without the daemon, which the next one sees sooner or later.
     with contextlib.suppress(grpc.RpcError):
         lab.cri.start(container)
@@ -85,8 +89,10 @@ def test_while_a_guest_is_started(lab, at_end, late):
 def test_while_a_guest_is_stopped(lab, at_end):
     container = lab.run(script="trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done")
     lab.printed(container, "up")
-    with killed_during(lab, "vzshutdown", at_end=at_end, late=False):
-        lab.cri.begin("StopContainer", pb.StopContainerRequest(container_id=container, timeout=30))
+    with killed_during(lab, "vzshutdown", at_end=at_end, late=False) as calls:
+        calls.append(
+            lab.cri.begin("StopContainer", pb.StopContainerRequest(container_id=container, timeout=30))
+        )
     lab.cri.stop(container, 30)
     assert lab.ended(container).exit_code == 5
 
@@ -96,8 +102,8 @@ def test_while_a_guest_is_stopped(lab, at_end):
 def test_while_a_guest_is_removed(lab, at_end, late):
     container = lab.run(script="exit 0")
     lab.ended(container)
-    with killed_during(lab, "vzdestroy", at_end=at_end, late=late):
-        lab.cri.begin("RemoveContainer", pb.RemoveContainerRequest(container_id=container))
+    with killed_during(lab, "vzdestroy", at_end=at_end, late=late) as calls:
+        calls.append(lab.cri.begin("RemoveContainer", pb.RemoveContainerRequest(container_id=container)))
     lab.cri.remove(container)
     assert lab.node.vmids() == []
     assert (lab.node.leftovers(), lab.files()) == ([], [])
