@@ -155,3 +155,25 @@ def test_distributions_init_is_shut_down_without_proxmox(lab):
     assert "bye" in lab.log(container)
     lab.cri.remove(container)
     lab.cri.remove_image("lxc/quiet")
+
+
+def test_half_made_guest_is_removed_when_proxmox_is_back(lab):
+    pod = lab.pod()
+    request = pb.CreateContainerRequest(
+        pod_sandbox_id=pod, config=lab.endpoint.container("app"), sandbox_config=lab.config_of(pod)
+    )
+    with lab.node.holding("vzcreate", at_end=True) as gate:
+        # Kept: a call that nobody holds is cancelled.
+        pending = lab.cri.begin("CreateContainer", request)
+        assert gate.reached.wait(30)
+        lab.endpoint.kill()
+        lab.node.down()
+    assert pending is not None
+    try:
+        lab.endpoint.start()
+        # What cannot be undone now keeps nobody from anything else.
+        assert lab.cri.pod_status(pod).state == pb.SANDBOX_READY
+    finally:
+        lab.node.up()
+    eventually(lambda: lab.node.vmids() == [], timeout_s=60, what="the end of the half-made guest")
+    eventually(lambda: lab.cri.list_containers() == [])
