@@ -64,7 +64,7 @@ class Guest:
 
     # ------------------------------------------------------------------ life
 
-    def start(self, config: dict[str, t.Any]) -> None:
+    def start(self, config: dict[str, t.Any], *, terminal: bool = False) -> None:
         """Start it with a ``config.json``, and wait until its program runs."""
         for path in (STATE, RUN, self._home / "rootfs", self._namespaces):
             path.mkdir(parents=True, exist_ok=True)
@@ -85,6 +85,7 @@ class Guest:
             lxc_path=str(LXC_PATH),
             unprivileged=self.unprivileged,
             id_offset=self.shift,
+            terminal=terminal,
         )
         facts = IncludeFacts(
             netns=str(self._namespaces / "net"),
@@ -119,11 +120,12 @@ class Guest:
 
     def logged(self) -> dict[str, list[str]]:
         """Return what its log has, by stream."""
-        found: dict[str, list[str]] = {"stdout": [], "stderr": []}
-        for line in self.log.read_text().splitlines():
-            _time, stream, _flag, text = line.split(" ", 3)
-            found[stream].append(text)
-        return found
+        found: dict[str, str] = {"stdout": "", "stderr": ""}
+        # A terminal's lines end in CR LF, which stays.
+        for line in self.log.read_bytes().decode().split("\n")[:-1]:
+            _time, stream, flag, text = line.split(" ", 3)
+            found[stream] += text if flag == "P" else f"{text}\n"
+        return {stream: text.splitlines() for stream, text in found.items()}
 
     def limit(self, name: str) -> str:
         """Return the content of a file of the control group that limits it."""
@@ -145,7 +147,7 @@ class Guest:
         for name in ("bin", "dev", "proc", "sys", "tmp", "etc", "mnt"):
             (root / name).mkdir(exist_ok=True)
         shutil.copy("/bin/busybox", root / "bin/busybox")
-        for name in ("sh", "cat", "echo", "ls", "hostname", "sleep", "mount", "touch", "id"):
+        for name in ("sh", "cat", "echo", "ls", "hostname", "sleep", "mount", "touch", "tail", "tty"):
             (root / "bin" / name).symlink_to("busybox")
         subprocess.run(["chown", "-R", f"{self.shift}:{self.shift}", str(root)], check=True)
 

@@ -29,11 +29,11 @@ while :; do sleep 1; done
 CAPABILITIES = ["CAP_KILL", "CAP_SETUID", "CAP_SETGID", "CAP_SYS_ADMIN"]
 
 
-def config(volume: pathlib.Path) -> dict[str, t.Any]:
+def config(volume: pathlib.Path, script: str = SCRIPT) -> dict[str, t.Any]:
     """Return a ``config.json`` with what a pod asks for."""
     kept = dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES)
     process = {
-        "args": ["/bin/sh", "-c", SCRIPT],
+        "args": ["/bin/sh", "-c", script],
         "env": ["PATH=/bin", "LINES=a\nb"],
         "cwd": "/tmp",
         "user": {"uid": 0, "gid": 0},
@@ -115,3 +115,27 @@ def test_it_stops_when_asked_and_its_exit_code_is_known(guest: Guest) -> None:
     assert guest.stop() == 11
     assert guest.logged()["stdout"][-1] == "bye"
     assert not pathlib.Path(f"/sys/fs/cgroup/lxc/{guest.vmid}").exists()
+
+
+@pytest.fixture
+def other(tmp_path: pathlib.Path) -> t.Iterator[Guest]:
+    """One more, not yet started."""
+    made = Guest(900_003, unprivileged=True)
+    yield made
+    made.remove()
+
+
+def test_program_that_takes_too_much_memory_is_known_to_have_been_killed_for_it(
+    other: Guest, tmp_path: pathlib.Path
+) -> None:
+    other.start(config(tmp_path, "exec tail /dev/zero"))
+    assert other.driver.wait(other.name, 60) == 137
+    state = other.driver.state(other.name)
+    assert state is not None
+    assert state.oom_killed
+
+
+def test_terminal_is_the_containers_console(other: Guest, tmp_path: pathlib.Path) -> None:
+    other.start(config(tmp_path, "tty; echo err >&2; exit 3"), terminal=True)
+    assert other.driver.wait(other.name, 60) == 3
+    assert other.logged() == {"stdout": ["/dev/console", "err"], "stderr": []}
