@@ -163,7 +163,7 @@ def _candidates(name: bytes, environment: t.Sequence[bytes]) -> list[bytes]:
     if b"/" in name:
         return [name]
     # The first one counts, as for getenv(3).
-    values = (value for key, _, value in (word.partition(b"=") for word in environment) if key == b"PATH")
+    values = (value for key, _sign, value in (word.partition(b"=") for word in environment) if key == b"PATH")
     search = next(values, DEFAULT_PATH.encode())
     return list(dict.fromkeys(os.path.join(directory or b".", name) for directory in search.split(b":")))
 

@@ -126,7 +126,8 @@ def _ends(inside: Inside, request: ExecRequest, wanted: t.Sequence[int]) -> Ends
     if not request.terminal:
         return streams.pipes(wanted)
     state = inside.state
-    assert state.pid is not None
+    if state.pid is None:
+        raise WrongState(f"container '{state.name}' has no process", hint="It has ended")
     return streams.terminal(state.pid, state.pid_start_time, request.terminal_size)
 
 

@@ -282,11 +282,11 @@ def main() -> None:
         return
     bundle, pid_file = _option(arguments, "--bundle"), _option(arguments, "--pid-file")
     if bundle is None or pid_file is None:
-        sys.exit("holder: --bundle and --pid-file are needed")
+        raise SystemExit("holder: --bundle and --pid-file are needed")
     try:
         create(bundle, pid_file, _option(arguments, "--console-socket"))
     except (OSError, ValueError, KeyError) as exc:
-        sys.exit(f"holder: {exc}")
+        raise SystemExit(f"holder: {exc}") from exc
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def pass_on(
     poller = select.poll()
     for handle in (peer.connection.fileno(), *watched):
         poller.register(handle, select.POLLIN)
-    ready = {handle for handle, _ in poller.poll(None if timeout_s is None else timeout_s * 1000)}
+    ready = {handle for handle, _event in poller.poll(None if timeout_s is None else timeout_s * 1000)}
     if peer.connection.fileno() not in ready:
         raise TimeoutError
     data = peer.connection.recv(64)

@@ -274,7 +274,7 @@ def test_a_kill_at_a_later_step_leaves_what_is_found(site, step: str, monkeypatc
         site.driver.error = Killed()
     else:
         monkeypatch.setattr(
-            "pvecri.pve.create.lxc_raw.write", lambda *_args, **_more: (_ for _ in ()).throw(Killed)
+            "pvecri.pve.create.lxc_raw.write", lambda *_args, **_more: (nothing for nothing in ()).throw(Killed)
         )
     with pytest.raises(Killed):
         site.create()

@@ -31,7 +31,7 @@ class Node:
     def check(self):
         self.asked += 1
         self.gate.wait()
-        if self.error is not None:
+        if isinstance(self.error, Exception):
             raise self.error
 
     @property

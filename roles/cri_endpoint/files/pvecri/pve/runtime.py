@@ -75,6 +75,8 @@ class LxcRuntime:
             mounting.show_images_as(bundle.path, bundle.record, maps, maps)
         # A template's root file system is seen by nobody before Proxmox VE has unpacked it.
         config = destinations.resolved(bundle.config, None if is_native(image) else bundle.rootfs_path)
+        if is_native(image):
+            config = _in_a_container(config)
         self._maker.create(creation, config, lambda record: self._facts(creation, record))
 
     def _facts(self, creation: Creation, record: LxcRecord) -> IncludeFacts:
@@ -209,3 +211,11 @@ class LxcRuntime:
                 hint="What it says of Proxmox VE is lost: remove the container there, then this file",
             )
         raise NotFound(f"there is no container '{name}'")
+
+
+def _in_a_container(config: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Tell a distribution's own init where it runs, as LXC does: systemd acts by this variable."""
+    env = config["process"].get("env") or []
+    if any(variable.startswith("container=") for variable in env):
+        return config
+    return {**config, "process": {**config["process"], "env": [*env, "container=lxc"]}}
