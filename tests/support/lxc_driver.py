@@ -184,7 +184,7 @@ def node_of(cluster: t.Any, directory: pathlib.Path, **changes: t.Any) -> PveNod
 def add_guest(cluster: t.Any, found: LxcRecord, **config: t.Any) -> t.Any:
     """Add the container of a record to the fake, marked as ours unless told otherwise."""
     notes = description(
-        Identity(endpoint=found.endpoint, container=found.name, sandbox=found.sandbox_id),
+        Identity(endpoint=found.endpoint, container=found.name, sandbox=found.sandbox_id, vmid=found.vmid),
         pod="web",
         namespace="default",
         container="main",

@@ -318,13 +318,21 @@ def test_orphan_is_stopped_and_destroyed(scene: Scene) -> None:
         (900007, {"tags": ""}),
         (900007, {"description": "mine"}),
         (900007, {"description": 'pvecri-cri: {"endpoint":"another","container":"c","sandbox":"s"}'}),
+        (900007, {"description": "clone"}),
         (500, {}),
     ],
-    ids=["one-tag", "untagged", "no-identity", "other-endpoint", "outside"],
+    ids=["one-tag", "untagged", "no-identity", "other-endpoint", "clone", "outside"],
 )
 def test_what_is_not_ours_is_no_orphan(scene: Scene, vmid: int, config: dict[str, t.Any]) -> None:
     scene.add()
-    _record, guest = orphan(scene, vmid, **config)
+    record, guest = orphan(scene, vmid, **config)
+    if config.get("description") == "clone":
+        whose = identity.Identity(
+            endpoint=record.endpoint, container=record.name, sandbox=record.sandbox_id, vmid=VMID
+        )
+        guest.config["description"] = identity.description(
+            whose, pod="web", namespace="default", container="main", image="busybox"
+        )
     guest.status = "running"
     scene.watch.look()
     assert (scene.cluster.pve.ct(vmid), guest.status) == (guest, "running")

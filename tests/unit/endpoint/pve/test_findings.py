@@ -32,8 +32,13 @@ RECORD = LxcRecord(
 INCLUDE = "/var/lib/pvecri/lxc/guests/900001/config"
 
 
-def notes(**changes: str) -> str:
-    whose = {"endpoint": RECORD.endpoint, "container": RECORD.name, "sandbox": RECORD.sandbox_id, **changes}
+def notes(**changes: t.Any) -> str:
+    whose: dict[str, t.Any] = {
+        "endpoint": RECORD.endpoint,
+        "container": RECORD.name,
+        "sandbox": RECORD.sandbox_id,
+        **changes,
+    }
     return description(Identity(**whose), pod="web", namespace="default", container="main", image="busybox")
 
 
@@ -92,6 +97,8 @@ TABLE: list[tuple[str, Known, Sighting | None, Expected]] = [
         seen(description="", tags="", lxc=[]),
         [(Kind.FOREIGN, Act.TELL)],
     ),
+    ("a clone", known(), seen(description=notes(vmid=105)), [(Kind.FOREIGN, Act.TELL)]),
+    ("its own number", known(), seen(description=notes(vmid=900001)), []),
     ("one tag taken", known(), seen(tags="shop;pvecri"), [(Kind.UNTAGGED, Act.TAG)]),
     ("other tag taken", known(), seen(tags="pvecri-cri"), [(Kind.UNTAGGED, Act.TAG)]),
     ("both tags taken", known(), seen(tags="shop"), [(Kind.UNTAGGED, Act.TELL)]),

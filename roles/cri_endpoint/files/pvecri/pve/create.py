@@ -161,7 +161,12 @@ class Maker:
         request = creation.wish.request
         return params.create_params(
             record.vmid,
-            Identity(endpoint=record.endpoint, container=record.name, sandbox=record.sandbox_id),
+            Identity(
+                endpoint=record.endpoint,
+                container=record.name,
+                sandbox=record.sandbox_id,
+                vmid=record.vmid,
+            ),
             request.config,
             request.pod,
             oci_resources=(config.get("linux") or {}).get("resources") or {},

@@ -117,7 +117,7 @@ def judge(known: Known, seen: Sighting | None) -> tuple[Finding, ...]:
         message = f"it was migrated to node {seen.node} of Proxmox VE, where its pod is not"
         return (Finding(Kind.MIGRATED, message, _lost(known)),)
     whose = identity.identity_in(str(seen.config.get("description") or ""))
-    if whose is None or (whose.container, whose.endpoint) != (record.name, record.endpoint):
+    if whose is None or not whose.is_of(record):
         message = f"the notes of {record.vmid} in Proxmox VE do not say any more that it is this container"
         return (Finding(Kind.FOREIGN, message, _lost(known)),)
     tag = _untagged(known, seen)

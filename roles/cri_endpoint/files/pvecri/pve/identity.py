@@ -36,11 +36,19 @@ class Identity:
     #: Ids as the CRI has them.
     container: str
     sandbox: str
+    #: Its number; 0: not said.  A clone, or a backup restored beside it, has the same notes and another one.
+    vmid: int = 0
+
+    def is_of(self, record: LxcRecord) -> bool:
+        """Say whether it is that of the container on record."""
+        known = (record.name, record.endpoint)
+        return (self.container, self.endpoint) == known and self.vmid in {0, record.vmid}
 
 
 def description(identity: Identity, *, pod: str, namespace: str, container: str, image: str) -> str:
     """Return the notes of a container: a sentence for people, and a line for us."""
-    line = json.dumps(dataclasses.asdict(identity), separators=(",", ":"))
+    said = {key: value for key, value in dataclasses.asdict(identity).items() if value}
+    line = json.dumps(said, separators=(",", ":"))
     return (
         f"Container {_plain(container)} of pod {_plain(namespace)}/{_plain(pod)}, image {_plain(image)}. "
         "It belongs to kubelet, which makes and removes it: leave it alone.\n\n"
@@ -63,7 +71,10 @@ def identity_in(notes: str) -> Identity | None:
     try:
         said = json.loads(found["json"])
         return Identity(
-            endpoint=str(said["endpoint"]), container=str(said["container"]), sandbox=str(said["sandbox"])
+            endpoint=str(said["endpoint"]),
+            container=str(said["container"]),
+            sandbox=str(said["sandbox"]),
+            vmid=int(said.get("vmid") or 0),
         )
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
@@ -72,7 +83,7 @@ def identity_in(notes: str) -> Identity | None:
 def is_ours(config: t.Mapping[str, t.Any], record: LxcRecord) -> bool:
     """Say whether a configuration, as the API has it, is that of the container on record."""
     found = identity_of(config)
-    return found is not None and (found.container, found.endpoint) == (record.name, record.endpoint)
+    return found is not None and found.is_of(record)
 
 
 def hostname(pod: str, container: str) -> str:

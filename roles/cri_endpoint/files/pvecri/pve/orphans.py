@@ -71,7 +71,8 @@ class Orphans:
     def _container(self, vmid: int) -> None:
         try:
             whose = identity.identity_of(self._sights.config(vmid) or {})
-            if whose is not None and whose.endpoint == self._node.endpoint_id:
+            # A clone of one of ours is somebody's on purpose.
+            if whose is not None and whose.endpoint == self._node.endpoint_id and whose.vmid in {0, vmid}:
                 self._orphan(whose.container, vmid)
         except (CoreError, OSError) as exc:
             facts = {"vmid": vmid, "error": str(exc)}
