@@ -15,7 +15,11 @@ from pvecri.api import cri_pb2 as pb
 
 NAME = "lxc/tiny"
 FILE = "tiny_1.2-1_amd64.tar.gz"
-INIT = b"#!/bin/sh\necho booted in $container\ntrap 'echo bye; exit 0' TERM PWR\nwhile :; do sleep 0.1; done\n"
+INIT = b"""#!/bin/sh
+echo booted in $container
+trap 'echo bye; exit 0' TERM PWR
+while :; do sleep 0.1; done
+"""
 
 
 @pytest.fixture
