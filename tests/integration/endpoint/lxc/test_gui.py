@@ -131,6 +131,7 @@ def test_guest_whose_tags_were_taken_is_left_alone(lab):
     # Its configuration includes our file as long as it is there; the pod's network is not held for it, so
     # that it cannot be started before somebody takes that line out.
     assert lab.files() != []
+    eventually(lambda: lab.node.pve.ct(vmid).status == "stopped")
     assert lab.node.gui_start(vmid) != "OK"
     assert not lab.node.machine.is_up(vmid)
     assert lab.node.gui_destroy(vmid) == "OK"
