@@ -76,9 +76,16 @@ def test_roles_have_names_that_proxmox_takes(role):
 
 
 def test_endpoint_gets_what_the_table_says_and_no_more():
-    text = (ROOT / "roles/cri_endpoint/vars/pve.yml").read_text()
-    given = set(re.findall(r"'((?:VM|Datastore|Sys|SDN|Pool)\.[A-Za-z.]+)'", text))
-    assert given == {name for need in ENDPOINT for name in need.privileges}
+    variables = yaml.safe_load((ROOT / "roles/cri_endpoint/vars/pve.yml").read_text())
+    given = {
+        key: set(re.findall(r"'((?:VM|Datastore|Sys|SDN|Pool)\.[A-Za-z.]+)'", str(value)))
+        for key, value in variables.items()
+    }
+    assert given.pop("__cri_endpoint_pve_roles") == {name for need in ENDPOINT for name in need.privileges}
+    # Not without being told to.
+    assert "cri_endpoint_pve_privileged" in variables["__cri_endpoint_pve_privileged_roles"]
+    assert given.pop("__cri_endpoint_pve_privileged_roles") == {"Sys.Modify"}
+    assert not any(given.values())
 
 
 def test_roles_of_one_module_are_smaller():
