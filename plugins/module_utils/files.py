@@ -86,6 +86,29 @@ def link_atomic(path: str, target: str, *, owner: tuple[int, int] = (-1, -1)) ->
     sync_directory(os.path.dirname(path) or ".")
 
 
+def memory_file(name: str, content: bytes) -> int:
+    """Return a file in memory with this content; the caller closes it."""
+    handle = os.memfd_create(f"pvecri-{name}")
+    try:
+        with open(handle, "wb", closefd=False) as stream:
+            stream.write(content)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def record_names(directory: str) -> list[str]:
+    """Return the names of all objects that have a file ``NAME.json`` in a directory, sorted."""
+    with contextlib.suppress(FileNotFoundError):
+        return sorted(
+            entry.removesuffix(".json")
+            for entry in os.listdir(directory)
+            if entry.endswith(".json") and not entry.startswith(".")
+        )
+    return []
+
+
 def open_regular(path: str) -> t.BinaryIO:
     """Open a file that anybody may have made, for reading; raises OSError at once for a pipe or a device."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

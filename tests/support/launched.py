@@ -12,6 +12,7 @@ import pathlib
 import subprocess
 import typing as t
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import memory_file
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import block, handover, launcher
 
 DEADLINE_S = 20.0
@@ -51,7 +52,7 @@ class Launched:
             (into, feed), (out, written), (err, complained) = pipes
             os.write(feed, stdin)
             os.close(feed)
-            memory = handover.block_file(block.encode(process, **how))
+            memory = memory_file("block", block.encode(process, **how))
             child = self.start()
             stack.callback(child.wait)
             stack.callback(child.kill)

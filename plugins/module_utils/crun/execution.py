@@ -38,6 +38,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     NotFound,
     WrongState,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import memory_file
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.users import (
     MAX_TEXT,
     ResolvedUser,
@@ -321,10 +322,3 @@ def _text(root: str, path: str) -> str:
         return ""
     with open(handle, "rb") as stream:
         return stream.read(MAX_TEXT).decode("utf-8", "replace")
-
-
-def memory_file(name: str, content: bytes) -> int:
-    """Return a file in memory with this content; the caller closes it."""
-    handle = os.memfd_create(f"pvecri-{name}")
-    os.write(handle, content)
-    return handle

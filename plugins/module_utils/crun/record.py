@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import Layout, records
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import (
+    record_names,
     remove_temporaries,
     write_atomic,
 )
@@ -58,13 +59,7 @@ def load(layout: Layout) -> Record | None:
 
 def names(paths: Paths) -> list[str]:
     """Return the names of all containers on record, sorted."""
-    with contextlib.suppress(FileNotFoundError):
-        return sorted(
-            entry.removesuffix(".json")
-            for entry in os.listdir(records(paths))
-            if entry.endswith(".json") and not entry.startswith(".")
-        )
-    return []
+    return record_names(records(paths))
 
 
 def remove(layout: Layout) -> None:

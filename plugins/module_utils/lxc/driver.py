@@ -90,10 +90,6 @@ class LxcDriver:
         """Return the names of all containers on record, sorted."""
         return records.names(self.paths)
 
-    def record(self, name: str) -> LxcRecord | None:
-        """Return the record of a container; None when there is none or it cannot be read."""
-        return records.load(self._layout(name))
-
     def amend(self, name: str, **changes: t.Any) -> LxcRecord:
         """Change fields of a container's record and return it; see `record.amend`."""
         return records.amend(self._layout(name), **changes)
@@ -104,23 +100,6 @@ class LxcDriver:
         One that can be started is CREATED, with the holder for its process.
         """
         return read_state(self._layout(name), self._host.cgroups)
-
-    def describe(self, name: str) -> dict[str, t.Any]:
-        """Return what there is to know of a container beyond its state, as plain data for people."""
-        record = records.loaded(self._layout(name))
-        return {
-            "vmid": record.vmid,
-            "node": record.node,
-            "stage": record.stage.value,
-            "unprivileged": record.unprivileged,
-            "template": record.template,
-            "storage": record.storage,
-            "tasks": dict(record.upids),
-            "config_digest": record.config_digest,
-            "include": layouts.guest(self.paths, record.vmid).config,
-            "cgroup": resources.group(record.vmid),
-            **({"problem": record.problem} if record.problem else {}),
-        }
 
     # ---- life ---------------------------------------------------------------------------------------------
 

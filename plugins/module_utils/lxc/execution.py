@@ -24,13 +24,13 @@ from ansible_collections.pvecri.runtime.plugins.module_utils import streams as c
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.execution import (
     ExecSession,
-    memory_file,
     user_in,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.layout import PID_SUFFIX, prepare, sockets
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.processes import ExecRequest, exec_process
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import ContainerState
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import memory_file
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import block, commands, handover, streams
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.commands import LxcPrograms
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import Guest, LxcLayout
@@ -104,7 +104,7 @@ def open_session(
     with contextlib.ExitStack() as stack:
         ends = _ends(inside, request, (stdin, stdout, stderr))
         stack.callback(ends.close)
-        content = handover.block_file(encoded)
+        content = memory_file("block", encoded)
         stack.callback(os.close, content)
         token = secrets.token_hex(8)
         offset = inside.record.id_offset

@@ -124,18 +124,6 @@ def listen(path: str, uid: int, gid: int) -> Listener:
     return Listener(path, uid, gid, peers.listen(path, uid, gid))
 
 
-def block_file(block: bytes) -> int:
-    """Return a file in memory that holds a block; the caller closes it."""
-    handle = os.memfd_create("block", os.MFD_CLOEXEC)
-    try:
-        with open(handle, "wb", closefd=False) as stream:
-            stream.write(block)
-    except BaseException:
-        os.close(handle)
-        raise
-    return handle
-
-
 def _too_late(timeout_s: float) -> CommandTimeout:
     return CommandTimeout(
         f"the container did not start its program within {timeout_s:g} s",

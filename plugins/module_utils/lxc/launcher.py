@@ -36,9 +36,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import launcher
 
 _CODE: t.Final = {"x86_64": launcher_x86_64.CODE, "aarch64": launcher_aarch64.CODE}
 
-#: What it sends when a step fails: `Stage` and errno(3).
-ANSWER_SIZE: t.Final = 8
-
 #: Longest path of a socket that it connects to; what is longer is cut off.
 SOCKET_PATH_MAX: t.Final = 107
 

@@ -17,8 +17,9 @@ import os
 import threading
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound, WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import (
+    record_names,
     remove_temporaries,
     write_atomic,
 )
@@ -118,15 +119,23 @@ def load(layout: LxcLayout) -> LxcRecord | None:
 
 
 def loaded(layout: LxcLayout) -> LxcRecord:
-    """Return the record of a container; raises NotFound."""
+    """Return the record of a container; raises NotFound, or WrongState for one that cannot be read."""
     record = load(layout)
-    if record is None:
-        raise NotFound(f"there is no container '{layout.name}'")
-    return record
+    if record is not None:
+        return record
+    if exists(layout):
+        raise WrongState(
+            f"the record of container '{layout.name}' cannot be read: {layout.record}",
+            hint="It alone says which container of Proxmox VE that is: remove that there, then this file",
+        )
+    raise NotFound(f"there is no container '{layout.name}'")
 
 
 def amend(layout: LxcLayout, **changes: t.Any) -> LxcRecord:
-    """Change fields of a record and return it; ``upids`` are added to those there are.  Raises NotFound."""
+    """Change fields of a record and return it; ``upids`` are added to those there are.
+
+    Raises what `loaded` does.
+    """
     with _amending:
         record = loaded(layout)
         if "upids" in changes:
@@ -143,13 +152,7 @@ def exists(layout: LxcLayout) -> bool:
 
 def names(paths: Paths) -> list[str]:
     """Return the names of all containers on record, sorted."""
-    with contextlib.suppress(FileNotFoundError):
-        return sorted(
-            entry.removesuffix(".json")
-            for entry in os.listdir(records(paths))
-            if entry.endswith(".json") and not entry.startswith(".")
-        )
-    return []
+    return record_names(records(paths))
 
 
 def everyone(paths: Paths) -> list[LxcRecord]:

@@ -15,7 +15,8 @@ import shutil
 import time
 import typing as t
 
-from ansible_collections.pvecri.runtime.plugins.module_utils import files, syscalls
+from ansible_collections.pvecri.runtime.plugins.module_utils import files
+from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import rootfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs, removal
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import Problem, Status, conmon_pid
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import WrongState
@@ -37,12 +38,7 @@ _EXIT_S: t.Final = 2.0
 
 def clear_away(host: LxcHost, layout: LxcLayout, *, keep_guest: bool) -> None:
     """Remove all traces of a container but its log; see `LxcDriver.clear_away`."""
-    record = records.load(layout)
-    if record is None and records.exists(layout):
-        raise WrongState(
-            f"the record of container '{layout.name}' cannot be read: {layout.record}",
-            hint="It alone says which container of Proxmox VE that is: look there, then remove the file",
-        )
+    record = records.loaded(layout) if records.exists(layout) else None
     if record is not None:
         # What is kept is somebody else's, who may run it.
         _refuse_alive(host, layout, record, wait_for_lxc=not keep_guest)
@@ -51,7 +47,7 @@ def clear_away(host: LxcHost, layout: LxcLayout, *, keep_guest: bool) -> None:
         removal.kill_all(lambda: removal.monitors_of(layout.crun))
     if record is not None and keep_guest:
         # A mount would hold the pod's network; what is included stays, and does not let it start.
-        _unmount(layouts.guest_dir(host.paths, record.vmid))
+        rootfs.unmount_below(layouts.guest_dir(host.paths, record.vmid))
     elif record is not None and not _is_shared(host, record):
         clear_guest(host, record.vmid)
     shutil.rmtree(layout.crun.monitor_dir, ignore_errors=True)
@@ -66,15 +62,8 @@ def clear_guest(host: LxcHost, vmid: int) -> None:
     directory = layouts.guest_dir(host.paths, vmid)
     if not os.path.isdir(directory):
         return
-    _unmount(directory)
+    rootfs.unmount_below(directory)
     files.remove_tree(directory)
-
-
-def _unmount(directory: str) -> None:
-    """Take away all mounts below a directory."""
-    for point in syscalls.mounts_below(directory):
-        with contextlib.suppress(FileNotFoundError):
-            syscalls.umount2(point, syscalls.MNT_DETACH)
 
 
 def _refuse_alive(host: LxcHost, layout: LxcLayout, record: LxcRecord, *, wait_for_lxc: bool) -> None:

@@ -22,7 +22,7 @@ import threading
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import files, syscalls
-from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import idmap
+from ansible_collections.pvecri.runtime.plugins.module_utils.bundle import idmap, rootfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import InvalidSpec, Unsupported
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import include
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.include import Config, HostView, Shown
@@ -105,9 +105,7 @@ def unstage(guest: Guest) -> None:
     """Take away what `stage` made; the container's own mounts stay."""
     if not os.path.isdir(guest.mounts):
         return
-    for point in syscalls.mounts_below(guest.mounts):
-        with contextlib.suppress(FileNotFoundError):
-            syscalls.umount2(point, syscalls.MNT_DETACH)
+    rootfs.unmount_below(guest.mounts)
     files.remove_tree(guest.mounts)
 
 

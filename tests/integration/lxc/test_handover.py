@@ -18,6 +18,7 @@ import pytest
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.crun import conmon, procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import memory_file
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import block, handover, monitord, peers
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.launcher import Stage
 from ansible_collections.pvecri.runtime.tests.support import bundles, held, pve_machine
@@ -87,7 +88,7 @@ class Container:
             listener = stack.enter_context(handover.listen(path, self.uid, self.uid))
             reader, writer = os.pipe()
             stack.callback(os.close, reader)
-            memory = handover.block_file(block.encode(process))
+            memory = memory_file("block", block.encode(process))
             null = os.open(os.devnull, os.O_RDONLY)
             child = stack.enter_context(
                 subprocess.Popen(

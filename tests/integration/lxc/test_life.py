@@ -279,12 +279,3 @@ def test_clear_away_before_the_start_ends_who_waits(world: World) -> None:
     world.driver.clear_guest(ct.vmid)
     assert len(pids) == 2
     assert not any(procfs.is_same_process(pid, 0) for pid in pids)
-
-
-def test_describe_names_what_belongs_to_a_container(world: World) -> None:
-    ct = world.ct("true", upids={"create": "UPID:x"}, problem="p").prepare()
-    told = world.driver.describe(ct.name)
-    assert (told["vmid"], told["tasks"], told["problem"]) == (ct.vmid, {"create": "UPID:x"}, "p")
-    assert told["include"] == ct.guest.config
-    with pytest.raises(NotFound):
-        world.driver.describe("nobody")

@@ -22,7 +22,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import (
     Problem,
     Status,
 )
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound, WrongState
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import record as records
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import resources
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.include import IncludeFacts
@@ -201,16 +201,7 @@ class LxcRuntime:
     # ---- helpers ------------------------------------------------------------------------------------------
 
     def _record(self, name: str) -> LxcRecord:
-        layout = LxcLayout(self.driver.paths, name)
-        record = records.load(layout)
-        if record is not None:
-            return record
-        if records.exists(layout):
-            raise WrongState(
-                f"the record of container '{name}' cannot be read: {layout.record}",
-                hint="What it says of Proxmox VE is lost: remove the container there, then this file",
-            )
-        raise NotFound(f"there is no container '{name}'")
+        return records.loaded(LxcLayout(self.driver.paths, name))
 
 
 def _in_a_container(config: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -28,6 +28,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     Unsupported,
     WrongState,
 )
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import memory_file
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import block, handover, peers
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.launcher import Stage
 
@@ -44,7 +45,7 @@ def path() -> t.Iterator[str]:
 @pytest.fixture
 def handles() -> t.Iterator[list[int]]:
     """Three streams and a block."""
-    made = [*os.pipe(), os.open(os.devnull, os.O_RDWR), handover.block_file(block.encode({"args": ["/p"]}))]
+    made = [*os.pipe(), os.open(os.devnull, os.O_RDWR), memory_file("block", block.encode({"args": ["/p"]}))]
     yield made
     for handle in made:
         os.close(handle)
@@ -227,7 +228,7 @@ def test_streams_of_the_host_stay_its_own(handles: list[int], monkeypatch: pytes
     modes: list[tuple[int, int]] = []
     monkeypatch.setattr(peers.os, "fchown", lambda *args: changed.append(args))
     monkeypatch.setattr(peers.os, "fchmod", lambda *args: modes.append(args))
-    memory = handover.block_file(block.encode({"args": ["/p"], "user": {"uid": 7, "gid": 8}}))
+    memory = memory_file("block", block.encode({"args": ["/p"], "user": {"uid": 7, "gid": 8}}))
     controller, terminal = os.openpty()
     peers.give_streams([*handles[:3], terminal, handles[0]], memory, 100000, 200000)
     assert sorted(changed) == sorted(

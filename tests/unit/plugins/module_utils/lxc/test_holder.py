@@ -18,10 +18,10 @@ import typing as t
 
 import pytest
 
+from ansible_collections.pvecri.runtime.plugins.module_utils.files import memory_file
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import (
     block,
     endings,
-    handover,
     holder,
     monitord,
     peers,
@@ -74,7 +74,7 @@ class Place:
             waiter.start()
             pidfd = os.pidfd_open(os.getpid() if conmon is None else conmon)
             null = os.open(os.devnull, os.O_RDWR)
-            memory = handover.block_file(block.encode({"args": ["/p"]}))
+            memory = memory_file("block", block.encode({"args": ["/p"]}))
             made = holder._Holder(self.settings, [null] * 3, memory, pidfd)
             ended = made.run(listener)
             waiter.join()
