@@ -105,6 +105,13 @@ def unstage(guest: Guest) -> None:
     """Take away what `stage` made; the container's own mounts stay."""
     if not os.path.isdir(guest.mounts):
         return
+    top = os.path.realpath(guest.mounts)
+    for point in syscalls.mounts_below(top):
+        # What passes mounts on passes their end on: the container would lose those below its volumes.
+        # Without this one in between it hears of the host's own.
+        if point != top:
+            with contextlib.suppress(OSError):
+                syscalls.mount("", point, flags=syscalls.MS_PRIVATE)
     rootfs.unmount_below(guest.mounts)
     files.remove_tree(guest.mounts)
 

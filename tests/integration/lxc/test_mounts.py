@@ -163,6 +163,22 @@ def test_mounts_of_the_host_appear_where_they_shall(world: World, propagation: s
         ct.stop()
 
 
+def test_mounts_that_were_there_stay_where_those_of_the_host_appear(world: World) -> None:
+    volume = world.volume("v", "x")
+    (volume / "before").mkdir()
+    with _shared(volume):
+        syscalls.mount("tmpfs", str(volume / "before"), "tmpfs")
+        (volume / "before/f").write_text("there")
+        ct = _run(world, "sleep 1000", bind(volume, "/v", "rbind", "rslave"))
+        # What the driver had made for the start is gone by now, and with it nothing of the container's own.
+        assert not os.path.exists(ct.guest.mounts)
+        assert world.driver.exec(ct.name, ["cat", "/v/before/f"]).stdout == "there"
+        assert (volume / "before/f").read_text() == "there"
+        syscalls.umount2(str(volume / "before"), syscalls.MNT_DETACH)
+        eventually(lambda: world.driver.exec(ct.name, ["test", "-e", "/v/before/f"]).rc != 0)
+        ct.stop()
+
+
 def test_mounts_below_a_volume_belong_to_it(world: World) -> None:
     volume = world.volume("v", "x")
     (volume / "below").mkdir()
