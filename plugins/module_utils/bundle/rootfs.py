@@ -12,7 +12,6 @@ directory of its own.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import threading
@@ -208,10 +207,20 @@ def _explained(exc: OSError, layers: t.Sequence[str], target: str, upper: str | 
 
 
 def unmount_below(path: str) -> None:
-    """Take off every mount at and below ``path``, the innermost first."""
+    """Take off every mount at and below ``path``, the innermost first.
+
+    One that cannot be reached, since it is below a volume that shows the whole host, goes with what it is on.
+    """
+    failure: OSError | None = None
     for point in syscalls.mounts_below(path):
-        with contextlib.suppress(FileNotFoundError):
+        try:
             syscalls.umount2(point, syscalls.MNT_DETACH | syscalls.UMOUNT_NOFOLLOW)
+        except FileNotFoundError:
+            continue
+        except OSError as exc:
+            failure = exc
+    if failure is not None and syscalls.mounts_below(path):
+        raise failure
 
 
 def remove_whole(path: str, *, has_mounts: bool = True) -> None:
