@@ -50,7 +50,7 @@ class TemplateLab:
     def service(self, sources: t.Mapping[str, t.Any] | None = None, **options: t.Any) -> ImageService:
         """Return what a daemon has after it has started."""
         config = PveConfig(templates=dict(sources or {}))
-        natives = NativeTemplates(self.node, self.images.paths, config, self.images.runner, self.images.log)
+        natives = NativeTemplates(self.node, self.images.paths, config, self.images.log)
         self.natives = natives
         return self.images.service(natives=natives, **options)
 

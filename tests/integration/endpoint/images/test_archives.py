@@ -49,7 +49,7 @@ def fresh(images, node):
     """Return a function that does what a daemon does when it starts."""
 
     def make(where=node):
-        return Templates(where, images.store, images.paths, images.runner, images.log)
+        return Templates(where, images.store, images.paths, images.log)
 
     return make
 
@@ -248,7 +248,7 @@ PLACER = textwrap.dedent(
     state, run, config_dir = sys.argv[1:]
     paths, runner = Paths(state, run, owner=Owner.CRI), SubprocessRunner()
     store = ImageStore(paths, runner)
-    made = Templates(TemplateNode(config_dir), store, paths, runner, logging.getLogger("test"))
+    made = Templates(TemplateNode(config_dir), store, paths, logging.getLogger("test"))
     made.sweep()
     print("ready", flush=True)
     for image in store.list():

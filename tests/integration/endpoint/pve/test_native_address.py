@@ -87,7 +87,7 @@ def test_pull_from_an_address_of_another_packing(lab, web, images, suffix, pack)
     assert image.volid.endswith(f".tar.{suffix}")
     assert pathlib.Path(image.layer_dirs[0], "etc/passwd").read_bytes() == PASSWD
     os.unlink(image.path)
-    archives = Templates(lab.node, images.store, images.paths, images.runner, images.log)
+    archives = Templates(lab.node, images.store, images.paths, images.log)
     with pytest.raises(NotFound, match="gone from its storage"):
         archives.place(image)
 

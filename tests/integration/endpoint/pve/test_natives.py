@@ -45,7 +45,7 @@ from pvecri.api import cri_pb2 as pb
 from pvecri.archives import command
 from pvecri.config.model import PveConfig
 from pvecri.images.errors import RegistryUnavailable
-from pvecri.pve import native_index, presence
+from pvecri.pve import native_index, presence, template_volume
 from pvecri.pve.native import NativeTemplates
 from pvecri.pve.native_image import is_native, refuse_elsewhere, source_of
 from pvecri.pve.templates import Templates
@@ -84,7 +84,7 @@ def test_pull_takes_the_newest_of_the_list_and_shows_it_as_an_image(lab):
     assert told["fetchedByEndpoint"] is True
     assert service.shown_reference(image) == f"{DEBIAN}@{found}"
     assert (
-        Templates(lab.node, lab.images.store, lab.images.paths, lab.images.runner, lab.images.log).place(
+        Templates(lab.node, lab.images.store, lab.images.paths, lab.images.log).place(
             image
         )
         == image.volid
@@ -221,7 +221,7 @@ def test_storage_that_hangs_holds_up_nobody_who_lists(lab, monkeypatch):
         asked.set()
         over.wait(60)
 
-    monkeypatch.setattr(native_index, "stamp_of", hang)
+    monkeypatch.setattr(template_volume, "stamp_of", hang)
     try:
         for _each in range(3):
             assert list(listed(service)) == [found]
@@ -328,7 +328,7 @@ def test_list_of_the_command_line_has_templates(lab, tmp_path, capsys):
 def test_node_without_api_is_never_asked_for_what_is_known(images, tmp_path):
     made = TemplateNode(str(tmp_path / "pve"))
     add_storage(made.config_dir, "local", tmp_path / "vz")
-    natives = NativeTemplates(made, images.paths, PveConfig(), images.runner, images.log)
+    natives = NativeTemplates(made, images.paths, PveConfig(), images.log)
     assert natives.images() == []
     assert natives.stamp() == natives.stamp()
     natives.sweep()

@@ -14,8 +14,9 @@ import pytest
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image
 from pvecri.pve import archive_index, native_index
-from pvecri.pve.archive_index import Archive, file_name, own_names
+from pvecri.pve.archive_index import Archive, file_name, file_names
 from pvecri.pve.native_index import Record
+from pvecri.pve.template_volume import stamp_of
 
 LOG = logging.getLogger("test")
 ID = "ab" * 32
@@ -35,10 +36,10 @@ ENDPOINT = "0123456789abcdef"
 def test_file_name_is_known_again_as_ones_own(names, stem):
     name = file_name(Image(id=ID, digest="", names=names), ENDPOINT)
     assert name == f"pvecri_{stem}_{ID[:24]}_01234567.tar"
-    whole, half = own_names(ENDPOINT)
+    whole, half = file_names(ENDPOINT)
     assert whole.fullmatch(name)
     assert half.fullmatch(f".{name}.4711.0123abcd")
-    other, other_half = own_names("f" + ENDPOINT)
+    other, other_half = file_names("f" + ENDPOINT)
     assert not other.fullmatch(name)
     assert not other_half.fullmatch(f".{name}.4711.0123abcd")
 
@@ -50,7 +51,7 @@ def archive(tmp_path):
         storage="local",
         directory=str(tmp_path),
         file="x.tar",
-        stamp=archive_index.stamp_of(str(tmp_path / "x.tar")),
+        stamp=stamp_of(str(tmp_path / "x.tar")),
         used_at=1.5,
     )
 

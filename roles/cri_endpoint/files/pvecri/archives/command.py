@@ -54,7 +54,7 @@ def run_list(options: argparse.Namespace) -> int:
     pinned = [*config.images.pinned, *([config.images.pause_image] if config.images.pause_image else [])]
     runner, log = SubprocessRunner(), logging.getLogger(__name__)
     store = store_of(config, runner)
-    catalogue = Catalogue(store, pinned, log, natives_of(config.pve, store.paths, runner, log))
+    catalogue = Catalogue(store, pinned, log, natives_of(config.pve, store.paths, log))
     images = sorted((_plain(entry) for entry in catalogue.snapshot().by_id.values()), key=_order)
     if options.json:
         print(json.dumps({"images": images}, indent=1))

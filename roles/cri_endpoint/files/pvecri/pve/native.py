@@ -19,7 +19,6 @@ import time
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.record import image_users
-from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     Conflict,
     CoreError,
@@ -34,12 +33,12 @@ from pvecri.errors import Unavailable
 from pvecri.images.names import Asked, unique
 from pvecri.images.native_names import NativeName
 from pvecri.pve import failures, native_index, template_content, template_download
-from pvecri.pve.archive_index import stamp_of
 from pvecri.pve.native_image import NativeImage
 from pvecri.pve.native_index import Record
 from pvecri.pve.native_pull import Bringer, Brought
 from pvecri.pve.presence import Presence
 from pvecri.pve.template_download import Watch
+from pvecri.pve.template_volume import stamp_of
 from pvecri.pve.templates import Node
 
 #: What a template's container runs unless it is told: a whole system.
@@ -61,9 +60,7 @@ class Sources(t.Protocol):
 class NativeTemplates:
     """The templates that clients have pulled."""
 
-    def __init__(
-        self, node: Node, paths: Paths, sources: Sources, _runner: Runner, log: logging.Logger
-    ) -> None:
+    def __init__(self, node: Node, paths: Paths, sources: Sources, log: logging.Logger) -> None:
         self._node = node
         self._paths = paths
         self._log = log

@@ -16,46 +16,22 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import WrongState
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import write_atomic
-from pvecri.pve.archive_index import stamp_of
+from pvecri.pve.template_volume import TemplateVolume
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(TemplateVolume):
     """One template."""
 
     #: SHA-256 of the file, 64 hexadecimal digits.
     id: str
     #: ``lxc/NAME:VERSION``, the one of the file itself first.
     names: tuple[str, ...]
-    storage: str
-    directory: str
-    file: str
-    stamp: tuple[int, ...]
     architecture: str
     #: Whether this endpoint has fetched it.
     is_own: bool
     #: What the file had to have, as it is configured; empty for those of Proxmox's own list.
     sha512: str = ""
-
-    @property
-    def path(self) -> str:
-        """The file."""
-        return os.path.join(self.directory, self.file)
-
-    @property
-    def volid(self) -> str:
-        """The volume id."""
-        return f"{self.storage}:vztmpl/{self.file}"
-
-    @property
-    def size(self) -> int:
-        """The file's size in bytes."""
-        return self.stamp[2]
-
-    @property
-    def is_there(self) -> bool:
-        """Whether the file is there, and still the one that was looked at."""
-        return stamp_of(self.path) == self.stamp
 
 
 @dataclasses.dataclass(slots=True)

@@ -23,6 +23,7 @@ from pvecri.images.native_names import NativeName, parse_native
 from pvecri.pve import native_files, template_content, template_download
 from pvecri.pve.native_files import SUFFIXES
 from pvecri.pve.template_download import Watch
+from pvecri.pve.template_volume import own_name, own_names
 from pvecri.pve.templates import Node
 
 #: Proxmox VE's names of architectures by those of images.
@@ -86,8 +87,7 @@ class Bringer:
         if not self._sources:
             return []
         _storage, directory = self.place()
-        endpoint = re.escape(self._node.endpoint_id[:8])
-        own = re.compile(rf"\.?pvecri_[^/_]+_[0-9a-f]{{24}}_{endpoint}\.tar\.\w+(?:\.[0-9a-f]{{8}})?")
+        own = re.compile(rf"\.?{own_names(self._node.endpoint_id)}\.tar\.\w+(?:\.[0-9a-f]{{8}})?")
         names = [name for name in os.listdir(directory) if own.fullmatch(name) and name not in known]
         return [os.path.join(directory, name) for name in names]
 
@@ -101,8 +101,7 @@ class Bringer:
                 f"{watch.what}: {url} is no template by its name",
                 hint=f"Proxmox VE takes files that end in {', '.join(SUFFIXES)}",
             )
-        label = re.sub(r"[^A-Za-z0-9.+]+", "-", f"{name.name}-{name.tag}")
-        file = f"pvecri_{label}_{sha512[:24]}_{self._node.endpoint_id[:8]}{suffix}"
+        file = own_name(f"{name.name}-{name.tag}", sha512, self._node.endpoint_id) + suffix
         path = os.path.join(place.directory, file)
         # Its name says what it should be, not what it is.
         is_new = not os.path.exists(path) or template_content.digest_of(path, "sha512") != sha512

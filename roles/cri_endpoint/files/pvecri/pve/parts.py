@@ -52,16 +52,14 @@ def is_wanted(config: PveConfig, paths: Paths) -> bool:
     return config.enabled == "true"
 
 
-def natives_of(
-    config: PveConfig, paths: Paths, runner: Runner, log: logging.Logger
-) -> NativeTemplates | None:
+def natives_of(config: PveConfig, paths: Paths, log: logging.Logger) -> NativeTemplates | None:
     """Return the templates alone, for who only looks at them, or None when they are not wanted."""
     if not is_wanted(config, paths):
         return None
     from pvecri.pve.native import NativeTemplates  # noqa: PLC0415
     from pvecri.pve.node import PveNode  # noqa: PLC0415
 
-    return NativeTemplates(PveNode(config, paths, log), paths, config, runner, log)
+    return NativeTemplates(PveNode(config, paths, log), paths, config, log)
 
 
 def build(
@@ -104,7 +102,7 @@ def build(
         command_timeout_s=config.runtime.command_timeout_s,
         warn=log.warning,
     )
-    templates = Templates(node, store, paths, runner, log)
+    templates = Templates(node, store, paths, log)
     maker = Maker(node, driver, templates, paths, uses_v2=tree.is_v2)
     lookup = Lookup(registry, host, config.runtime.cdi_dirs)
     return PveParts(
@@ -112,7 +110,7 @@ def build(
         driver=driver,
         runtime=LxcRuntime(node, driver, maker, lookup, uses_v2=tree.is_v2),
         templates=templates,
-        natives=NativeTemplates(node, paths, config.pve, runner, log),
+        natives=NativeTemplates(node, paths, config.pve, log),
         standing=Standing(node),
     )
 

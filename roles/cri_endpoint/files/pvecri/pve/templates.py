@@ -21,7 +21,6 @@ import time
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.record import image_users
-from ansible_collections.pvecri.runtime.plugins.module_utils.command import Runner
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, NotFound, Unsupported
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.archive_writer import write_archive
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import host_platform
@@ -32,6 +31,7 @@ from pvecri.disk.usage import Usage
 from pvecri.pve import archive_index, failures
 from pvecri.pve.archive_index import Archive
 from pvecri.pve.native_image import NativeImage
+from pvecri.pve.template_volume import stamp_of
 
 #: Archives that are kept though no container has their image: making one again costs little.
 IDLE_MAX = 10
@@ -55,9 +55,7 @@ class Node(failures.Node, t.Protocol):
 class Templates:
     """The archives of this endpoint's images."""
 
-    def __init__(
-        self, node: Node, store: ImageStore, paths: Paths, _runner: Runner, log: logging.Logger
-    ) -> None:
+    def __init__(self, node: Node, store: ImageStore, paths: Paths, log: logging.Logger) -> None:
         self._node = node
         self._store = store
         self._paths = paths
@@ -135,7 +133,7 @@ class Templates:
                 raise
             self._log.info("idle archives made room", extra={"image": image.id})
             self._write(image, path)
-        stamp = archive_index.stamp_of(path)
+        stamp = stamp_of(path)
         if stamp is None:
             raise NotFound(f"{path} has vanished while it was being put there", hint="Try again")
         archive = Archive(
@@ -235,7 +233,7 @@ class Templates:
         self._drop(
             lambda archives: [each for each in archives if each.directory != directory or not each.is_there]
         )
-        whole, half = archive_index.own_names(self._node.endpoint_id)
+        whole, half = archive_index.file_names(self._node.endpoint_id)
         with self._lock:
             listed = {archive.file for archive in self._known().values()}
             writing = bool(self._jobs)
