@@ -83,7 +83,12 @@ class FakePveNode(fakepve.FakeCluster):
         # Short: the paths of LXC's sockets are below it.
         self.top = tempfile.mkdtemp(prefix="pv-", dir="/tmp")
         os.chmod(self.top, 0o755)
-        super().__init__(f"{self.top}/pki", nodes=(NODE, OTHER), time_scale=time_scale)
+        try:
+            super().__init__(f"{self.top}/pki", nodes=(NODE, OTHER), time_scale=time_scale)
+        except ImportError:
+            # Where fakepve is missing nothing is left of the attempt.
+            shutil.rmtree(self.top)
+            raise
         self.host = host
         self.config_dir, self.lock_dir = f"{self.top}/pve", f"{self.top}/lock"
         self.access_file = f"{self.top}/pve.json"

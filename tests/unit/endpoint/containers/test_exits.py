@@ -183,6 +183,15 @@ def test_settle_of_a_container_that_a_daemon_killed_with_its_last_act(
     assert (record.phase, record.exit_code, record.reason) == (Phase.EXITED, 137, "MonitorLost")
 
 
+def test_settle_of_a_killed_container_whose_code_is_known_all_the_same(bench: Bench) -> None:
+    name = bench.container(reason="MonitorLost", message="conmon was killed")
+    bench.crun.add(name)
+    # As with guests: somebody else than conmon saw the end.
+    bench.crun.end(name, 137)
+    record = bench.settled(name)
+    assert (record.exit_code, record.reason, record.message) == (137, "MonitorLost", "conmon was killed")
+
+
 def test_settle_leaves_what_is_being_removed(bench: Bench) -> None:
     name = bench.container()
     bench.crun.add(name)

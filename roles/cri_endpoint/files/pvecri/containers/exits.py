@@ -90,9 +90,10 @@ class Exits:
     def _write(self, record: ContainerRecord, state: ContainerState | None) -> ContainerRecord:
         if state is not None and state.exit_code is None and state.conmon_pid is not None:
             state = self._after_monitor(record.id) or state
-        if (state is None or state.exit_code is None) and record.reason == MONITOR_LOST:
-            # Killed by a daemon that did not live to write it.
-            return self._exited(record, _KILLED, MONITOR_LOST, record.message)
+        if record.reason == MONITOR_LOST:
+            # Killed by a daemon that did not live to write it.  Of some runtimes the code is known for all that.
+            code = None if state is None else state.exit_code
+            return self._exited(record, _KILLED if code is None else code, MONITOR_LOST, record.message)
         if state is None:
             return self._exited(record, None, UNKNOWN, "its runtime does not know the container any more")
         if state.exit_code is None:
