@@ -60,6 +60,9 @@ _REAP_POLL_S: t.Final = 0.01
 #: How often to look whether lxc-monitord is back, which may be restarted while containers run.
 _RECONNECT_S: t.Final = 10.0
 
+#: Size of the answer, so that it can be written over where there is no room for another.
+_ANSWER_SIZE: t.Final = 512
+
 
 class _Holder:
     """The process that stays; ``streams`` and ``block`` are what it has to give away."""
@@ -77,7 +80,6 @@ class _Holder:
     def run(self, listener: socket.socket) -> int:
         """Wait for the first process, give it what it needs, and return its exit code when it has ended."""
         uid = int(self._settings["owner_uid"])
-        self._reports.connect()
         peer = peers.accept(listener, uid, self._is_awaited, watched=[self._conmon])
         # From here on nobody else is served.
         with contextlib.suppress(FileNotFoundError):
@@ -97,8 +99,17 @@ class _Holder:
         return peers.is_first_process(pid) and (not group or peers.is_in_cgroup(pid, str(group)))
 
     def _hand_over(self, peer: peers.Peer) -> bool:
-        # Before it can run: whoever finds no more than this kills it.
-        self._tell(pid=peer.pid, start_time=_start_time(peer.pid))
+        start_time = _start_time(peer.pid)
+        try:
+            if not start_time:
+                # It is gone; without that its id would stand for whoever has it next.
+                return False
+            # Before it can run: whoever finds no more than this kills it.
+            self._tell(pid=peer.pid, start_time=start_time)
+        except OSError:
+            return False
+        # Not sooner: lxc-monitord waits for everyone who is connected and does not listen, and what it
+        # tells of an earlier start is not of this one.
         self._reports.connect()
         self._write_limits()
         try:
@@ -142,12 +153,13 @@ class _Holder:
 
     def _await_end(self, pidfd: int, memory: endings.MemoryEvents) -> int:
         self._sleep(pidfd, memory)
-        if memory.look():
-            with open(self._settings["oom_file"], "wb"):
-                pass
-        else:
-            # conmon marks what happens in our own cgroup, where the container is not.
-            with contextlib.suppress(FileNotFoundError):
+        # Whatever cannot be written: the exit code is the container's.
+        with contextlib.suppress(OSError):
+            if memory.look():
+                with open(self._settings["oom_file"], "wb"):
+                    pass
+            else:
+                # conmon marks what happens in our own cgroup, where the container is not.
                 os.unlink(self._settings["oom_file"])
         status, source = self._status(pidfd)
         code = None if status is None else endings.exit_code(status)
@@ -200,8 +212,17 @@ class _Holder:
                 self._is_stopped = True
 
     def _tell(self, **facts: t.Any) -> None:
+        """Say what is known by now; raises OSError where not even the first word can be written."""
         self._answer.update(facts)
-        _replace(str(self._settings["answer"]), json.dumps(self._answer))
+        path, text = str(self._settings["answer"]), json.dumps(self._answer).ljust(_ANSWER_SIZE)
+        try:
+            _replace(path, text)
+        except OSError:
+            if not os.path.exists(path):
+                raise
+            # A full disk has room for what stands there.
+            with contextlib.suppress(OSError), open(path, "r+", encoding="utf-8") as stream:
+                stream.write(text)
 
 
 def _start_time(pid: int) -> int:

@@ -52,10 +52,13 @@ def address(lxc_path: str) -> bytes:
 
 
 def connect(lxc_path: str) -> socket.socket:
-    """Return a connection to lxc-monitord; raises OSError when it does not run."""
+    """Return a connection to lxc-monitord; raises OSError when it does not run, or lets nobody in."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
+        # Where it hangs and too many wait already, this would wait for ever.
+        connection.setblocking(False)
         connection.connect(address(lxc_path))
+        connection.setblocking(True)
     except BaseException:
         connection.close()
         raise

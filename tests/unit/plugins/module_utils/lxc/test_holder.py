@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pathlib
@@ -333,3 +334,62 @@ def test_holder_writes_files_of_the_cgroup_before_the_program_runs(
     place.settings["writes"] = str(place.top / "writes")
     assert place.run() == 0
     assert (place.top / "memory.max").read_text() == "64"
+
+
+def _full(monkeypatch: pytest.MonkeyPatch, *, after: int) -> None:
+    """Let no file be written any more after so many."""
+    replace, written = holder._replace, []
+
+    def refuse(path: str, text: str) -> None:
+        if len(written) >= after:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(path)
+        replace(path, text)
+
+    monkeypatch.setattr(holder, "_replace", refuse)
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_holder_ends_with_the_exit_code_on_a_full_disk(
+    place: Place, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    _reaped(monkeypatch, 7 << 8)
+    _full(monkeypatch, after=after)
+    (place.top / "memory.events").write_text("oom_kill 1\n")
+    place.settings["oom"] = [str(place.top / "memory.events")]
+    place.settings["oom_file"] = str(place.top / "nowhere" / "oom")
+    assert place.run(code=7) == 7
+    told = place.told()
+    assert (told["exit_code"], told["exit_source"]) == (7, "pidfd")
+    assert told["started_at"] <= told["ended_at"]
+
+
+def test_holder_starts_nothing_that_it_cannot_tell_of(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    _full(monkeypatch, after=0)
+    assert place.run() == holder.NEVER_STARTED
+    assert not (place.top / "answer").exists()
+
+
+def test_holder_tells_of_nobody_whose_id_may_be_anothers(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holder, "_start_time", lambda _pid: 0)
+    assert place.run() == holder.NEVER_STARTED
+    assert not (place.top / "answer").exists()
+
+
+def test_holder_keeps_lxc_monitord_waiting_for_no_first_process(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _reaped(monkeypatch, 0)
+    connected = []
+    monkeypatch.setattr(monitord.Reports, "connect", lambda _self: connected.append(True))
+    accept = peers.accept
+
+    def accepted(*args: t.Any, **options: t.Any) -> peers.Peer | None:
+        assert not connected
+        return accept(*args, **options)
+
+    monkeypatch.setattr(peers, "accept", accepted)
+    assert place.run() == 0
+    assert connected

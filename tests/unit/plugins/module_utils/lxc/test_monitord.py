@@ -75,3 +75,14 @@ def test_reports_come_whole_and_in_order(tmp_path: pathlib.Path) -> None:
             assert reports.read() == [Message(2, "2", 256)]
         reports.close()
         reports.close()
+
+
+def test_reports_do_without_who_lets_nobody_in(tmp_path: pathlib.Path) -> None:
+    lxc_path = f"{tmp_path}/{secrets.token_hex(4)}"[-80:]
+    with socket.socket(socket.AF_UNIX) as hanging:
+        hanging.bind(monitord.address(lxc_path))
+        hanging.listen(0)
+        with monitord.connect(lxc_path) as waiting:
+            assert waiting.getblocking()
+            reports = monitord.Reports(lxc_path)
+            assert not reports.connect()
