@@ -30,6 +30,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import pathlib
 import secrets
@@ -89,6 +90,8 @@ class FakePveNode(fakepve.FakeCluster):
             # Where fakepve is missing nothing is left of the attempt.
             shutil.rmtree(self.top)
             raise
+        # aiohttp reports every client that is killed in the middle of a request.
+        logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
         self.host = host
         self.config_dir, self.lock_dir = f"{self.top}/pve", f"{self.top}/lock"
         self.access_file = f"{self.top}/pve.json"

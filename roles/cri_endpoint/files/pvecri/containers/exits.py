@@ -91,7 +91,7 @@ class Exits:
         if state is not None and state.exit_code is None and state.conmon_pid is not None:
             state = self._after_monitor(record.id) or state
         if record.reason == MONITOR_LOST:
-            # Killed by a daemon that did not live to write it.  Of some runtimes the code is known for all that.
+            # Killed by a daemon that did not live to write it; of a guest the code is known nonetheless.
             code = None if state is None else state.exit_code
             return self._exited(record, _KILLED if code is None else code, MONITOR_LOST, record.message)
         if state is None:
