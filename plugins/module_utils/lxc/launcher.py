@@ -22,6 +22,7 @@ Steps, in this order: streams; block; a session of its own and the controlling t
 directory, made if it is missing and the block says how; the root made read-only; bounding set of
 capabilities; groups, group, user; the other sets of capabilities, as far as the process has them;
 the working directory once more if root could not enter it; no_new_privs; umask; the program.
+Before all that the signal of broken pipes, which systemd ignores for its services, is given its meaning back.
 It is the same for a container's first process and for a command run in it.
 """
 

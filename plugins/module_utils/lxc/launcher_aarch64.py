@@ -15,6 +15,14 @@ import typing as t
 CODE: t.Final = bytes.fromhex(
     "f40b40f9"  # ldr x20, [sp, #16]  ; argv[1], the socket's path
     "ff0308d1"  # sub sp, sp, #512
+    "ff7f00a9"  # stp xzr, xzr, [sp]  ; rt_sigaction(SIGPIPE, SIG_DFL): systemd ignores it, and so would the program
+    "ff7f01a9"  # stp xzr, xzr, [sp, #16]
+    "a00180d2"  # mov x0, #13
+    "e1030091"  # mov x1, sp
+    "020080d2"  # mov x2, #0
+    "030180d2"  # mov x3, #8
+    "c81080d2"  # mov x8, #134
+    "010000d4"  # svc #0
     "200080d2"  # mov x0, #1  ; socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
     "a1008052"  # mov w1, #5
     "0101a072"  # movk w1, #8, lsl #16

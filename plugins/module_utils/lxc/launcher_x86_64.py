@@ -15,6 +15,17 @@ import typing as t
 CODE: t.Final = bytes.fromhex(
     "4c8b7c2410"  # mov r15, [rsp + 16]  ; argv[1], the socket's path
     "4881ec00020000"  # sub rsp, 512
+    "31d2"  # xor edx, edx  ; rt_sigaction(SIGPIPE, SIG_DFL): systemd ignores it, and so would the program
+    "52"  # push rdx
+    "52"  # push rdx
+    "52"  # push rdx
+    "52"  # push rdx
+    "4889e6"  # mov rsi, rsp
+    "bf0d000000"  # mov edi, 13
+    "41ba08000000"  # mov r10d, 8
+    "b80d000000"  # mov eax, 13
+    "0f05"  # syscall
+    "4883c420"  # add rsp, 32
     "bf01000000"  # mov edi, 1  ; socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
     "be05000800"  # mov esi, 0x80005
     "31d2"  # xor edx, edx

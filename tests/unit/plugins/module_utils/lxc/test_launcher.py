@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import errno
+import functools
 import inspect
 import os
 import pathlib
 import re
 import shutil
+import signal
 import tempfile
 import typing as t
 
@@ -105,6 +107,16 @@ def test_run_becomes_the_user_with_nothing_but_what_is_asked_for(launched: Launc
     for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
         assert int(status[name], 16) == 0
     assert int(status["SigBlk"], 16) == 0
+
+
+def test_run_lets_a_broken_pipe_end_the_program(
+    launched: Launched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Python ignores the signal, and so does systemd for its services, of which LXC's process is one.
+    start = functools.partial(launched.start, restore_signals=False)
+    monkeypatch.setattr(Launched, "start", lambda _self: start())
+    status = _status(launched.run(_process("cat", "/proc/self/status")).stdout)
+    assert not int(status["SigIgn"], 16) & 1 << (signal.SIGPIPE - 1)
 
 
 def test_run_gives_a_user_ambient_capabilities(launched: Launched) -> None:
