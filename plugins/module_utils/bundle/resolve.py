@@ -108,8 +108,19 @@ def _bind(around: Surroundings, done: Resolved, mount: Mount, number: int, field
             raise InvalidSpec(
                 f"{field}.source", f"{source} does not exist", hint="Make it, or set create_source"
             )
-        done.actions.append(lambda: os.makedirs(source, mode=0o755, exist_ok=True))
+        done.actions.append(lambda: _make_source(source, f"{field}.source"))
     return _shown(around, done, mount, number, source)
+
+
+def _make_source(source: str, field: str) -> None:
+    try:
+        os.makedirs(source, mode=0o755, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as exc:
+        raise InvalidSpec(
+            field,
+            f"{source} does not exist and cannot be made: {exc.filename} is no directory",
+            hint="Look for a file, or a link that leads nowhere, on the way",
+        ) from exc
 
 
 def _tmpfs(_around: Surroundings, _done: Resolved, _mount: Mount, _number: int, _field: str) -> None:

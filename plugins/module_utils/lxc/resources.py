@@ -292,8 +292,8 @@ def pve_limits(resources: Json, *, uses_v2: bool = True) -> dict[str, float | in
     if (quota := cpu.get("quota")) is not None:
         if quota > 0:
             cpus = quota / (cpu.get("period") or _DEFAULT_PERIOD_US)
-            # As shown: three digits are enough for a thousandth of a processor.
-            found["cpulimit"] = min(max(math.ceil(cpus * 1000) / 1000, 0.001), _PVE_CPUS_MAX)
+            # As shown.  Proxmox VE makes it a quota of 100 ms, and the kernel takes no less than 1 ms.
+            found["cpulimit"] = min(max(math.ceil(cpus * 1000) / 1000, 0.01), _PVE_CPUS_MAX)
             found["cores"] = min(max(math.ceil(cpus), 1), _PVE_CPUS_MAX)
         else:
             found.update(cpulimit=None, cores=None)

@@ -498,6 +498,16 @@ def test_bind_source_is_made_when_asked(core, busybox, tmp_path):
     assert (tmp_path / "new/dir/x").exists()
 
 
+def test_bind_source_that_cannot_be_made_is_named(core, busybox, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for source in (tmp_path / "file/below", tmp_path / "dangling"):
+        mount = Mount(kind=MountKind.BIND, destination="/b", source=str(source), create_source=True)
+        with pytest.raises(InvalidSpec, match="cannot be made") as caught:
+            core.manager.create(spec("true", mounts=(mount,)), busybox)
+        assert caught.value.field == "mounts[0].source"
+
+
 def test_tmpfs_and_read_only_rootfs(core, busybox):
     mounts = (Mount(kind=MountKind.TMPFS, destination="/scratch", size_bytes=1 << 20, mode=0o700),)
     security = Security(read_only_rootfs=True)

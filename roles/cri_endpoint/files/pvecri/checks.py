@@ -20,6 +20,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?")
 _SELINUX = re.compile(r"[A-Za-z0-9_.:,-]*")
 _PATH_MAX: t.Final = 4096
+_NAME_MAX: t.Final = 255
+#: What is made in a root file system has a path on the host as well, which is longer.
+INNER_PATH_MAX: t.Final = 3585
 _KEY_MAX: t.Final = 317
 _MAP_TOTAL: t.Final = 256 * 1024
 
@@ -83,11 +86,13 @@ def check_plain(text: str, field: str, *, most: int = _PATH_MAX) -> None:
         raise InvalidSpec(field, f"is longer than {most - 1} bytes")
 
 
-def clean_path(path: str, field: str, *, allow_up: bool = True) -> str:
+def clean_path(path: str, field: str, *, allow_up: bool = True, most: int = _PATH_MAX) -> str:
     """Return an absolute path in its shortest form, ".." resolved by its words; raises InvalidSpec."""
     if not path:
         raise InvalidSpec(field, "is missing")
-    check_text(path, field, most=_PATH_MAX)
+    check_text(path, field, most=most)
+    if any(len(part.encode()) > _NAME_MAX for part in path.split("/")):
+        raise InvalidSpec(field, f"has a name that is longer than {_NAME_MAX} bytes")
     if not path.startswith("/"):
         raise InvalidSpec(field, f"'{path}' is not an absolute path")
     if not allow_up and ".." in path.split("/"):

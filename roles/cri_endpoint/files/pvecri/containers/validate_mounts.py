@@ -11,7 +11,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Inval
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.mount_options import check_options
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.namespaces import check_id_maps
 from pvecri.api import cri_pb2
-from pvecri.checks import check_enum, check_relative, clean_path, id_maps
+from pvecri.checks import INNER_PATH_MAX, check_enum, check_relative, clean_path, id_maps
 
 _CheckImage = t.Callable[[cri_pb2.ImageSpec, str], None]
 
@@ -21,7 +21,7 @@ def validate(mounts: t.Sequence[cri_pb2.Mount], field: str, check_image: _CheckI
     seen: dict[str, int] = {}
     for index, mount in enumerate(mounts):
         here = f"{field}[{index}]"
-        path = clean_path(mount.container_path, f"{here}.container_path")
+        path = clean_path(mount.container_path, f"{here}.container_path", most=INNER_PATH_MAX)
         if path == "/":
             raise InvalidSpec(f"{here}.container_path", "the rootfs itself cannot be mounted over")
         if path in seen:

@@ -92,7 +92,7 @@ def test_settings_of_swap_that_is_no_sum_are_refused(memory: Json) -> None:
         ({"pids": {"limit": 5}}, {}),
         ({"cpu": {"shares": 512}}, {"cpuunits": 20}),
         ({"cpu": {"quota": 150_000}}, {"cpulimit": 1.5, "cores": 2}),
-        ({"cpu": {"quota": 1000, "period": 1_000_000}}, {"cpulimit": 0.001, "cores": 1}),
+        ({"cpu": {"quota": 1000, "period": 1_000_000}}, {"cpulimit": 0.01, "cores": 1}),
         ({"cpu": {"quota": 200_000, "period": 100_000}}, {"cpulimit": 2, "cores": 2}),
         ({"cpu": {"quota": -1}}, {"cpulimit": None, "cores": None}),
         ({"cpu": {"quota": 50_000, "cpus": "3"}}, {"cpulimit": 0.5, "cores": None}),
