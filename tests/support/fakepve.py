@@ -52,6 +52,8 @@ class FakeCluster:
         self.fingerprint = hashlib.sha256(der).hexdigest()
         self.pve = FakePve(user="root@pam", password=PASSWORD, host=HOST, port=0)
         self.pve.time_scale = time_scale
+        self._task_view = self.pve._task_view
+        self.pve._task_view = self._as_listed
         self.backups = pve_backups.install(self.pve)
         self.pve.apitokens["root@pam!root"] = TOKEN_SECRET
         for node in nodes:
@@ -60,6 +62,11 @@ class FakeCluster:
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+
+    def _as_listed(self, task: dict[str, t.Any], listing: bool = False) -> dict[str, t.Any]:
+        """Say of a task at work that it is, as the list of Proxmox VE does and fakepve's does not."""
+        view: dict[str, t.Any] = self._task_view(task, listing)
+        return {"status": "RUNNING", **view} if listing else view
 
     @property
     def port(self) -> int:

@@ -100,5 +100,14 @@ def running_tasks(client: cluster.Client, guest: Guest) -> list[str]:
     """Return the ids of the container's running tasks that this user may see."""
     with contextlib.suppress(CoreError):
         listed = client.get(("nodes", guest.node, "tasks"), source="active", vmid=guest.vmid)
-        return [str(task["upid"]) for task in listed if not task.get("endtime") and not task.get("status")]
+        return [str(task["upid"]) for task in listed if is_at_work(task)]
     return []
+
+
+def is_at_work(task: t.Mapping[str, t.Any]) -> bool:
+    """Say whether an entry of a node's list of tasks is one that has not ended.
+
+    The list of active tasks has ``RUNNING`` for the status of those (PVE::API2::Tasks of pve-manager), and
+    for some moments also tasks that have ended.
+    """
+    return not task.get("endtime") and task.get("status") in {None, "", "RUNNING"}

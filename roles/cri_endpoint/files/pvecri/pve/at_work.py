@@ -14,10 +14,12 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CoreError,
     TaskFailed,
     TaskTimeout,
+    WrongState,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import LxcRecord
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import tasks
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import guests, tasks
+from pvecri.pve import identity
 
 if t.TYPE_CHECKING:
     from pvecri.pve.node import PveNode
@@ -71,7 +73,21 @@ def is_at_work(node: PveNode, upid: str) -> bool:
 def running(node: PveNode, vmid: int) -> list[str]:
     """Return the tasks that work on a container; raises when they cannot be listed."""
     listed = node.client.get(("nodes", node.name, "tasks"), source="active", vmid=vmid)
-    return [str(task["upid"]) for task in listed if not task.get("endtime") and not task.get("status")]
+    return [str(task["upid"]) for task in listed if guests.is_at_work(task)]
+
+
+def refuse_strangers(node: PveNode, record: LxcRecord) -> None:
+    """Raise WrongState unless what bears a container's number is that container.
+
+    Somebody may have removed it and given the number to another guest, or have taken its marks away.
+    """
+    path = ("nodes", node.name, "lxc", record.vmid, "config")
+    if not identity.is_ours(dict(node.client.get(path, current=True)), record):
+        raise WrongState(
+            f"container {record.name}: tags and notes of {record.vmid} in Proxmox VE do not say any more that "
+            "it is this container; it is left alone",
+            hint="Remove the container; who uses numbers of pve.vmid_range beside the endpoint should not",
+        )
 
 
 def note(driver: Driver, name: str, **changes: t.Any) -> None:

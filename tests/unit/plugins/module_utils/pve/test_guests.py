@@ -79,9 +79,25 @@ def test_wait_unlocked_when_there_is_nothing_to_wait_for(lock):
     assert set(client.asked) == {"current"}
 
 
+@pytest.mark.parametrize(
+    ("listed", "is_at_work"),
+    [
+        ({}, True),
+        # So the list of active tasks says it of one that runs, and of one that has just ended.
+        ({"status": "RUNNING"}, True),
+        ({"endtime": 5, "status": "OK"}, False),
+        ({"status": "OK"}, False),
+        ({"endtime": 5}, False),
+    ],
+)
+def test_running_tasks_are_those_that_have_not_ended(listed, is_at_work):
+    client = Locked(None, tasks=[{"upid": UPID, **listed}])
+    assert guests.running_tasks(client, WEB) == ([UPID] if is_at_work else [])
+
+
 @pytest.mark.parametrize("exitstatus", ["OK", "WARNINGS: 1", "job failed"])
 def test_wait_unlocked_waits_for_the_task_however_it_ends(exitstatus):
-    client = Locked("backup", None, tasks=[{"upid": UPID}], exitstatus=exitstatus)
+    client = Locked("backup", None, tasks=[{"upid": UPID, "status": "RUNNING"}], exitstatus=exitstatus)
     assert guests.wait_unlocked(client, WEB, 5) is True
 
 
