@@ -350,6 +350,34 @@ def test_orphan_whose_container_a_client_knows_is_kept(
     assert "record of a container of Proxmox VE is lost" in caplog.text
 
 
+def test_container_whose_record_cannot_be_read_is_no_orphan(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    record, guest = orphan(scene)
+    guest.status = "running"
+    path = pathlib.Path(layout.LxcLayout(scene.driver.paths, record.name).record)
+    # As a newer version may have left it.
+    path.write_text('{"stage": "frozen"}')
+    scene.watch.look()
+    scene.watch.look()
+    assert (scene.cluster.pve.ct(900007), guest.status) == (guest, "running")
+    assert scene.writes() == []
+    assert caplog.text.count("record of a container of Proxmox VE is lost") == 1
+
+
+def test_orphan_that_cannot_be_removed_is_told_of_once(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    _record, guest = orphan(scene, protection=1)
+    for _look in range(3):
+        scene.watch.look()
+    assert scene.cluster.pve.ct(900007) is guest
+    assert len([line for line in caplog.records if getattr(line, "vmid", 0) == 900007]) == 2
+    guest.config["protection"] = 0
+    scene.watch.look()
+    assert scene.cluster.pve.ct(900007) is None
+
+
 def test_files_that_were_kept_go_with_the_container(scene: Scene) -> None:
     record, guest = scene.add(tags="shop", description="mine")
     scene.driver.kill(record.name)
@@ -389,6 +417,18 @@ def test_thread_asks_nothing_without_containers(scene: Scene) -> None:
     scene.watch.start()
     time.sleep(0.3)
     assert scene.cluster.requests_seen() == []
+
+
+def test_thread_looks_rarely_without_containers(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A create whose answer was lost, and of which nothing is known any more, came through all the same.
+    orphan(scene)
+    monkeypatch.setattr(watch, "_RARELY_S", 0.2)
+    seldom = Watch(scene.registry, t.cast("t.Any", None), scene.node, scene.driver, interval_s=0.05)
+    seldom.start()
+    try:
+        eventually(lambda: scene.cluster.pve.ct(900007) is None, what="the removal")
+    finally:
+        seldom.stop()
 
 
 def test_thread_hears_of_an_end_from_lxc_monitord(

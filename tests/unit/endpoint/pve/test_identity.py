@@ -61,6 +61,10 @@ def test_identity_is_found_however_the_server_writes_it(notes: str, tags: str) -
         {"tags": TAGS, "description": "pvecri-cri: {}"},
         {"tags": TAGS, "description": "pvecri-cri: {broken}"},
         {"tags": TAGS, "description": 'pvecri-cri: {"endpoint": [[['},
+        {
+            "tags": TAGS,
+            "description": 'pvecri-cri: {"endpoint":"e","container":"c","sandbox":"s","vmid":Infinity}',
+        },
         {"tags": TAGS, "description": None},
         {"tags": TAGS, "description": "text pvecri-cri: " + NOTES.split("pvecri-cri: ")[1]},
     ],

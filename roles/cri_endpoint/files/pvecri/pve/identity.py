@@ -76,7 +76,7 @@ def identity_in(notes: str) -> Identity | None:
             sandbox=str(said["sandbox"]),
             vmid=int(said.get("vmid") or 0),
         )
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

@@ -38,6 +38,8 @@ class Orphans:
         self._sights = sights
         #: Numbers that were told of.
         self._told: set[int] = set()
+        #: Why those cannot be removed, as it was told.
+        self._failed: dict[int, str] = {}
         #: How many were found.
         self.count = 0
 
@@ -64,6 +66,7 @@ class Orphans:
                 with contextlib.suppress(OSError):
                     self._driver.clear_guest(vmid)
         self._told &= view.guests.keys()
+        self._failed = {vmid: why for vmid, why in self._failed.items() if vmid in view.guests}
 
     def _known(self) -> set[int]:
         return {record.vmid for record in records.everyone(self._driver.paths)}
@@ -76,21 +79,25 @@ class Orphans:
                 self._orphan(whose.container, vmid)
         except (CoreError, OSError) as exc:
             facts = {"vmid": vmid, "error": str(exc)}
-            _log.warning("container of Proxmox VE without a record not removed", extra=facts)
+            if self._failed.get(vmid) != str(exc):
+                _log.warning("container of Proxmox VE without a record not removed", extra=facts)
+            self._failed[vmid] = str(exc)
 
     def _orphan(self, name: str, vmid: int) -> None:
         facts = {"container": name, "vmid": vmid}
         is_new = vmid not in self._told
         self._told.add(vmid)
         self.count += is_new
-        if self._is_live(name) and not self._driver.knows(name):
+        # A record that is there and tells of no such number cannot be read, or it was copied by hand.
+        if self._is_live(name) or self._driver.knows(name):
             if is_new:
                 _log.error("kept: the record of a container of Proxmox VE is lost", extra=facts)
             return
         with self._registry.held(name, timeout_s=0.0):
-            if vmid in self._known():
+            if vmid in self._known() or self._driver.knows(name):
                 return
-            _log.warning("a container of Proxmox VE without a record is removed", extra=facts)
+            if is_new:
+                _log.warning("a container of Proxmox VE without a record is removed", extra=facts)
             if remove.destroy_guest(self._node, _stand_in(self._node, name, vmid)) is None:
                 self._driver.clear_guest(vmid)
 

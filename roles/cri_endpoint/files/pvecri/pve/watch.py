@@ -41,8 +41,8 @@ if t.TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: How often containers are looked for.
-INTERVAL_S: t.Final = 30.0
+#: How often they are looked for while none is known: a request whose answer was lost may have made one since.
+_RARELY_S = 600.0
 
 #: How long after a message of lxc-monitord the container is looked at: Proxmox VE shall have seen it, too.
 _AFTER_S = 1.0
@@ -72,7 +72,7 @@ class Watch:
         node: PveNode,
         driver: Driver,
         *,
-        interval_s: float = INTERVAL_S,
+        interval_s: float,
     ) -> None:
         self._registry = registry
         self._exits = exits
@@ -87,6 +87,8 @@ class Watch:
         self._wake_r, self._wake_w = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._thread: threading.Thread | None = None
         self._is_over = False
+        #: When to look at the latest, whatever is known.
+        self._look_by_s = time.monotonic() + _RARELY_S
         #: Names of problems with looking, which are told once.
         self._problem = ""
         #: How often each kind was found.
@@ -138,8 +140,9 @@ class Watch:
         return bool(ours)
 
     def _look_quietly(self) -> None:
-        if not self._has_something():
+        if not self._has_something() and time.monotonic() < self._look_by_s:
             return
+        self._look_by_s = time.monotonic() + _RARELY_S
         try:
             self.look()
         except (CoreError, OSError) as exc:
