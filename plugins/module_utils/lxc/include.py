@@ -34,6 +34,12 @@ _OWN_TYPES: t.Final = frozenset({"proc", "sysfs", "cgroup", "cgroup2", "devpts"}
 #: Where those are: nothing can take their place.
 _OWN_PLACES: t.Final = frozenset({"/proc", "/sys", "/sys/fs/cgroup", "/dev", "/dev/pts", INNER_DIR})
 
+#: All of /proc that can be shown otherwise: what else is there leads elsewhere, up to the host's directories.
+_PROC_PLACES: t.Final = frozenset(
+    f"/proc/{name}"
+    for name in ("cpuinfo", "diskstats", "loadavg", "meminfo", "net/dev", "stat", "swaps", "uptime")
+)
+
 #: Options that LXC passes on for a mount, with mapped ids as well.
 _FLAGS: t.Final = frozenset(
     {"suid", "nosuid", "dev", "nodev", "exec", "noexec", "atime", "noatime", "relatime", "strictatime"}
@@ -189,7 +195,8 @@ def is_bind(mount: Config) -> bool:
 
 
 def _check_place(destination: str) -> None:
-    if destination in _OWN_PLACES or destination.startswith(INNER_DIR + "/"):
+    is_of_proc = destination.startswith("/proc/") and destination not in _PROC_PLACES
+    if destination in _OWN_PLACES or destination.startswith(INNER_DIR + "/") or is_of_proc:
         raise Unsupported(
             f"mounts ({destination}): an LXC container makes its own",
             hint="Mount what is below it, or run the container under crun",
@@ -237,7 +244,10 @@ def _no_option(destination: str, option: str) -> Unsupported:
 
 def _entry(source: str, destination: str, kind: str, options: str) -> str:
     """Return one line as of fstab(5), its target relative to the root file system."""
-    entry = f"{_escaped(source)} {_escaped(destination.lstrip('/'))} {kind} {options} 0 0"
+    target = destination.lstrip("/")
+    if not target or {"..", "."} & set(target.split("/")):
+        raise InvalidSpec(f"mounts ({destination})", "it is no place below the root file system")
+    entry = f"{_escaped(source)} {_escaped(target)} {kind} {options} 0 0"
     if len(entry.encode("utf-8", "surrogateescape")) > _ENTRY_MAX:
         raise InvalidSpec(f"mounts ({destination[:64]}…)", "its paths are too long for LXC")
     return entry
@@ -270,6 +280,7 @@ def _kernel_paths(config: Config, facts: IncludeFacts) -> Pairs:
 
 def _shown_as(path: str, facts: IncludeFacts) -> str:
     """Return which path of the host the container sees there, of those that the kernel makes; or nothing."""
+    path = posixpath.normpath(path)
     if path.startswith("/proc/"):
         return path
     if path.startswith("/sys/") and facts.sysfs:
@@ -330,7 +341,8 @@ def _cgroup(wanted: Config, *, uses_v2: bool) -> Pairs:
         lifted = ("memory.high", "memory.max", "memory.swap.max")
         found = [*((file, "max") for file in lifted if file not in asked), *found]
     for file, value in found:
-        if not re.fullmatch(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)+", file):
+        # What LXC knows as «devices» is no file: it allows devices.
+        if not re.fullmatch(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)+", file) or file.startswith("devices."):
             raise InvalidSpec(f"resources.unified.{file}", "is not the name of a cgroup file")
         yield f"{prefix}.{file}", value
 

@@ -15,7 +15,7 @@ import typing as t
 CODE: t.Final = bytes.fromhex(
     "f40b40f9"  # ldr x20, [sp, #16]  ; argv[1], the socket's path
     "ff0308d1"  # sub sp, sp, #512
-    "ff7f00a9"  # stp xzr, xzr, [sp]  ; rt_sigaction(SIGPIPE, SIG_DFL): systemd ignores it, and so would the program
+    "ff7f00a9"  # stp xzr, xzr, [sp]  ; rt_sigaction(SIGPIPE, SIG_DFL): systemd ignores it
     "ff7f01a9"  # stp xzr, xzr, [sp, #16]
     "a00180d2"  # mov x0, #13
     "e1030091"  # mov x1, sp

@@ -15,7 +15,7 @@ import typing as t
 CODE: t.Final = bytes.fromhex(
     "4c8b7c2410"  # mov r15, [rsp + 16]  ; argv[1], the socket's path
     "4881ec00020000"  # sub rsp, 512
-    "31d2"  # xor edx, edx  ; rt_sigaction(SIGPIPE, SIG_DFL): systemd ignores it, and so would the program
+    "31d2"  # xor edx, edx  ; rt_sigaction(SIGPIPE, SIG_DFL): systemd ignores it
     "52"  # push rdx
     "52"  # push rdx
     "52"  # push rdx

@@ -109,6 +109,7 @@ def test_lines_of_a_terminal() -> None:
         ),
         (_mount("/dev/termination-log", "rbind"), "/s dev/termination-log none rbind,create=dir 0 0"),
         (_mount("/sys/fs/bpf", "rbind"), "/s sys/fs/bpf none rbind,create=dir 0 0"),
+        (_mount("/proc/meminfo", "bind"), "/s proc/meminfo none bind,create=dir 0 0"),
         (_mount("/a b\tc", "rbind"), "/s a\\040b\\011c none rbind,create=dir 0 0"),
         (_mount("/v", "rbind", source="/x\\y\nz"), "/x\\134y\\012z v none rbind,create=dir 0 0"),
         (
@@ -148,6 +149,8 @@ def _with(**changes: t.Any) -> IncludeFacts:
     ("mount", "said"),
     [
         (_mount("/proc", "rbind"), "/proc"),
+        (_mount("/proc/self/cwd/x", "rbind"), "/proc/self/cwd/x"),
+        (_mount("/proc/1/root", kind="tmpfs"), "/proc/1/root"),
         (_mount("/dev", "rbind"), "/dev"),
         (_mount("/sys", "rbind"), "/sys"),
         (_mount("/dev/.pvecri", "rbind"), "/dev/.pvecri"),
@@ -173,8 +176,11 @@ def test_mount_that_lxc_cannot_make_is_refused(mount: Json, said: str) -> None:
         _mount("/v", "rbind", source="relative"),
         _mount("/v", "rbind", source="/x\ry"),
         _mount("/" + "v" * 4000, "rbind"),
+        _mount("/", "rbind"),
+        _mount("//", "rbind"),
+        _mount("../v", "rbind"),
     ],
-    ids=["relative", "carriage-return", "too-long"],
+    ids=["relative", "carriage-return", "too-long", "root", "root-twice", "above"],
 )
 def test_mount_whose_paths_lxc_cannot_take_is_refused(mount: Json) -> None:
     with pytest.raises(InvalidSpec):
@@ -196,6 +202,17 @@ def test_lines_of_the_kernels_files() -> None:
         "lxc.mount.entry = tmpfs sys/firmware tmpfs ro,size=0,optional 0 0",
         *TAIL,
     ]
+
+
+def test_files_of_the_host_are_none_of_the_kernels() -> None:
+    linux = {"readonlyPaths": ["/proc/../etc"], "maskedPaths": ["/sys/../etc"]}
+    known = dict.fromkeys(("/proc/../etc", "/sys/../etc"), True)
+    assert _middle({"linux": linux}, _with(host=HostView(kernel_paths=known))) == TAIL
+
+
+def test_devices_are_not_allowed_as_a_file_of_the_cgroup() -> None:
+    with pytest.raises(InvalidSpec, match=r"devices\.allow"):
+        include.lines({"linux": {"resources": {"unified": {"devices.allow": "a"}}}}, FACTS)
 
 
 def test_lines_of_devices() -> None:

@@ -109,9 +109,7 @@ def test_run_becomes_the_user_with_nothing_but_what_is_asked_for(launched: Launc
     assert int(status["SigBlk"], 16) == 0
 
 
-def test_run_lets_a_broken_pipe_end_the_program(
-    launched: Launched, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_lets_a_broken_pipe_end_the_program(launched: Launched, monkeypatch: pytest.MonkeyPatch) -> None:
     # Python ignores the signal, and so does systemd for its services, of which LXC's process is one.
     start = functools.partial(launched.start, restore_signals=False)
     monkeypatch.setattr(Launched, "start", lambda _self: start())
