@@ -221,11 +221,19 @@ class Guests:
         raise Unavailable("no quorum")
 
 
-def test_mend_goes_on_as_long_as_proxmox_does_not_answer(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mend_goes_on_as_long_as_proxmox_does_not_answer(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(recovery, "_RETRY_S", (0.001, 0.001))
-    late = Failing(*[Unavailable("the node is offline")] * 9)
-    mend(host, Mend("late", "thing", late))
-    assert late.calls == 10
+    late = Failing(*[Unavailable("the node is offline")] * 9, Unavailable("no quorum"))
+    with caplog.at_level(logging.WARNING):
+        mend(host, Mend("late", "thing", late))
+    assert late.calls == 11
+    # It may be away for days: each reason is told once.
+    assert [line.getMessage().rpartition(": ")[2] for line in caplog.records] == [
+        "the node is offline",
+        "no quorum",
+    ]
 
 
 def test_survey_asks_proxmox_nothing_and_leaves_that_to_a_mend(host: Host) -> None:

@@ -318,7 +318,7 @@ class Recovery:
             self.found.mends["done" if is_done else "failed"] += 1
 
     async def _is_mended(self, operations: Operations, mend: Mend) -> bool:
-        pauses = iter(_RETRY_S)
+        pauses, told = iter(_RETRY_S), ""
         while True:
             pause = next(pauses, None)
             try:
@@ -329,7 +329,10 @@ class Recovery:
                 # A client has removed it meanwhile.
                 return True
             except (CoreError, OSError) as exc:
-                _log.warning("%s %s cannot be mended: %s", mend.what, mend.object_id, exc)
+                # Proxmox VE may be away for days, and every reason is told once.
+                level = logging.DEBUG if str(exc) == told else logging.WARNING
+                _log.log(level, "%s %s cannot be mended: %s", mend.what, mend.object_id, exc)
+                told = str(exc)
                 if isinstance(exc, Unavailable):
                     # Proxmox VE will be back: until then nobody else would do it.
                     pause = pause or _RETRY_S[-1]
