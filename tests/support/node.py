@@ -88,7 +88,9 @@ class Node:
         """Look through everything; return what is to be mended."""
         pve = self.context.pve
         if pve is not None:
-            options.setdefault("guests", Watch(self.context.registry, self.exits, pve.node, pve.driver))
+            options.setdefault(
+                "guests", Watch(self.context.registry, self.exits, pve.node, pve.driver, interval_s=30.0)
+            )
         self.recovery = Recovery(
             self.context, self.services.sandboxes, self.services.containers, self.exits, **options
         )

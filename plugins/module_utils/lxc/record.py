@@ -26,6 +26,10 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.files import (
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import LxcLayout, records
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 
+#: The host's ids of an unprivileged container, as Proxmox VE has it: the first, and how many.
+ID_OFFSET: t.Final = 100_000
+ID_COUNT: t.Final = 65536
+
 #: A change is read, made and written: two threads that note something must not undo each other's.
 _amending = threading.Lock()
 
@@ -37,8 +41,6 @@ class Stage(enum.StrEnum):
     CLAIMED = "claimed"
     #: Proxmox VE was, or is about to be, asked to create it.
     CREATING = "creating"
-    #: It is there, and its configuration as it should be.
-    CREATED = "created"
     #: Its configuration includes, or is about to include, our file.
     INCLUDED = "included"
     #: Everything was made; it can be started.
@@ -163,6 +165,8 @@ def everyone(paths: Paths) -> list[LxcRecord]:
 
 def remove(layout: LxcLayout) -> None:
     """Forget a container; nothing happens when it is forgotten already."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(layout.record)
-    remove_temporaries(layout.record)
+    # Whoever notes the late answer of a task must not write anew what is forgotten meanwhile.
+    with _amending:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(layout.record)
+        remove_temporaries(layout.record)

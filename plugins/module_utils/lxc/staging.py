@@ -27,11 +27,9 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Inval
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import include
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.include import Config, HostView, Shown
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import PASSABLE, Guest
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import ID_COUNT
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import IdMap
 from ansible_collections.pvecri.runtime.plugins.module_utils.network import netns
-
-#: How many ids an unprivileged container has.
-IDS: t.Final = 65536
 
 #: The pod's parameters that give an unprivileged container back what it may not do in a network namespace
 #: that is not its user namespace's: ports below 1024, and echo requests.
@@ -61,7 +59,7 @@ class UserNamespaces:
         """Return the descriptor of a namespace whose root is the host's user ``offset``."""
         with self._lock:
             if offset not in self._known:
-                maps = [IdMap(container_id=0, host_id=offset, size=IDS)]
+                maps = [IdMap(container_id=0, host_id=offset, size=ID_COUNT)]
                 with idmap.user_namespace(maps, maps) as handle:
                     self._known[offset] = os.dup(handle)
             return self._known[offset]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import re
+import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound, Unsupported
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
@@ -26,6 +27,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_spec import
 CONFIG_DIR = "/etc/pve/lxc"
 #: Where Proxmox VE locks container configs, one file each.
 LOCK_DIR = "/run/lock/lxc"
+#: The key by which a container's config takes in a file.
+INCLUDE = "lxc.include"
 #: Names the node that one is on.
 LOCAL_NODE = "/etc/pve/local"
 
@@ -33,6 +36,11 @@ _LINE = re.compile(r"(?P<key>lxc\.[a-z0-9_.-]+)\s*[:=]\s*(?P<value>.*?)\s*")
 
 #: Proxmox VE gives up on its lock after as long.
 _LOCK_TIMEOUT_S = 10.0
+
+
+def included(config: t.Mapping[str, t.Any]) -> tuple[str, ...]:
+    """Return the files that a container's config, as the API shows it, takes in."""
+    return tuple(str(value) for key, value in map(tuple, config.get("lxc") or ()) if key == INCLUDE)
 
 
 def local_node(link: str = LOCAL_NODE) -> str | None:

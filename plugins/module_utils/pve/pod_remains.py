@@ -26,8 +26,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_spec import
 if t.TYPE_CHECKING:
     from ansible_collections.pvecri.runtime.plugins.module_utils.pve.client import PveClient
 
-_INCLUDE = "lxc.include"
-_RAW = re.compile(rf"^{re.escape(_INCLUDE)}\s*[:=]\s*(?P<path>.*?)\s*$", re.MULTILINE)
+_RAW = re.compile(rf"^{re.escape(lxc_raw.INCLUDE)}\s*[:=]\s*(?P<path>.*?)\s*$", re.MULTILINE)
 _TAGS = re.compile(r"^tags:\s*(?P<tags>.*?)\s*$", re.MULTILINE)
 #: In the notes, which are comments of the file (PVE::Tools::encode_text): the endpoint's own line.
 _MARK = re.compile(r"^pvecri-cri: (?P<json>\{.*\})\s*$", re.MULTILINE)
@@ -139,7 +138,9 @@ def release(place: Place, left: Left) -> None:
             hint=f"Stop it (pct stop {left.vmid}), and run this again; it is not removed",
         )
     with contextlib.suppress(NotFound):
-        lxc_raw.write(left.vmid, {_INCLUDE: left.others}, config_dir=place.configs, lock_dir=place.lock_dir)
+        lxc_raw.write(
+            left.vmid, {lxc_raw.INCLUDE: left.others}, config_dir=place.configs, lock_dir=place.lock_dir
+        )
 
 
 def destroy(client: PveClient, node: str, left: Left) -> None:

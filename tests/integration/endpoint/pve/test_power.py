@@ -24,6 +24,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     CommandError,
     TaskFailed,
     TaskTimeout,
+    WrongState,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import layout
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import Stage
@@ -103,9 +104,23 @@ def test_start_without_the_node_is_to_be_tried_again(
         power.start(node, driver, record, 20)
     assert driver.record(NAME).stage is Stage.READY
     cluster.pve.set_node_offline("pve1", offline=False)
-    driver.has_begun = lambda _name: starts(cluster) > 1
+    driver.has_begun = lambda _name: starts(cluster) > 0
     power.start(node, driver, driver.record(NAME), 20)
     assert cluster.pve.ct(VMID).status == "running"
+
+
+@pytest.mark.parametrize(
+    "theirs", [{"tags": ""}, {"description": "restored"}, {"tags": "shop", "description": ""}]
+)
+def test_start_of_what_took_the_number_is_refused(
+    cluster: FakeCluster, driver: StandIn, node: PveNode, theirs: dict[str, str]
+) -> None:
+    record = driver.remember(NAME, VMID)
+    add_guest(cluster, record, **theirs)
+    with pytest.raises(WrongState, match="do not say any more that it is this container"):
+        power.start(node, driver, record, 20)
+    assert starts(cluster) == 0
+    assert cluster.pve.ct(VMID).status == "stopped"
 
 
 def test_start_without_quorum_is_to_be_tried_again(
@@ -199,7 +214,7 @@ def running(cluster: FakeCluster, driver: StandIn, **options: t.Any) -> tuple[t.
 
 def test_stop_is_a_shutdown_of_proxmox(cluster: FakeCluster, driver: StandIn, node: PveNode) -> None:
     record, _guest = running(cluster, driver)
-    assert power.stop(node, driver, record, "SIGTERM", 20) == 7
+    assert stopping.stop(node, driver, record, "SIGTERM", 20) == 7
     assert driver.told(NAME) == 1
     task = cluster.pve.tasks[driver.record(NAME).upids["stop"]]
     assert task["type"] == "vzshutdown"
@@ -218,7 +233,7 @@ def test_stop_without_proxmox_is_by_the_signal(
     else:
         guest.lock = "backup"
     begun = time.monotonic()
-    assert power.stop(node, driver, record, "SIGTERM", 60) == 7
+    assert stopping.stop(node, driver, record, "SIGTERM", 60) == 7
     # Told at once, and told once.
     assert time.monotonic() - begun < 30
     assert driver.told(NAME) == 1
@@ -242,7 +257,7 @@ def test_stop_of_a_distributions_init_is_told_by_lxc(
     program.chmod(0o755)
     monkeypatch.setattr(stopping, "LXC_STOP", str(program))
     cluster.pve.set_node_offline("pve1")
-    assert power.stop(node, driver, record, "SIGTERM", 60) == 7
+    assert stopping.stop(node, driver, record, "SIGTERM", 60) == 7
     assert told.read_text().split() == [
         f"--lxcpath={record.lxc_path}",
         f"--name={VMID}",
@@ -261,7 +276,7 @@ def test_stop_with_a_signal_of_the_image_needs_no_lxc(
     included.write_text("lxc.signal.halt = 15\n")
     monkeypatch.setattr(stopping, "LXC_STOP", "/nowhere/lxc-stop")
     cluster.pve.set_node_offline("pve1")
-    assert power.stop(node, driver, record, "SIGTERM", 60) == 7
+    assert stopping.stop(node, driver, record, "SIGTERM", 60) == 7
 
 
 def test_stop_goes_on_without_lxc_stop(
@@ -273,7 +288,7 @@ def test_stop_goes_on_without_lxc_stop(
     included.write_text("")
     monkeypatch.setattr(stopping, "LXC_STOP", "/nowhere/lxc-stop")
     cluster.pve.set_node_offline("pve1")
-    assert power.stop(node, driver, record, "SIGTERM", 60) == 7
+    assert stopping.stop(node, driver, record, "SIGTERM", 60) == 7
 
 
 def test_stop_tells_the_process_when_proxmox_hangs(
@@ -289,7 +304,7 @@ def test_stop_tells_the_process_when_proxmox_hangs(
 
     monkeypatch.setattr(node.client, "post", hangs)
     try:
-        assert power.stop(node, driver, record, "SIGTERM", 60) == 7
+        assert stopping.stop(node, driver, record, "SIGTERM", 60) == 7
         assert driver.told(NAME) == 1
     finally:
         released.set()
@@ -299,7 +314,7 @@ def test_stop_kills_who_does_not_heed_the_signal(
     cluster: FakeCluster, driver: StandIn, node: PveNode
 ) -> None:
     record, _guest = running(cluster, driver, ends=False)
-    assert power.stop(node, driver, record, "SIGTERM", 0.5) == 137
+    assert stopping.stop(node, driver, record, "SIGTERM", 0.5) == 137
     assert driver.told(NAME) == 1
 
 
@@ -308,7 +323,7 @@ def test_stop_without_time_kills_and_asks_nobody(
 ) -> None:
     record, _guest = running(cluster, driver)
     cluster.forget_requests()
-    assert power.stop(node, driver, record, "SIGTERM", 0) == 137
+    assert stopping.stop(node, driver, record, "SIGTERM", 0) == 137
     assert cluster.requests_seen() == []
     assert driver.record(NAME).stage is Stage.STOPPING
 
@@ -316,10 +331,10 @@ def test_stop_without_time_kills_and_asks_nobody(
 def test_second_stop_hastens_the_first(cluster: FakeCluster, driver: StandIn, node: PveNode) -> None:
     record, _guest = running(cluster, driver, ends=False)
     codes: list[int | None] = []
-    first = threading.Thread(target=lambda: codes.append(power.stop(node, driver, record, "SIGTERM", 300)))
+    first = threading.Thread(target=lambda: codes.append(stopping.stop(node, driver, record, "SIGTERM", 300)))
     first.start()
     eventually(lambda: driver.record(NAME).upids.get("stop"), what="the first stop's task")
-    assert power.stop(node, driver, driver.record(NAME), "SIGTERM", 0.2) == 137
+    assert stopping.stop(node, driver, driver.record(NAME), "SIGTERM", 0.2) == 137
     first.join(30)
     assert codes == [137]
     # The second waited for the first one's task and began none.
@@ -332,7 +347,7 @@ def test_stop_of_one_that_waits_for_its_start_ends_who_waits(
     record = driver.remember(NAME, VMID)
     driver.run(NAME, status=Status.CREATED)
     cluster.forget_requests()
-    assert power.stop(node, driver, record, "SIGTERM", 10) == 137
+    assert stopping.stop(node, driver, record, "SIGTERM", 10) == 137
     assert cluster.requests_seen() == []
 
 
@@ -340,5 +355,5 @@ def test_stop_of_what_has_ended_does_nothing(cluster: FakeCluster, driver: Stand
     record, _guest = running(cluster, driver)
     driver.kill(NAME)
     cluster.forget_requests()
-    assert power.stop(node, driver, record, "SIGTERM", 10) == 137
+    assert stopping.stop(node, driver, record, "SIGTERM", 10) == 137
     assert cluster.requests_seen() == []

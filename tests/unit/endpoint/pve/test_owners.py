@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 import pytest
@@ -16,8 +15,7 @@ from pvecri.pve.owners import Owners
 
 @pytest.fixture
 def owners():
-    with contextlib.closing(Owners()) as found:
-        yield found
+    return Owners()
 
 
 @pytest.fixture

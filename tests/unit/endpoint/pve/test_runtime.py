@@ -99,10 +99,14 @@ def lxc(tmp_path, calls, monkeypatch):
 
         return act
 
-    monkeypatch.setattr(runtime, "power", types.SimpleNamespace(start=told("start"), stop=told("stop")))
+    monkeypatch.setattr(runtime, "power", types.SimpleNamespace(start=told("start")))
+    monkeypatch.setattr(runtime, "stopping", types.SimpleNamespace(stop=told("stop")))
     monkeypatch.setattr(runtime, "remove", types.SimpleNamespace(destroy=told("destroy")))
     monkeypatch.setattr(
         runtime, "failures", types.SimpleNamespace(named=lambda *_a, **_m: contextlib.nullcontext())
+    )
+    monkeypatch.setattr(
+        runtime, "at_work", types.SimpleNamespace(refuse_strangers=lambda _node, record: calls.append(record.vmid))
     )
     node = types.SimpleNamespace(
         config=PveConfig(),
@@ -204,6 +208,8 @@ def test_update_is_kept_by_proxmox_and_then_exact(lxc, calls) -> None:
     changes = {"cpu": {"quota": 50_000, "period": 100_000}, "memory": {"limit": 64 << 20}}
     lxc.update(NAME, changes)
     assert calls == [
+        # Whose it is, is looked at before.
+        900_001,
         ("configure", {"cpulimit": "0.5", "cores": 1, "memory": 64}, []),
         ("driver.amend", {"config_digest": "new"}),
         ("driver.update", NAME, changes),
@@ -213,7 +219,17 @@ def test_update_is_kept_by_proxmox_and_then_exact(lxc, calls) -> None:
 
 def test_update_that_lifts_a_limit_deletes_the_option(lxc, calls) -> None:
     lxc.update(NAME, {"cpu": {"quota": -1}})
-    assert calls[0] == ("configure", {}, ["cpulimit", "cores"])
+    assert calls[1] == ("configure", {}, ["cpulimit", "cores"])
+
+
+def test_update_of_what_is_not_ours_changes_nothing(lxc, calls, monkeypatch) -> None:
+    def refuses(*_args):
+        raise WrongState("left alone")
+
+    monkeypatch.setattr(runtime.at_work, "refuse_strangers", refuses)
+    with pytest.raises(WrongState, match="left alone"):
+        lxc.update(NAME, {"memory": {"limit": 64 << 20}})
+    assert calls == []
 
 
 def test_update_of_what_proxmox_does_not_keep_asks_it_nothing(lxc, calls) -> None:

@@ -28,18 +28,15 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import layout as layouts
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import record as records
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import LxcLayout
-from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import LxcRecord, Stage
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import ID_OFFSET, LxcRecord, Stage
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Image, Paths
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import guests, lxc_raw
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import Guest
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.tasks import Upid
 from pvecri.pve import failures, identity, params, vmids, waiting
 from pvecri.pve.identity import Identity
-from pvecri.pve.node import ID_OFFSET, PveNode
+from pvecri.pve.node import PveNode
 from pvecri.runtimes.protocol import Creation
-
-#: The raw key by which a container's configuration takes in our file.
-INCLUDE: t.Final = "lxc.include"
 
 #: Type of the task that makes a container.
 _CREATE_TASK = "vzcreate"
@@ -233,7 +230,9 @@ class Maker:
             self._check(record)
             self._amend(record, stage=Stage.INCLUDED)
             path = layouts.guest(self._paths, record.vmid).config
-            lxc_raw.write(record.vmid, {INCLUDE: (path,)}, config_dir=node.raw_dir, lock_dir=node.lock_dir)
+            lxc_raw.write(
+                record.vmid, {lxc_raw.INCLUDE: (path,)}, config_dir=node.raw_dir, lock_dir=node.lock_dir
+            )
             digest = node.container(record.vmid).read().digest
         self._amend(record, stage=Stage.READY, config_digest=digest or "")
 

@@ -15,12 +15,10 @@ import enum
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import LxcRecord, Stage
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import lxc_raw
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import split_tags
 from pvecri.pve import identity
 from pvecri.state.records import Phase
-
-#: The raw key by which a container's configuration takes in a file.
-INCLUDE: t.Final = "lxc.include"
 
 
 class Kind(enum.StrEnum):
@@ -83,11 +81,6 @@ class Sighting:
     #: As the API has it, with its pending changes left out.
     config: t.Mapping[str, t.Any]
 
-    @property
-    def includes(self) -> tuple[str, ...]:
-        """The files that its configuration takes in."""
-        return tuple(str(value) for key, value in map(tuple, self.config.get("lxc") or ()) if key == INCLUDE)
-
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
@@ -147,9 +140,9 @@ def _untagged(known: Known, seen: Sighting) -> Finding | None:
 def _changes(known: Known, seen: Sighting) -> t.Iterator[Finding]:
     if seen.lock:
         yield Finding(Kind.LOCKED, f"it is locked in Proxmox VE ({seen.lock})")
-    if known.include not in seen.includes:
+    if known.include not in lxc_raw.included(seen.config):
         act = Act.TELL if seen.lock else Act.INCLUDE
-        yield Finding(Kind.EXCLUDED, f"its line {INCLUDE} was taken away in Proxmox VE", act)
+        yield Finding(Kind.EXCLUDED, f"its line {lxc_raw.INCLUDE} was taken away in Proxmox VE", act)
     name = str(seen.config.get("hostname") or "")
     if name != known.hostname and known.hostname:
         yield Finding(Kind.RENAMED, f"it was renamed in Proxmox VE to {name or 'nothing'}")

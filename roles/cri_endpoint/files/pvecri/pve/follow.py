@@ -16,8 +16,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreE
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import LxcRecord, Stage
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import answers, lxc_raw
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import split_tags
-from pvecri.pve import failures, identity, power, remove
-from pvecri.pve.findings import INCLUDE, Act, Finding, Known, Sighting
+from pvecri.pve import failures, identity, remove, stopping
+from pvecri.pve.findings import Act, Finding, Known, Sighting
 from pvecri.state.records import CONTAINER_LOST, ContainerRecord, Phase
 from pvecri.state.registry import Registry
 
@@ -84,7 +84,7 @@ def lose(case: Case) -> None:
     # Told before it is done, so that nobody takes the signal for the reason.
     case.registry.change_container(record.name, decide)
     if waits:
-        power.stop(case.node, case.driver, record, signal.SIGKILL, 0.0)
+        stopping.stop(case.node, case.driver, record, signal.SIGKILL, 0.0)
 
 
 def tag(case: Case) -> None:
@@ -102,10 +102,13 @@ def tag(case: Case) -> None:
 def include(case: Case) -> None:
     """Put the line back that takes in our file; those of others stay."""
     assert case.seen is not None
-    files = tuple(dict.fromkeys((*case.seen.includes, case.known.include)))
+    files = tuple(dict.fromkeys((*lxc_raw.included(case.seen.config), case.known.include)))
     with failures.named(case.node, case.what, vmid=case.record.vmid):
         lxc_raw.write(
-            case.record.vmid, {INCLUDE: files}, config_dir=case.node.raw_dir, lock_dir=case.node.lock_dir
+            case.record.vmid,
+            {lxc_raw.INCLUDE: files},
+            config_dir=case.node.raw_dir,
+            lock_dir=case.node.lock_dir,
         )
     _note_digest(case)
 

@@ -25,9 +25,6 @@ from pvecri.config.model import PveConfig
 _CONNECT_TIMEOUT_S = 5.0
 _API_TIMEOUT_S = 30.0
 
-#: First host id of unprivileged containers, unless their configuration says otherwise.
-ID_OFFSET: t.Final = 100_000
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Loaded:

@@ -10,18 +10,13 @@ with a copy of the mount that has no place, so that nothing of the host changes.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import threading
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils import syscalls
-from ansible_collections.pvecri.runtime.plugins.module_utils.bundle.idmap import user_namespace
-from ansible_collections.pvecri.runtime.plugins.module_utils.model import IdMap
-
-#: Any other does for a trial.
-_MAPS: t.Final = (IdMap(container_id=0, host_id=100_000, size=65536),)
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import ID_OFFSET
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.staging import UserNamespaces
 
 #: Kinds (linux/magic.h) whose name helps; every mount of a FUSE may differ from the next.
 _NAMES: t.Final = {
@@ -44,8 +39,7 @@ class Owners:
     """Tries each kind of file system once; for any number of threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._namespace: int | None = None
+        self._namespaces = UserNamespaces()
         #: Kinds that can.
         self._known: set[int] = set()
 
@@ -71,28 +65,19 @@ class Owners:
         return ""
 
     def _can(self, path: str) -> bool:
-        with self._lock, contextlib.ExitStack() as stack:
-            if self._namespace is None:
-                self._namespace = os.dup(stack.enter_context(user_namespace(_MAPS, _MAPS)))
-            try:
-                tree = syscalls.open_tree_clone(path)
-            except OSError:
-                return True
-            stack.callback(os.close, tree)
-            try:
-                syscalls.mount_setattr(
-                    tree,
-                    syscalls.MOUNT_ATTR_IDMAP,
-                    propagation=syscalls.MS_PRIVATE,
-                    userns_fd=self._namespace,
-                )
-            except OSError as exc:
-                return exc.errno not in _CANNOT
+        try:
+            tree = syscalls.open_tree_clone(path)
+        except OSError:
+            return True
+        try:
+            syscalls.mount_setattr(
+                tree,
+                syscalls.MOUNT_ATTR_IDMAP,
+                propagation=syscalls.MS_PRIVATE,
+                userns_fd=self._namespaces.of(ID_OFFSET),
+            )
+        except OSError as exc:
+            return exc.errno not in _CANNOT
+        finally:
+            os.close(tree)
         return True
-
-    def close(self) -> None:
-        """Give up the namespace."""
-        with self._lock:
-            if self._namespace is not None:
-                os.close(self._namespace)
-                self._namespace = None

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The pvecri authors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Start containers of Proxmox VE, as soon as their program runs; `stop` is here, too.
+"""Start containers of Proxmox VE, as soon as their program runs.
 
 A start is over when the container's first process says so, which is before the task ends.
 """
@@ -36,14 +36,12 @@ from pvecri.pve.at_work import (
     is_at_work,
     look,
     note,
+    refuse_strangers,
     running,
 )
-from pvecri.pve.stopping import stop
 
 if t.TYPE_CHECKING:
     from pvecri.pve.node import PveNode
-
-__all__ = ["Driver", "start", "stop"]
 
 _log = logging.getLogger(__name__)
 
@@ -89,6 +87,7 @@ def _begin(node: PveNode, driver: Driver, record: LxcRecord) -> str:
     with failures.named(node, _cannot(record, "started"), vmid=record.vmid):
         if record.stage is Stage.STARTING and begun and is_at_work(node, begun):
             return begun
+        refuse_strangers(node, record)
         driver.amend(record.name, stage=Stage.STARTING, upids={START: ""})
         try:
             upid = str(node.client.post(api_path(node, record, "start")) or "")
@@ -154,7 +153,7 @@ def _too_late(record: LxcRecord, upid: str) -> CommandTimeout:
     return TaskTimeout(
         f"{_cannot(record, 'started')}: its first process has not come up in time; {upid} goes on",
         upid=upid,
-        hint="A repeated call joins it; pve.start_timeout_s says how long is waited",
+        hint="Look at that task; pve.start_timeout_s says how long is waited",
     )
 
 

@@ -67,12 +67,6 @@ class Found:
     container: Container
     config: dict[str, t.Any]
 
-    def includes(self, path: str) -> bool:
-        """Say whether its configuration includes a file."""
-        return any(
-            key == "lxc.include" and value == path for key, value in map(tuple, self.config.get("lxc") or ())
-        )
-
 
 #: Takes changes of a record.
 Note = t.Callable[..., None]
@@ -91,7 +85,7 @@ def destroy(node: PveNode, driver: Driver, record: LxcRecord) -> None:
     note = functools.partial(at_work.note, driver, record.name)
     found = None if record.stage in _UNTOUCHED else destroy_guest(node, record, note)
     driver.clear_away(record.name, keep_guest=found is not None)
-    if found is not None and not found.includes(guest(driver.paths, record.vmid).config):
+    if found is not None and guest(driver.paths, record.vmid).config not in lxc_raw.included(found.config):
         driver.clear_guest(record.vmid)
 
 

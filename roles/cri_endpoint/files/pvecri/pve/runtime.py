@@ -27,15 +27,15 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import record a
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import resources
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.include import IncludeFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import LxcLayout
-from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import LxcRecord
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import ID_COUNT, ID_OFFSET, LxcRecord
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import IdMap
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.sysctls import dotted_name
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import lxc_keys
-from pvecri.pve import checks, destinations, failures, params, power, remove, status
+from pvecri.pve import at_work, checks, destinations, failures, params, power, remove, status, stopping
 from pvecri.pve.create import Maker
 from pvecri.pve.facts import Lookup
 from pvecri.pve.native_image import is_native
-from pvecri.pve.node import ID_OFFSET, PveNode
+from pvecri.pve.node import PveNode
 from pvecri.runtimes.protocol import Creation, Wish
 
 if t.TYPE_CHECKING:
@@ -71,7 +71,7 @@ class LxcRuntime:
         unprivileged = not creation.wish.request.config.linux.security_context.privileged
         checks.check_spec(bundle.config, unprivileged=unprivileged)
         if unprivileged and bundle.record is not None:
-            maps = (IdMap(container_id=0, host_id=ID_OFFSET, size=checks.ID_COUNT),)
+            maps = (IdMap(container_id=0, host_id=ID_OFFSET, size=ID_COUNT),)
             mounting.show_images_as(bundle.path, bundle.record, maps, maps)
         # A template's root file system is seen by nobody before Proxmox VE has unpacked it.
         config = destinations.resolved(bundle.config, None if is_native(image) else bundle.rootfs_path)
@@ -122,7 +122,7 @@ class LxcRuntime:
 
     def stop(self, name: str, number: int | str, *, timeout_s: float = 10.0) -> int | None:
         """End a container and return its exit code: a signal first, SIGKILL after ``timeout_s`` seconds."""
-        return power.stop(self.node, self.driver, self._record(name), number, timeout_s)
+        return stopping.stop(self.node, self.driver, self._record(name), number, timeout_s)
 
     def kill(self, name: str, number: int | str, *, everyone: bool = False) -> None:
         """Send a signal to the first process, or to everyone."""
@@ -148,7 +148,7 @@ class LxcRuntime:
         if state is not None and state.is_alive:
             if state.status is Status.RUNNING and not force:
                 raise WrongState(f"container '{name}' is {state.status}", hint="Stop it first, or force it")
-            power.stop(self.node, self.driver, record, signal.SIGKILL, 0.0)
+            stopping.stop(self.node, self.driver, record, signal.SIGKILL, 0.0)
         remove.destroy(self.node, self.driver, record)
         self._maker.vmids.release(record.vmid)
 
@@ -161,6 +161,7 @@ class LxcRuntime:
         gone = [key for key, value in limits.items() if value is None]
         if put or gone:
             with failures.named(self.node, f"container {name} cannot be changed", vmid=record.vmid):
+                at_work.refuse_strangers(self.node, record)
                 container = self.node.container(record.vmid)
                 container.configure(put, gone)
                 digest = container.read().digest

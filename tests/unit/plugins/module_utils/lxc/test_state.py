@@ -227,7 +227,7 @@ def test_state_after_a_restart_of_the_host(container: Container) -> None:
         assert _is(state, Status.STOPPED, Problem.HOST_RESTARTED, Problem.EXIT_CODE_UNKNOWN)
 
 
-@pytest.mark.parametrize("stage", [Stage.CLAIMED, Stage.CREATING, Stage.CREATED, Stage.INCLUDED])
+@pytest.mark.parametrize("stage", [Stage.CLAIMED, Stage.CREATING, Stage.INCLUDED])
 def test_state_of_one_whose_making_was_cut_short(container: Container, stage: Stage) -> None:
     assert _is(container.state(stage=stage), Status.CREATING, Problem.HALF_CREATED)
     state = container.state(stage=stage, boot_id="before")
