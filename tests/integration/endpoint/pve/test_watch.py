@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import dataclasses
 import pathlib
 import socket
 import threading
@@ -363,6 +364,15 @@ def test_container_whose_record_cannot_be_read_is_no_orphan(
     assert (scene.cluster.pve.ct(900007), guest.status) == (guest, "running")
     assert scene.writes() == []
     assert caplog.text.count("record of a container of Proxmox VE is lost") == 1
+
+
+def test_container_that_was_made_twice_goes_on_with_the_number_of_its_record(scene: Scene) -> None:
+    record, guest = scene.add()
+    twin = dataclasses.replace(record, vmid=900007, endpoint=scene.node.endpoint_id)
+    add_guest(scene.cluster, twin)
+    scene.watch.look()
+    assert scene.cluster.pve.ct(900007) is None
+    assert (scene.cluster.pve.ct(VMID), guest.status) == (guest, "running")
 
 
 def test_orphan_that_cannot_be_removed_is_told_of_once(

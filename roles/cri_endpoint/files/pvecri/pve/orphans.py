@@ -15,6 +15,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun import procfs
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import CoreError, NotFound
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import layout as layouts
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import record as records
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import LxcLayout
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import LxcRecord, Stage
 from pvecri.pve import identity, remove
 from pvecri.pve.follow import Driver
@@ -88,18 +89,26 @@ class Orphans:
         is_new = vmid not in self._told
         self._told.add(vmid)
         self.count += is_new
-        # A record that is there and tells of no such number cannot be read, or it was copied by hand.
-        if self._is_live(name) or self._driver.knows(name):
+        if self._is_kept(name):
             if is_new:
                 _log.error("kept: the record of a container of Proxmox VE is lost", extra=facts)
             return
         with self._registry.held(name, timeout_s=0.0):
-            if vmid in self._known() or self._driver.knows(name):
+            if vmid in self._known() or self._is_kept(name):
                 return
             if is_new:
                 _log.warning("a container of Proxmox VE without a record is removed", extra=facts)
             if remove.destroy_guest(self._node, _stand_in(self._node, name, vmid)) is None:
                 self._driver.clear_guest(vmid)
+
+    def _is_kept(self, name: str) -> bool:
+        """Say whether a container without a record that can be read may be one that a client knows of.
+
+        One whose record tells of another number was made twice: the answer of its first request was lost.
+        """
+        if not self._driver.knows(name):
+            return self._is_live(name)
+        return records.load(LxcLayout(self._driver.paths, name)) is None
 
     def _is_live(self, name: str) -> bool:
         """Say whether a client knows of a container that has not ended."""
