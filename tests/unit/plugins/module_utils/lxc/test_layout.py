@@ -150,6 +150,24 @@ def test_amend_by_many_threads_loses_nothing(layout: LxcLayout) -> None:
     assert len(records.loaded(layout).upids) == 9
 
 
+def test_what_is_forgotten_while_it_is_amended_stays_forgotten(
+    layout: LxcLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records.save(layout, _record())
+    remover = threading.Thread(target=records.remove, args=(layout,))
+    save = records.save
+
+    def slowly(layout: LxcLayout, record: LxcRecord) -> None:
+        remover.start()
+        remover.join(0.2)
+        save(layout, record)
+
+    monkeypatch.setattr(records, "save", slowly)
+    records.amend(layout, upids={"stop": "UPID:late"})
+    remover.join()
+    assert not records.exists(layout)
+
+
 def test_everyone_is_all_records(layout: LxcLayout) -> None:
     for name, vmid in (("c1", 7), ("c2", 8)):
         records.save(LxcLayout(layout.paths, name), _record(name, vmid))
