@@ -168,7 +168,11 @@ def _start(  # noqa: PLR0917 - all of what there is of a command by then
             return False
         # It waits for what to do: nothing runs without its limits, or without being known.
         session.tell(pid)
-        _limit(pid, process)
+        try:
+            _limit(pid, process)
+        except (ProcessLookupError, FileNotFoundError):
+            # The container has just ended; lxc-attach says so.
+            return False
         return True
 
     child = os.pidfd_open(session.child.pid)

@@ -91,9 +91,13 @@ def _known(connection: socket.socket, uid: int, expect: t.Callable[[int], bool])
     pidfd = _peer_pidfd(connection, pid)
     if pidfd is None:
         return None
-    # Asked once the pidfd is open: while it lives, its id cannot be another's.
-    if pid > 0 and peer_uid == uid and expect(pid) and not is_over(pidfd):
-        return Peer(connection, pid, pidfd)
+    try:
+        # Asked once the pidfd is open: while it lives, its id cannot be another's.
+        if pid > 0 and peer_uid == uid and expect(pid) and not is_over(pidfd):
+            return Peer(connection, pid, pidfd)
+    except BaseException:
+        os.close(pidfd)
+        raise
     os.close(pidfd)
     return None
 

@@ -114,6 +114,21 @@ def test_accept_stops_in_time_however_many_are_turned_away(path: str) -> None:
             stranger.close()
 
 
+def test_accept_leaves_nothing_open_when_it_cannot_look(path: str) -> None:
+    def expect(_pid: int) -> bool:
+        raise OSError("no")
+
+    with (
+        peers.listen(path, os.geteuid(), os.getegid()) as listener,
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer,
+    ):
+        peer.connect(path)
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(OSError, match="no"):
+            peers.accept(listener, os.geteuid(), expect)
+        assert os.listdir("/proc/self/fd") == before
+
+
 def test_listen_leaves_no_socket_open_when_it_cannot(path: str) -> None:
     before = os.listdir("/proc/self/fd")
     with pytest.raises(OSError, match=r"too long|No such file"):
