@@ -58,6 +58,19 @@ class Credentials:
     token_id: str
     secret: str = dataclasses.field(repr=False)
 
+    def connection(self) -> Connection:
+        """Return how the API is reached, with the usual times."""
+        server = self.server
+        return Connection(
+            host=server.host,
+            port=server.port,
+            user=self.user,
+            token_id=self.token_id,
+            token_secret=self.secret,
+            ca_path=server.ca_path,
+            fingerprint=server.fingerprint,
+        )
+
     def as_bytes(self) -> bytes:
         """Return the content of the file."""
         server = dataclasses.asdict(self.server)
@@ -92,13 +105,14 @@ def read(path: str) -> Found:
 def _parsed(content: bytes) -> Credentials | None:
     try:
         values = json.loads(content)
-        server = Server(
-            str(values["host"]), int(values["port"]), values.get("ca_path"), values.get("fingerprint")
-        )
+        server = Server(values["host"], int(values["port"]), values.get("ca_path"), values.get("fingerprint"))
         texts = [values[name] for name in ("user", "token_id", "secret")]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-    if not all(isinstance(text, str) and text.isprintable() and text for text in texts):
+    proofs = [proof for proof in (server.ca_path, server.fingerprint) if proof is not None]
+    if not all(isinstance(text, str) and text.isprintable() and text for text in (server.host, *texts)):
+        return None
+    if not all(isinstance(proof, str) for proof in proofs) or not 0 < server.port < 65536:
         return None
     return Credentials(server, *texts)
 

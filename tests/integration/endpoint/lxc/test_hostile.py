@@ -16,7 +16,7 @@ def mount(source: str, target: str, **fields):
 
 @pytest.mark.parametrize("propagation", ["PROPAGATION_PRIVATE", "PROPAGATION_HOST_TO_CONTAINER"])
 def test_whole_host_can_be_shown(lab, propagation):
-    """As monitoring agents want it; in it is the directory of the guest itself, which root cannot enter there."""
+    """As monitoring agents want it: with the directory of the guest itself, which root cannot enter there."""
     wish = mount("/", "/host", readonly=True, propagation=pb.MountPropagation.Value(propagation))
     container = lab.run(**wish)
     assert "etc" in lab.sh(container, "ls /host").split()

@@ -148,6 +148,7 @@ REFUSED = [
             "/sys/fs/cgroup",
             "/dev/.pvecri",
             "/dev/.pvecri/run",
+            "//dev/./x/../.pvecri",
         )
     ),
     ("config.mounts[1].host_path", mount(), None, {"unmapped": {1: "NFS"}}),
@@ -158,7 +159,10 @@ REFUSED = [
         ("config.mounts[1].mount_options[1]", mount(mount_options=["noexec", option]), None, {})
         for option in ("nosymfollow", "sync")
     ),
-    ("config.devices[0].container_path", device("/dev/.pvecri/x"), None, {}),
+    *(
+        ("config.devices[0].container_path", device(path), None, {})
+        for path in ("/dev/.pvecri/x", "/proc/x", "/dev/../sys/x")
+    ),
     ("config.linux.resources.memory_limit_in_bytes", limits(memory_limit_in_bytes=16 * MIB - 1), None, {}),
     (VENDOR, vendor(), None, {"edits": Edits(hooks=(Hook(stage="createRuntime", path="/bin/x"),))}),
     (VENDOR, vendor(), None, {"edits": Edits(mounts=(bind(propagation="rshared"),))}),

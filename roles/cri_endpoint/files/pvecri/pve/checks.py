@@ -10,9 +10,12 @@ refused before.  Everything here is an Unsupported, raised before anything is ma
 from __future__ import annotations
 
 import dataclasses
+import posixpath
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Unsupported
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import ID_COUNT
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.resources import MIB, PVE_MEMORY_MIN_MIB
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Mount
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.names import (
     ALL,
@@ -31,6 +34,8 @@ _POD_OPTIONS: t.Final = "sandbox_config.linux.security_context.namespace_options
 #: What the guest needs for itself: the program that starts everything, and its sockets.
 OWN_DIRECTORY: t.Final = "/dev/.pvecri"
 _TAKEN: t.Final = frozenset(("/dev", "/dev/pts", "/proc", "/sys", "/sys/fs/cgroup"))
+#: Where nobody can make a node.
+_NO_NODES: t.Final = ("/proc/", "/sys/")
 
 #: Options of mounts that LXC has for mapped owners as well, with those that say how much is mounted.
 MOUNT_OPTIONS: t.Final = frozenset(
@@ -40,12 +45,6 @@ MOUNT_OPTIONS: t.Final = frozenset(
     )
 )
 
-#: Proxmox VE's least limit of memory.
-MEMORY_MIN_MIB: t.Final = 16
-_MIB: t.Final = 1 << 20
-
-#: Ids of an unprivileged guest (its one range in Proxmox VE).
-ID_COUNT: t.Final = 65536
 
 #: Capabilities that mean something in a user namespace which owns neither network nor IPC nor
 #: host (user_namespaces(7)).  NET_BIND_SERVICE does through the pod's lowest port, which is set to 0.
@@ -96,18 +95,18 @@ def check(wish: Wish, facts: PveFacts) -> None:
     _labels(context, facts)
     _mounts(config.mounts, facts, unprivileged=not context.privileged)
     for index, device in enumerate(config.devices):
-        _own_place(device.container_path, f"config.devices[{index}].container_path")
+        _node_place(device.container_path, f"config.devices[{index}].container_path")
     _vendors(config, facts, unprivileged=not context.privileged)
     check_memory(config.linux.resources.memory_limit_in_bytes, "config.linux.resources.memory_limit_in_bytes")
 
 
 def check_memory(limit_bytes: int, field: str) -> None:
     """Raise Unsupported for a limit of memory below Proxmox VE's least; 0 and less are none."""
-    if 0 < limit_bytes < MEMORY_MIN_MIB * _MIB:
+    if 0 < limit_bytes < PVE_MEMORY_MIN_MIB * MIB:
         raise _refused(
             field,
-            f"{limit_bytes} bytes are less than Proxmox VE's least, {MEMORY_MIN_MIB} MiB",
-            f"Ask for {MEMORY_MIN_MIB}Mi or more",
+            f"{limit_bytes} bytes are less than Proxmox VE's least, {PVE_MEMORY_MIN_MIB} MiB",
+            f"Ask for {PVE_MEMORY_MIN_MIB}Mi or more",
         )
 
 
@@ -226,11 +225,18 @@ def _labels(context: cri_pb2.LinuxContainerSecurityContext, facts: PveFacts) -> 
 
 
 def _own_place(path: str, field: str) -> None:
-    clean = "/" + path.strip("/")
+    clean = "/" + posixpath.normpath(path).lstrip("/")
     if clean in _TAKEN:
         raise _refused(field, f"{clean} of a guest is LXC's", "Mount what is needed below it")
     if clean == OWN_DIRECTORY or clean.startswith(f"{OWN_DIRECTORY}/"):
         raise _refused(field, f"{OWN_DIRECTORY} is where the endpoint starts programs", "Choose another path")
+
+
+def _node_place(path: str, field: str) -> None:
+    _own_place(path, field)
+    clean = "/" + posixpath.normpath(path).lstrip("/")
+    if clean.startswith(_NO_NODES):
+        raise _refused(field, f"{clean}: in /proc and /sys are no nodes of devices", "Choose a path in /dev")
 
 
 def _mounts(mounts: t.Sequence[cri_pb2.Mount], facts: PveFacts, *, unprivileged: bool) -> None:
@@ -277,7 +283,7 @@ def _vendors(config: cri_pb2.ContainerConfig, facts: PveFacts, *, unprivileged: 
     for mount in facts.edits.mounts:
         _vendors_mount(mount, field)
     for device in facts.edits.devices:
-        _own_place(device.destination, field)
+        _node_place(device.destination, field)
     if unprivileged:
         for group in facts.edits.groups:
             _id(int(group), field)

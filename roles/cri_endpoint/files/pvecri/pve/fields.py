@@ -80,7 +80,7 @@ CONFIG: t.Final = (
         "options of the mount",
         "`nosymfollow`, `sync` and others that LXC does not know",
     ),
-    Field("devices[].container_path", _M, "device node", "below `/dev/.pvecri`"),
+    Field("devices[].container_path", _M, "device node", "below `/dev/.pvecri`, `/proc` and `/sys`"),
     Field("devices[].host_path", _M, "the device that it stands for"),
     Field("devices[].permissions", _M, "device rule of the control group"),
     Field("labels", _M, "kept in the record"),

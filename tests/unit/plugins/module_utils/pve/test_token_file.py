@@ -44,6 +44,14 @@ def test_write_and_read_back(tmp_path):
         json.dumps({"host": "a", "port": 1, "user": "u", "token_id": "t", "secret": ""}),
         json.dumps({"host": "a", "port": 1, "user": "u", "token_id": "t", "secret": "a\r\nHost: b"}),
         "[" * 100000,
+        *(
+            json.dumps({"host": "a", "port": 1, "user": "u", "token_id": "t", "secret": "s", **wrong})
+            for wrong in (
+                *({"port": port} for port in (float("inf"), float("nan"), 0, -1, 65536)),
+                *({"host": host} for host in (5, ["a"], "", "a\nb")),
+                *({key: wrong} for key in ("ca_path", "fingerprint") for wrong in (5, ["x"])),
+            )
+        ),
     ],
 )
 def test_read_of_something_else_is_no_credentials(tmp_path, content):
