@@ -93,6 +93,7 @@ released:
 """
 
 import contextlib
+import dataclasses
 import os
 import typing as t
 
@@ -100,7 +101,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.ansible_edge import
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import MissingDependency, NotFound
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import lxc_raw, pod_remains, token_file
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.client import PveClient
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve.session import Connection
 
 ARGUMENT_SPEC: dict[str, t.Any] = {
     "state_dir": {"type": "path", "default": "/var/lib/pvecri"},
@@ -122,19 +122,8 @@ def connect(params: dict[str, t.Any]) -> PveClient:
             f"{params['access_file']} does not say how to reach Proxmox VE, and containers are to be removed",
             hint="Remove them by hand (pct destroy), or set destroy: false to leave them",
         )
-    server = credentials.server
-    return PveClient(
-        Connection(
-            host=server.host,
-            port=server.port,
-            user=credentials.user,
-            token_id=credentials.token_id,
-            token_secret=credentials.secret,
-            ca_path=server.ca_path,
-            fingerprint=server.fingerprint,
-            task_timeout_s=params["task_timeout"],
-        )
-    )
+    connection = dataclasses.replace(credentials.connection(), task_timeout_s=params["task_timeout"])
+    return PveClient(connection)
 
 
 def own_node(params: dict[str, t.Any]) -> str:

@@ -12,6 +12,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.crun.state import C
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     ApiError,
     CoreError,
+    InvalidSpec,
     TaskFailed,
     TaskTimeout,
     WrongState,
@@ -19,6 +20,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import LxcRecord
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Paths
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import guests, tasks
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve.cluster import Guest
 from pvecri.pve import identity
 
 if t.TYPE_CHECKING:
@@ -64,16 +66,15 @@ def look(node: PveNode, upid: str) -> bool | None:
 
 
 def is_at_work(node: PveNode, upid: str) -> bool:
-    """Say whether a task is known to be at work."""
-    with contextlib.suppress(TaskFailed, ApiError):
+    """Say whether a task is known to be at work; what is no UPID is none."""
+    with contextlib.suppress(TaskFailed, ApiError, InvalidSpec):
         return look(node, upid) is True
     return False
 
 
 def running(node: PveNode, vmid: int) -> list[str]:
     """Return the tasks that work on a container; raises when they cannot be listed."""
-    listed = node.client.get(("nodes", node.name, "tasks"), source="active", vmid=vmid)
-    return [str(task["upid"]) for task in listed if guests.is_at_work(task)]
+    return guests.listed_tasks(node.client, Guest(vmid=vmid, node=node.name))
 
 
 def refuse_strangers(node: PveNode, record: LxcRecord) -> None:
@@ -84,8 +85,8 @@ def refuse_strangers(node: PveNode, record: LxcRecord) -> None:
     path = ("nodes", node.name, "lxc", record.vmid, "config")
     if not identity.is_ours(dict(node.client.get(path, current=True)), record):
         raise WrongState(
-            f"container {record.name}: tags and notes of {record.vmid} in Proxmox VE do not say any more that "
-            "it is this container; it is left alone",
+            f"container {record.name}: tags and notes of {record.vmid} in Proxmox VE do not say any more "
+            "that it is this container; it is left alone",
             hint="Remove the container; who uses numbers of pve.vmid_range beside the endpoint should not",
         )
 

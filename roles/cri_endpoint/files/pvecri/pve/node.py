@@ -20,6 +20,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.pve.client import P
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc import Container
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.session import Connection
 from pvecri.config.model import PveConfig
+from pvecri.pve.bounded import BoundedClient
 
 #: The API is one hop away, on this very node: what does not answer by then hangs.
 _CONNECT_TIMEOUT_S = 5.0
@@ -59,7 +60,7 @@ class PveNode:
         with self._lock:
             stamp = self._stamp()
             if self._loaded is None or self._loaded.stamp != stamp:
-                self._loaded = _Loaded(PveClient(self._connection()), stamp)
+                self._loaded = _Loaded(BoundedClient(self._connection()), stamp)
                 # Another token may see other storages.
                 self._chosen.clear()
             return self._loaded.client
@@ -100,15 +101,8 @@ class PveNode:
             raise self._unusable("it does not say host, port, user, token_id and secret")
         if not found.is_private:
             self.log.warning("others may read the token", extra={"file": self.config.access_file})
-        server = credentials.server
-        return Connection(
-            host=server.host,
-            port=server.port,
-            user=credentials.user,
-            token_id=credentials.token_id,
-            token_secret=credentials.secret,
-            ca_path=server.ca_path,
-            fingerprint=server.fingerprint,
+        return dataclasses.replace(
+            credentials.connection(),
             connect_timeout_s=_CONNECT_TIMEOUT_S,
             api_timeout_s=_API_TIMEOUT_S,
             task_timeout_s=self.config.task_timeout_s,
