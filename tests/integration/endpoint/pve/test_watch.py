@@ -10,8 +10,8 @@ in the configuration that it answers with, and in no file: where a line is to be
 from __future__ import annotations
 
 import contextlib
-import os
 import dataclasses
+import os
 import pathlib
 import socket
 import threading

@@ -69,4 +69,4 @@ def test_turn_is_given_back_after_a_failure(
 
 @pytest.mark.parametrize("pool", [Pool.SANDBOX, Pool.CONTAINER])
 def test_threads_are_left_to_containers_under_crun(pool: Pool) -> None:
-    assert bounded.MOST <= SIZES[pool] / 2
+    assert SIZES[pool] / 2 >= bounded.MOST

@@ -106,7 +106,9 @@ def lxc(tmp_path, calls, monkeypatch):
         runtime, "failures", types.SimpleNamespace(named=lambda *_a, **_m: contextlib.nullcontext())
     )
     monkeypatch.setattr(
-        runtime, "at_work", types.SimpleNamespace(refuse_strangers=lambda _node, record: calls.append(record.vmid))
+        runtime,
+        "at_work",
+        types.SimpleNamespace(refuse_strangers=lambda _node, record: calls.append(record.vmid)),
     )
     node = types.SimpleNamespace(
         config=PveConfig(),
