@@ -25,7 +25,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import preparat
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import record as records
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.host import LxcHost
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import LxcLayout
-from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import LxcRecord
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import LxcRecord, Stage
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.state import holder_pid, read_state
 
 #: How long LXC's monitor may take to leave after the container's end.
@@ -40,16 +40,18 @@ def clear_away(host: LxcHost, layout: LxcLayout, *, keep_guest: bool) -> None:
     """Remove all traces of a container but its log; see `LxcDriver.clear_away`."""
     record = records.loaded(layout) if records.exists(layout) else None
     if record is not None:
-        # What is kept is somebody else's, who may run it.
-        _refuse_alive(host, layout, record, wait_for_lxc=not keep_guest)
+        # What is kept is somebody else's, who may run it; so is a number that was only claimed.
+        is_ours = not keep_guest and record.stage is not Stage.CLAIMED and not _is_shared(host, record)
+        _refuse_alive(host, layout, record, wait_for_lxc=is_ours)
     _await_conmon(host, layout)
     if os.path.isdir(layout.crun.monitor_dir) and not _have_left(layout):
         removal.kill_all(lambda: removal.monitors_of(layout.crun))
-    if record is not None and keep_guest:
-        # A mount would hold the pod's network; what is included stays, and does not let it start.
-        rootfs.unmount_below(layouts.guest_dir(host.paths, record.vmid))
-    elif record is not None and not _is_shared(host, record):
-        clear_guest(host, record.vmid)
+    if record is not None and not _is_shared(host, record):
+        if keep_guest:
+            # A mount would hold the pod's network; what is included stays, and does not let it start.
+            rootfs.unmount_below(layouts.guest_dir(host.paths, record.vmid))
+        else:
+            clear_guest(host, record.vmid)
     shutil.rmtree(layout.crun.monitor_dir, ignore_errors=True)
     for path in (os.path.dirname(layout.crun.attach_socket), layout.crun.exit_file):
         with contextlib.suppress(FileNotFoundError):

@@ -21,6 +21,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Comma
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import (
     holder,
     launcher,
+    layout,
     preparation,
     record,
     removal,
@@ -174,7 +175,7 @@ def _killed_at(ct: Ct, module: t.Any, step: str, *, is_done: bool) -> int:
 
 
 @pytest.mark.parametrize(
-    "step", ["_await_conmon", "clear_guest", "syscalls.umount2", "shutil.rmtree", "records.remove"]
+    "step", ["_await_conmon", "clear_guest", "rootfs.unmount_below", "shutil.rmtree", "records.remove"]
 )
 def test_removal_that_was_killed_is_completed(world: World, step: str) -> None:
     ct = world.ct("true")
@@ -224,13 +225,39 @@ def test_making_that_was_cut_short_is_told_of(world: World) -> None:
 
 
 def test_vmid_that_is_another_containers_by_now_keeps_its_files(world: World) -> None:
-    ct = world.ct("true").prepare()
+    ct = world.ct("sleep", "1000").prepare()
     other = world.ct("true")
     other.vmid = ct.vmid
     other.record = dataclasses.replace(other.record, vmid=ct.vmid)
     record.save(other.layout, other.record)
     world.driver.clear_away(other.name)
     assert os.path.exists(ct.guest.config)
+    # While it runs as well, and when it is left to its new owner.
+    ct.begin()
+    world.driver.await_start(ct.name, 30)
+    for keep_guest in (False, True):
+        record.save(other.layout, other.record)
+        world.driver.clear_away(other.name, keep_guest=keep_guest)
+        assert syscalls.is_mount_point(ct.guest.sysfs)
+    assert ct.state.status is Status.RUNNING
+    ct.stop()
+
+
+def test_number_that_was_only_claimed_may_be_a_strangers_who_runs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "has_monitor", lambda _path, _vmid: True)
+    monkeypatch.setattr(removal, "_MONITOR_S", 0.1)
+    layout.prepare(world.paths)
+    ct = world.ct("true", stage=Stage.CLAIMED)
+    record.save(ct.layout, ct.record)
+    world.driver.clear_away(ct.name)
+    assert world.driver.names() == []
+    asked = world.ct("true", stage=Stage.CREATING)
+    record.save(asked.layout, asked.record)
+    with pytest.raises(WrongState, match="LXC still has container"):
+        world.driver.clear_away(asked.name)
+    record.remove(asked.layout)
 
 
 def test_repair_of_what_is_not_known_is_nothing(world: World) -> None:
