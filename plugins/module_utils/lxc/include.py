@@ -32,7 +32,7 @@ Config = t.Mapping[str, t.Any]
 _OWN_TYPES: t.Final = frozenset({"proc", "sysfs", "cgroup", "cgroup2", "devpts"})
 
 #: Where those are: nothing can take their place.
-_OWN_PLACES: t.Final = frozenset({"/proc", "/sys", "/sys/fs/cgroup", "/dev", "/dev/pts", INNER_DIR})
+OWN_PLACES: t.Final = frozenset({"/proc", "/sys", "/sys/fs/cgroup", "/dev", "/dev/pts", INNER_DIR})
 
 #: All of /proc that can be shown otherwise: what else is there leads elsewhere, up to the host's directories.
 _PROC_PLACES: t.Final = frozenset(
@@ -41,7 +41,7 @@ _PROC_PLACES: t.Final = frozenset(
 )
 
 #: Options that LXC passes on for a mount, with mapped ids as well.
-_FLAGS: t.Final = frozenset(
+MOUNT_FLAGS: t.Final = frozenset(
     {"suid", "nosuid", "dev", "nodev", "exec", "noexec", "atime", "noatime", "relatime", "strictatime"}
     | {"diratime", "nodiratime"}
 )
@@ -196,7 +196,7 @@ def is_bind(mount: Config) -> bool:
 
 def _check_place(destination: str) -> None:
     is_of_proc = destination.startswith("/proc/") and destination not in _PROC_PLACES
-    if destination in _OWN_PLACES or destination.startswith(INNER_DIR + "/") or is_of_proc:
+    if destination in OWN_PLACES or destination.startswith(INNER_DIR + "/") or is_of_proc:
         raise Unsupported(
             f"mounts ({destination}): an LXC container makes its own",
             hint="Mount what is below it, or run the container under crun",
@@ -208,7 +208,7 @@ def _tmpfs(destination: str, options: t.Sequence[str]) -> str:
     for option in options:
         key, _equals, value = option.partition("=")
         is_number = re.fullmatch(r"[0-9]+[kmgKMG]?", value) and key in {"size", "mode", "uid", "gid"}
-        if not is_number and option not in _FLAGS | _PROPAGATIONS | {"ro", "rw"}:
+        if not is_number and option not in MOUNT_FLAGS | _PROPAGATIONS | {"ro", "rw"}:
             raise _no_option(destination, option)
         words.append(option)
     return _entry("tmpfs", destination, "tmpfs", ",".join([*words, "create=dir"]))
@@ -228,7 +228,7 @@ def _bind(mount: Config, destination: str, options: t.Sequence[str], facts: Incl
     for option in options:
         if option in {"bind", "rbind", "rw"}:
             continue
-        if option not in _FLAGS | _PROPAGATIONS | {"ro"}:
+        if option not in MOUNT_FLAGS | _PROPAGATIONS | {"ro"}:
             raise _no_option(destination, option)
         words.append(option)
     words.append("create=dir" if shown.is_directory else "create=file")

@@ -14,6 +14,8 @@ import posixpath
 import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Unsupported
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import include
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.layout import INNER_DIR
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import ID_COUNT
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.resources import MIB, PVE_MEMORY_MIN_MIB
 from ansible_collections.pvecri.runtime.plugins.module_utils.model import Mount
@@ -31,20 +33,11 @@ from pvecri.runtimes.protocol import Wish
 _CONTEXT: t.Final = "config.linux.security_context"
 _POD_OPTIONS: t.Final = "sandbox_config.linux.security_context.namespace_options"
 
-#: What the guest needs for itself: the program that starts everything, and its sockets.
-OWN_DIRECTORY: t.Final = "/dev/.pvecri"
-_TAKEN: t.Final = frozenset(("/dev", "/dev/pts", "/proc", "/sys", "/sys/fs/cgroup"))
 #: Where nobody can make a node.
 _NO_NODES: t.Final = ("/proc/", "/sys/")
 
 #: Options of mounts that LXC has for mapped owners as well, with those that say how much is mounted.
-MOUNT_OPTIONS: t.Final = frozenset(
-    (
-        *("bind", "rbind", "suid", "nosuid", "dev", "nodev", "exec", "noexec"),
-        *("atime", "noatime", "relatime", "strictatime", "diratime", "nodiratime"),
-    )
-)
-
+MOUNT_OPTIONS: t.Final = include.MOUNT_FLAGS | {"bind", "rbind"}
 
 #: Capabilities that mean something in a user namespace which owns neither network nor IPC nor
 #: host (user_namespaces(7)).  NET_BIND_SERVICE does through the pod's lowest port, which is set to 0.
@@ -226,10 +219,10 @@ def _labels(context: cri_pb2.LinuxContainerSecurityContext, facts: PveFacts) -> 
 
 def _own_place(path: str, field: str) -> None:
     clean = "/" + posixpath.normpath(path).lstrip("/")
-    if clean in _TAKEN:
+    if clean == INNER_DIR or clean.startswith(f"{INNER_DIR}/"):
+        raise _refused(field, f"{INNER_DIR} is where the endpoint starts programs", "Choose another path")
+    if clean in include.OWN_PLACES:
         raise _refused(field, f"{clean} of a guest is LXC's", "Mount what is needed below it")
-    if clean == OWN_DIRECTORY or clean.startswith(f"{OWN_DIRECTORY}/"):
-        raise _refused(field, f"{OWN_DIRECTORY} is where the endpoint starts programs", "Choose another path")
 
 
 def _node_place(path: str, field: str) -> None:
