@@ -31,8 +31,8 @@ class BoundedClient(PveClient):
         """Send one request as `PveClient.request` does; raises ApiError, unreachable, without a turn."""
         if not self._turns.acquire(timeout=_WAIT_S):
             raise ApiError(
-                f"{self.connection.host}:{self.connection.port} has not answered any of {self._most} requests "
-                f"within {_WAIT_S:g} s",
+                f"{self.connection.host}:{self.connection.port} has not answered any of {self._most} "
+                f"requests within {_WAIT_S:g} s",
                 method=method,
                 path=str(path),
                 hint="Look at pveproxy and pvedaemon, and at the storage that they wait for",
