@@ -37,7 +37,7 @@ from pvecri.pve.native_image import NativeImage
 from pvecri.pve.native_index import Record
 from pvecri.pve.native_pull import Bringer, Brought
 from pvecri.pve.presence import Presence
-from pvecri.pve.template_download import Watch
+from pvecri.pve.template_download import Progress
 from pvecri.pve.template_volume import stamp_of
 from pvecri.pve.templates import Node
 
@@ -170,7 +170,7 @@ class NativeTemplates:
         TaskFailed, CommandTimeout, Unsupported, and CoreError for the lack of space.
         """
         what = name.canonical
-        watch = Watch(
+        progress = Progress(
             what=what,
             log=self._log,
             timeout_s=timeout_s,
@@ -182,7 +182,7 @@ class NativeTemplates:
         self._log.info("pull begins", extra={"image": what})
         try:
             with self._pulling, failures.named(self._node, f"{what} cannot be pulled"):
-                record = self._by_digest(name) if name.digest else self._brought(name, watch)
+                record = self._by_digest(name) if name.digest else self._brought(name, progress)
         except Unavailable as exc:
             self._log.warning("pull failed", extra={"image": what, "error": str(exc)})
             raise template_download.unavailable(exc.message, hint=exc.hint) from exc
@@ -204,8 +204,8 @@ class NativeTemplates:
             hint="Name its version",
         )
 
-    def _brought(self, name: NativeName, watch: Watch) -> Record:
-        brought = self._bringer.bring(name, watch, self._fetching)
+    def _brought(self, name: NativeName, progress: Progress) -> Record:
+        brought = self._bringer.bring(name, progress, self._fetching)
         for record in self._present(brought.directory):
             if record.file == brought.file:
                 return self._kept(dataclasses.replace(record, names=brought.names))

@@ -22,7 +22,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.pve.storage_config 
 from pvecri.images.native_names import NativeName, parse_native
 from pvecri.pve import native_files, template_content, template_download
 from pvecri.pve.native_files import SUFFIXES
-from pvecri.pve.template_download import Watch
+from pvecri.pve.template_download import Progress
 from pvecri.pve.template_volume import own_name, own_names
 from pvecri.pve.templates import Node
 
@@ -63,7 +63,7 @@ class Bringer:
     def bring(
         self,
         name: NativeName,
-        watch: Watch,
+        progress: Progress,
         fetching: t.Callable[[str], contextlib.AbstractContextManager[None]],
     ) -> Brought:
         """Return the file of a template, fetched if need be.
@@ -78,9 +78,9 @@ class Bringer:
                 name,
                 source,
                 Brought(storage=storage, directory=directory, file="", names=(name.canonical,), is_new=True),
-                watch,
+                progress,
             )
-        return self._from_list(name, (storage, directory), watch, fetching)
+        return self._from_list(name, (storage, directory), progress, fetching)
 
     def half_done(self, known: t.Collection[str]) -> list[str]:
         """Return the files that a killed daemon left: fetched from an address, and on no list."""
@@ -92,13 +92,13 @@ class Bringer:
         return [os.path.join(directory, name) for name in names]
 
     def _from_address(
-        self, name: NativeName, source: t.Mapping[str, str], place: Brought, watch: Watch
+        self, name: NativeName, source: t.Mapping[str, str], place: Brought, progress: Progress
     ) -> Brought:
         url, sha512 = source["url"], source["sha512"]
         suffix = next((each for each in SUFFIXES if url.endswith(each)), "")
         if not suffix:
             raise NotFound(
-                f"{watch.what}: {url} is no template by its name",
+                f"{progress.what}: {url} is no template by its name",
                 hint=f"Proxmox VE takes files that end in {', '.join(SUFFIXES)}",
             )
         file = own_name(f"{name.name}-{name.tag}", sha512, self._node.endpoint_id) + suffix
@@ -106,14 +106,14 @@ class Bringer:
         # Its name says what it should be, not what it is.
         is_new = not os.path.exists(path) or template_content.digest_of(path, "sha512") != sha512
         if is_new:
-            template_download.by_address(url, sha512, path, watch)
+            template_download.by_address(url, sha512, path, progress)
         return dataclasses.replace(place, file=file, is_new=is_new, sha512=sha512)
 
     def _from_list(
         self,
         name: NativeName,
         place: tuple[str, str],
-        watch: Watch,
+        progress: Progress,
         fetching: t.Callable[[str], contextlib.AbstractContextManager[None]],
     ) -> Brought:
         storage, directory = place
@@ -130,7 +130,7 @@ class Bringer:
         is_new = found.file not in there
         if is_new:
             with fetching(found.file):
-                template_download.by_task(self._node, storage, directory, found.file, watch)
+                template_download.by_task(self._node, storage, directory, found.file, progress)
         names = dict.fromkeys((name.tagged(found.tag), name.tagged(name.tag)))
         return Brought(
             storage=storage, directory=directory, file=found.file, names=tuple(names), is_new=is_new

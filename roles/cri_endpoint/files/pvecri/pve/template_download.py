@@ -46,7 +46,7 @@ _AGENT = "pvecri"
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class Watch:
+class Progress:
     """How long one pull may take and stand still, and who wants to know of it."""
 
     what: str
@@ -104,27 +104,27 @@ def unavailable(message: str, *, hint: str | None = None) -> RegistryUnavailable
 # ---- by Proxmox VE
 
 
-def by_task(node: failures.Node, storage: str, directory: str, file: str, watch: Watch) -> None:
+def by_task(node: failures.Node, storage: str, directory: str, file: str, progress: Progress) -> None:
     """Have the node download a file of Proxmox's list, which it checks by the list's checksum.
 
-    Raises TaskFailed with the end of the task's log, and what `Watch.look` does; the task is
+    Raises TaskFailed with the end of the task's log, and what `Progress.look` does; the task is
     ended then.
     """
     client = t.cast("t.Any", node.client)
     upid = str(client.post(("nodes", node.name, "aplinfo"), storage=storage, template=file))
-    watch.log.info("pulling", extra={"image": watch.what, "upid": upid})
+    progress.log.info("pulling", extra={"image": progress.what, "upid": upid})
     try:
-        _follow(client, upid, directory, file, watch)
+        _follow(client, upid, directory, file, progress)
     except (WrongState, RegistryUnavailable, CommandTimeout):
         with contextlib.suppress(CoreError):
             client.delete(("nodes", node.name, "tasks", upid))
         raise
     finally:
-        watch.end()
+        progress.end()
     tasks.wait_task(client, upid, _LOSS_S)
 
 
-def _follow(client: t.Any, upid: str, directory: str, file: str, watch: Watch) -> None:
+def _follow(client: t.Any, upid: str, directory: str, file: str, progress: Progress) -> None:
     """Watch a task until it ends, by its state and by the size of what it writes."""
     path = ("nodes", tasks.Upid.parse(upid).node, "tasks", upid, "status")
     heard = time.monotonic()
@@ -136,8 +136,8 @@ def _follow(client: t.Any, upid: str, directory: str, file: str, watch: Watch) -
         except ApiError as exc:
             if not exc.is_unreachable or time.monotonic() - heard >= _LOSS_S:
                 raise
-        watch.look(_size_of(directory, file))
-        watch.stop.wait(_TICK_S)
+        progress.look(_size_of(directory, file))
+        progress.stop.wait(_TICK_S)
 
 
 def _size_of(directory: str, file: str) -> int:
@@ -154,19 +154,19 @@ def _size_of(directory: str, file: str) -> int:
 # ---- by ourselves
 
 
-def by_address(url: str, sha512: str, path: str, watch: Watch) -> None:
+def by_address(url: str, sha512: str, path: str, progress: Progress) -> None:
     """Fetch ``url`` to ``path`` and check it; what goes wrong leaves nothing.
 
     Raises NotFound, RegistryUnavailable, CoreError for another content and for a full disk, and
-    what `Watch.look` does.
+    what `Progress.look` does.
     """
     temporary = f"{os.path.join(os.path.dirname(path), '.' + os.path.basename(path))}.{secrets.token_hex(4)}"
     try:
         with open(temporary, "xb") as target:
-            found = _fetched(url, target, watch)
+            found = _fetched(url, target, progress)
             if found != sha512:
                 raise CoreError(
-                    f"{url} has the SHA-512 {found}, the configuration of {watch.what} says {sha512}",
+                    f"{url} has the SHA-512 {found}, the configuration of {progress.what} says {sha512}",
                     hint="Check address and checksum in the section [pve.templates]",
                 )
             target.flush()
@@ -176,24 +176,24 @@ def by_address(url: str, sha512: str, path: str, watch: Watch) -> None:
         sync_directory(os.path.dirname(path))
     except OSError as exc:
         if isinstance(exc, urllib.error.URLError | TimeoutError | ConnectionError | ssl.SSLError):
-            raise _explained(exc, url, watch) from exc
+            raise _explained(exc, url, progress) from exc
         raise CoreError(
-            f"{watch.what} cannot be written to {path}: {os.strerror(exc.errno or errno.EIO)}",
+            f"{progress.what} cannot be written to {path}: {os.strerror(exc.errno or errno.EIO)}",
             hint="Make room there, or see that the storage is mounted and writable",
         ) from exc
     except http.client.HTTPException as exc:
         raise unavailable(f"{url}: the answer breaks off: {exc!r}") from exc
     finally:
-        watch.end()
+        progress.end()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
 
 
-def _fetched(url: str, target: t.BinaryIO, watch: Watch) -> str:
+def _fetched(url: str, target: t.BinaryIO, progress: Progress) -> str:
     """Write what is behind an address, and return its SHA-512."""
     sha512, moved = hashlib.sha512(), 0
     request = urllib.request.Request(url, headers={"User-Agent": _AGENT})  # noqa: S310 - checked: http(s)
-    with urllib.request.urlopen(request, timeout=watch.no_progress_s) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=progress.no_progress_s) as answer:  # noqa: S310
         while True:
             piece = answer.read1(_PIECE)
             if not piece:
@@ -201,18 +201,18 @@ def _fetched(url: str, target: t.BinaryIO, watch: Watch) -> str:
             sha512.update(piece)
             target.write(piece)
             moved += len(piece)
-            watch.look(moved)
+            progress.look(moved)
         if answer.length:
             raise http.client.IncompleteRead(b"", answer.length)
     return sha512.hexdigest()
 
 
-def _explained(exc: OSError, url: str, watch: Watch) -> CoreError:
+def _explained(exc: OSError, url: str, progress: Progress) -> CoreError:
     if isinstance(exc, urllib.error.HTTPError):
         if exc.code in (404, 410):
-            return NotFound(f"{watch.what}: there is no {url}", hint="Check url in [pve.templates]")
+            return NotFound(f"{progress.what}: there is no {url}", hint="Check url in [pve.templates]")
         if exc.code < 500:
-            return CoreError(f"{watch.what}: {url} is refused with HTTP status {exc.code} {exc.reason}")
-        return unavailable(f"{watch.what}: {url} answers with HTTP status {exc.code} {exc.reason}")
+            return CoreError(f"{progress.what}: {url} is refused with HTTP status {exc.code} {exc.reason}")
+        return unavailable(f"{progress.what}: {url} answers with HTTP status {exc.code} {exc.reason}")
     reason = getattr(exc, "reason", None) or exc
-    return unavailable(f"{watch.what}: {url} cannot be reached: {reason}")
+    return unavailable(f"{progress.what}: {url} cannot be reached: {reason}")
