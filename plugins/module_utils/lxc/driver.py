@@ -40,6 +40,7 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import (
     preparation,
     removal,
     resources,
+    staging,
     starting,
 )
 from ansible_collections.pvecri.runtime.plugins.module_utils.lxc import layout as layouts
@@ -133,9 +134,14 @@ class LxcDriver:
         The code is 128 + number for one that a signal ended.  Raises CommandTimeout
         after ``timeout_s`` seconds (None: never) and NotFound.
         """
-        waiting.await_exit(self._layout(name).crun, self._known(name), timeout_s)
+        layout = self._layout(name)
+        waiting.await_exit(layout.crun, self._known(name), timeout_s)
         # What conmon has written may be its holder's end.
-        return self._known(name).exit_code
+        state, record = self._known(name), records.load(layout)
+        if record is not None and state.status is Status.STOPPED and state.started_at is None:
+            # It will not be started any more, and kubelet must get its volumes free.
+            staging.unstage(layouts.guest(self.paths, record.vmid))
+        return state.exit_code
 
     def kill(self, name: str, number: int | str = signal.SIGTERM, *, everyone: bool = False) -> None:
         """Send a signal to the first process of a container, or to everyone in its cgroup.

@@ -22,7 +22,8 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
     NotFound,
     WrongState,
 )
-from ansible_collections.pvecri.runtime.tests.support.lxc_world import ADDRESS, Json, World
+from ansible_collections.pvecri.runtime.plugins.module_utils.lxc.record import Stage
+from ansible_collections.pvecri.runtime.tests.support.lxc_world import ADDRESS, Json, World, bind
 from ansible_collections.pvecri.runtime.tests.support.waiting import eventually
 
 BOTH = pytest.mark.parametrize("unprivileged", [True, False], ids=["unprivileged", "privileged"])
@@ -266,6 +267,19 @@ def _mounts(world: World) -> list[str]:
 def _files(top: str) -> set[str]:
     found: t.Iterable[pathlib.Path] = pathlib.Path(top).rglob("*")
     return {str(path.relative_to(top)) for path in found if not path.is_dir() or path.is_symlink()}
+
+
+def test_volumes_of_a_container_that_will_not_be_started_are_let_go_of(world: World) -> None:
+    volume = world.volume("v", "x")
+    ct = world.ct("true", change=lambda config: config["mounts"].append(bind(volume, "/v"))).prepare()
+    assert ct.guest.mounts in pathlib.Path("/proc/self/mountinfo").read_text()
+    # As the endpoint stops one that never ran.
+    world.driver.amend(ct.name, stage=Stage.STOPPING)
+    world.driver.kill(ct.name, "KILL")
+    assert ct.wait() == 137
+    assert ct.guest.mounts not in pathlib.Path("/proc/self/mountinfo").read_text()
+    # It is there as long as the container is.
+    assert os.path.exists(ct.guest.config)
 
 
 def test_clear_away_before_the_start_ends_who_waits(world: World) -> None:
