@@ -146,6 +146,24 @@ def test_start_that_is_repeated_joins_its_task(cluster: FakeCluster, driver: Sta
     assert starts(cluster) == 1
 
 
+def test_start_whose_task_a_killed_daemon_did_not_note_is_joined(
+    cluster: FakeCluster, driver: StandIn, node: PveNode
+) -> None:
+    record = driver.remember(NAME, VMID, stage=Stage.STARTING, upids={"start": ""})
+    add_guest(cluster, record).start_secs = 0.5
+    upid = node.client.post(START)
+    cluster.pve.set_node_offline("pve1")
+    with pytest.raises(Unreached):
+        power.start(node, driver, record, 20)
+    # It is known still that there may be one.
+    assert driver.record(NAME).stage is Stage.STARTING
+    cluster.pve.set_node_offline("pve1", offline=False)
+    driver.has_begun = lambda _name: cluster.pve.ct(VMID).status == "running"
+    power.start(node, driver, record, 20)
+    assert starts(cluster) == 1
+    assert cluster.pve.tasks[upid]["status"] == "stopped"
+
+
 def test_start_whose_answer_is_lost_is_found(cluster: FakeCluster, driver: StandIn, node: PveNode) -> None:
     record = driver.remember(NAME, VMID)
     add_guest(cluster, record).start_secs = 0.3

@@ -71,8 +71,8 @@ def start(node: PveNode, driver: Driver, record: LxcRecord, timeout_s: float) ->
         upid = _begin(node, driver, record)
         _await(node, driver, record, upid, end)
     except Untouched:
-        # It waits as before for whoever starts it.
-        note(driver, record.name, stage=Stage.READY)
+        # It waits as before for whoever starts it, or for a start that a killed daemon has begun.
+        note(driver, record.name, stage=record.stage)
         raise
     # It runs: a disk that is too full to note since when is no reason to say that it does not.
     with contextlib.suppress(OSError):
@@ -83,9 +83,9 @@ def start(node: PveNode, driver: Driver, record: LxcRecord, timeout_s: float) ->
 
 def _begin(node: PveNode, driver: Driver, record: LxcRecord) -> str:
     """Ask Proxmox VE to start a container and return the task; empty when it started without one."""
-    begun = record.upids.get(START, "")
     with failures.named(node, _cannot(record, "started"), vmid=record.vmid):
-        if record.stage is Stage.STARTING and begun and is_at_work(node, begun):
+        begun = _begun(node, record) if record.stage is Stage.STARTING else None
+        if begun is not None:
             return begun
         refuse_strangers(node, record)
         driver.amend(record.name, stage=Stage.STARTING, upids={START: ""})
@@ -101,14 +101,29 @@ def _begin(node: PveNode, driver: Driver, record: LxcRecord) -> str:
     return upid
 
 
+def _begun(node: PveNode, record: LxcRecord) -> str | None:
+    """Return the task of a start that is under way; None: there is none."""
+    upid = record.upids.get(START, "")
+    if upid and is_at_work(node, upid):
+        return upid
+    # A daemon that was killed after it asked may not have noted the answer.
+    return _listed(node, record)
+
+
+def _listed(node: PveNode, record: LxcRecord) -> str | None:
+    """Return a container's start among the node's tasks; None: none is at work."""
+    listed = running(node, record.vmid)
+    return next((task for task in listed if tasks.Upid.parse(task).type == "vzstart"), None)
+
+
 def _under_way(node: PveNode, record: LxcRecord, exc: ApiError) -> str | None:
     """Return the task that starts a container although the request failed; None: there is none."""
     if exc.is_unreachable and not exc.maybe_done:
         return None
     with contextlib.suppress(CoreError):
-        for task in running(node, record.vmid):
-            if tasks.Upid.parse(task).type == "vzstart":
-                return task
+        found = _listed(node, record)
+        if found is not None:
+            return found
         if node.container(record.vmid).status().get("status") == "running":
             return ""
     return None
