@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from pvecri.api import cri_pb2 as pb
@@ -63,3 +65,42 @@ def test_nonsense_is_refused_before_anything_is_asked_for(lab, what):
 
 def test_least_share_of_a_processor_can_be_started(lab):
     lab.run(linux={"resources": pb.LinuxContainerResources(cpu_quota=1000, cpu_period=1_000_000)})
+
+
+@contextlib.contextmanager
+def answering(lab, method, path, value):
+    """Have one request of Proxmox VE's API answered with a value of any kind, and nothing done."""
+    truthful = lab.node.pve.answer
+
+    async def answer(request, match, *rest, **more):
+        if match is not None and (request.method, match.template) == (method, path):
+            return value
+        return await truthful(request, match, *rest, **more)
+
+    lab.node.pve.answer = answer
+    try:
+        yield
+    finally:
+        lab.node.pve.answer = truthful
+
+
+@pytest.mark.parametrize("value", [None, 5, "text", [None], [{}]], ids=str)
+def test_list_of_templates_that_is_none_is_told(lab, value):
+    with (
+        answering(lab, "GET", "/nodes/{node}/aplinfo", value),
+        lab.refused("INTERNAL", "not like one of Proxmox"),
+    ):
+        lab.cri.pull("lxc/any")
+
+
+@pytest.mark.parametrize("value", [5, "UPID:", {}], ids=str)
+def test_removal_goes_on_after_an_answer_that_is_none(lab, value):
+    container = lab.create(lab.pod())
+    with (
+        answering(lab, "DELETE", "/nodes/{node}/lxc/{vmid}", value),
+        pytest.raises(Exception, match=r"UPID|task"),
+    ):
+        lab.cri.remove(container)
+    lab.cri.remove(container)
+    assert lab.node.vmids() == []
+    assert lab.files() == []

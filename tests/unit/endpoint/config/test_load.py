@@ -129,7 +129,15 @@ BAD = [
         "1: pve.templates: 'lxc/debian:13': url is no address",
     ),
     (
-        "[pve.templates]\n'lxc/debian:13' = {url = 'https://h/x', sha512 = 'AB'}",
+        "[pve.templates]\n'lxc/debian:13' = {url = 'https://h/x', sha512 = ''}",
+        "1: pve.templates: 'lxc/debian:13': url is to end in .tar.zst, .tar.xz, .tar.gz",
+    ),
+    (
+        "[pve.templates]\n'lxc/debian:13' = {url = 'https://h/ü.tar.gz', sha512 = ''}",
+        "1: pve.templates: 'lxc/debian:13': url is to end in .tar.zst, .tar.xz, .tar.gz, and to be of ASCII",
+    ),
+    (
+        "[pve.templates]\n'lxc/debian:13' = {url = 'https://h/x.tar.gz', sha512 = 'AB'}",
         "1: pve.templates: 'lxc/debian:13': sha512 has 128 hexadecimal digits",
     ),
     ("[server]\nshutdown_timeout_s = nan", "2: server.shutdown_timeout_s: a finite number is wanted"),

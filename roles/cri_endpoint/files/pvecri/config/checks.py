@@ -31,6 +31,8 @@ _GROUP = re.compile(r"[a-z_][a-z0-9_-]{0,31}\$?|[0-9]{1,10}")
 _STORAGE = re.compile(r"[a-zA-Z][a-zA-Z0-9_.-]*[a-zA-Z0-9]")
 _POOL = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+){0,2}")
 _VMID_MIN, _VMID_MAX, _ENDS = 100, 999_999_999, 2
+#: How names of files end that Proxmox VE takes for templates.
+_PACKED: t.Final = (".tar.zst", ".tar.xz", ".tar.gz")
 _TEMPLATE = re.compile(r"lxc/[a-z0-9]+([._-][a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?")
 
 
@@ -178,6 +180,8 @@ def template_sources(value: t.Mapping[str, t.Any]) -> str | None:
         url, sha512 = source["url"], source["sha512"]
         if not isinstance(url, str) or not re.fullmatch(r"https?://[^\s/]+/\S+", url):
             return f"'{name}': url is no address that begins with https:// or http://"
+        if not url.isascii() or not url.endswith(_PACKED):
+            return f"'{name}': url is to end in {', '.join(_PACKED)}, and to be of ASCII characters"
         if not isinstance(sha512, str) or not re.fullmatch(r"[0-9a-f]{128}", sha512):
             return f"'{name}': sha512 has 128 hexadecimal digits in lower case"
     return None

@@ -18,6 +18,7 @@ import typing as t
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.reference import DEFAULT_TAG
 from ansible_collections.pvecri.runtime.plugins.module_utils.images.source import host_platform
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import answers
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.storage_config import template_directory
 from pvecri.images.native_names import NativeName, parse_native
 from pvecri.pve import native_files, template_content, template_download
@@ -138,7 +139,8 @@ class Bringer:
 
     def _listed(self) -> list[str]:
         entries = self._node.client.get(("nodes", self._node.name, "aplinfo"))
-        return [str(entry.get("template")) for entry in entries if isinstance(entry, dict)]
+        with answers.understood("GET /nodes/…/aplinfo"):
+            return [str(entry["template"]) for entry in entries]
 
 
 def _architecture() -> str:

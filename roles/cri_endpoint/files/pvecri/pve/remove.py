@@ -177,8 +177,9 @@ def _destroy(node: PveNode, note: Note, record: LxcRecord, found: Found) -> None
     try:
         upid = str(node.client.delete(container.path, **parameters) or "")
         note(upids={DESTROY: upid})
-        if upid:
-            waiting.wait_task(node, upid, node.config.task_timeout_s)
+        if not upid:
+            raise ApiError(f"DELETE of container {record.vmid} was answered without a task", status=200)
+        waiting.wait_task(node, upid, node.config.task_timeout_s)
     except (ApiError, TaskFailed) as exc:
         if isinstance(exc, ApiError) and exc.is_unreachable:
             raise
