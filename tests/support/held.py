@@ -61,7 +61,6 @@ class Held:
             "owner_uid": self.uid,
             "owner_gid": self.uid,
             "socket": self.socket,
-            "terminal": False,
             "lxc_path": self.lxc_path,
             "name": self.name,
             "cgroup": self.cgroup,

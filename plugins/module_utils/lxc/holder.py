@@ -88,15 +88,14 @@ class _Holder:
         if peer is None:
             return NEVER_STARTED
         # Its cgroup may be gone before it is looked at when the program runs.
-        memory = endings.MemoryEvents(self._settings.get("oom") or [])
+        memory = endings.MemoryEvents(self._settings["oom"])
         if not self._hand_over(peer):
             return NEVER_STARTED
         return self._await_end(peer.pidfd, memory)
 
     def _is_awaited(self, pid: int) -> bool:
         """Say whether a process is the first one of the container, and not that of a clone of it."""
-        group = self._settings.get("cgroup")
-        return peers.is_first_process(pid) and (not group or peers.is_in_cgroup(pid, str(group)))
+        return peers.is_first_process(pid) and peers.is_in_cgroup(pid, str(self._settings["cgroup"]))
 
     def _hand_over(self, peer: peers.Peer) -> bool:
         start_time = _start_time(peer.pid)
@@ -263,8 +262,7 @@ def _terminal(settings: dict[str, t.Any], console_socket: str) -> int:
         connection.connect(console_socket)
         socket.send_fds(connection, [os.ttyname(terminal).encode()], [controller])
     os.close(controller)
-    if settings.get("console"):
-        _replace(str(settings["console"]), os.path.basename(os.ttyname(terminal)))
+    _replace(str(settings["console"]), os.path.basename(os.ttyname(terminal)))
     return terminal
 
 

@@ -160,7 +160,6 @@ def _write_files(  # noqa: PLR0917 - all that is known of it
         "owner_uid": record.id_offset,
         "owner_gid": record.id_offset,
         "socket": guest.init_socket,
-        "terminal": record.terminal,
         "lxc_path": record.lxc_path,
         "name": str(record.vmid),
         "cgroup": group,

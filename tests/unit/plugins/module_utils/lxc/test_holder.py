@@ -55,6 +55,8 @@ class Place:
             "socket": str(top / "init"),
             "lxc_path": str(top / "ct"),
             "name": "100001",
+            # Any group will do.
+            "cgroup": "",
             "oom": [],
             "answer": str(top / "answer"),
             "oom_file": str(top / "oom"),
