@@ -20,7 +20,7 @@ import typing as t
 
 from ansible_collections.pvecri.runtime.plugins.module_utils.errors import NotFound, Unsupported
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
-from ansible_collections.pvecri.runtime.plugins.module_utils.pve import leftovers
+from ansible_collections.pvecri.runtime.plugins.module_utils.pve import answers, leftovers
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve.lxc_spec import RawLines
 
 #: Where pmxcfs shows the containers of the node that one is on.
@@ -39,8 +39,9 @@ _LOCK_TIMEOUT_S = 10.0
 
 
 def included(config: t.Mapping[str, t.Any]) -> tuple[str, ...]:
-    """Return the files that a container's config, as the API shows it, takes in."""
-    return tuple(str(value) for key, value in map(tuple, config.get("lxc") or ()) if key == INCLUDE)
+    """Return the files that a container's config, as the API shows it, takes in; raises ApiError."""
+    with answers.understood("the raw lines of a container's config"):
+        return tuple(str(value) for key, value in map(tuple, config.get("lxc") or ()) if key == INCLUDE)
 
 
 def local_node(link: str = LOCAL_NODE) -> str | None:

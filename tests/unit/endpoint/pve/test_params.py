@@ -111,7 +111,7 @@ def test_size_of_rootfs(of_container: dict, of_pod: dict, image_bytes: int, size
     assert found == size
 
 
-@pytest.mark.parametrize("text", ["127Mi", "x", "-1Gi", "0"])
+@pytest.mark.parametrize("text", ["127Mi", "x", "-1Gi", "0", "65537Gi", "1e30"])
 def test_size_of_rootfs_refuses(text: str) -> None:
     with pytest.raises(InvalidSpec, match=r"^sandbox_config.annotations\[pvecri.runtime/lxc-rootfs-size\]: "):
         params.size_of_rootfs(config(), pod(**{params.ROOTFS_SIZE: text}), 0, PveConfig())

@@ -32,6 +32,8 @@ _FEATURES: t.Final = frozenset({"nesting"})
 _GIB: t.Final = 1 << 30
 #: A root file system smaller than this holds nothing.
 _ROOTFS_MIN: t.Final = 1 << 27
+#: As in the configuration.
+_ROOTFS_MAX: t.Final = 1 << 46
 #: Unpacked, an image takes what its layers have, and as much again per cent of blocks and tables.
 _UNPACKED = 1.15
 
@@ -55,8 +57,8 @@ def size_of_rootfs(
     text, field = annotation(config, pod, ROOTFS_SIZE)
     if text:
         size = parse_quantity(text, field)
-        if size < _ROOTFS_MIN:
-            raise InvalidSpec(field, f"'{text}' is less than 128Mi", hint="For example '8Gi'")
+        if not _ROOTFS_MIN <= size <= _ROOTFS_MAX:
+            raise InvalidSpec(field, f"'{text}' is not between 128Mi and 64Ti", hint="For example '8Gi'")
         return size
     usual = int(settings.rootfs_size_gib * _GIB)
     needed = int(image_bytes * _UNPACKED)

@@ -9,7 +9,12 @@ import subprocess
 
 import pytest
 
-from ansible_collections.pvecri.runtime.plugins.module_utils.errors import Conflict, NotFound, Unsupported
+from ansible_collections.pvecri.runtime.plugins.module_utils.errors import (
+    ApiError,
+    Conflict,
+    NotFound,
+    Unsupported,
+)
 from ansible_collections.pvecri.runtime.plugins.module_utils.files import locked
 from ansible_collections.pvecri.runtime.plugins.module_utils.pve import lxc_raw
 
@@ -126,3 +131,15 @@ def test_write_sweeps_what_killed_processes_left(tmp_path):
     assert lxc_raw.write(100, {"lxc.x": ("1",)}, config_dir=str(tmp_path), lock_dir=str(tmp_path / "l"))
     left = {entry.name for entry in tmp_path.iterdir() if ".tmp." in entry.name}
     assert left == {f"101.conf.tmp.{dead.pid}", "100.conf.tmp.1"}
+
+
+def test_included_are_the_files_of_that_key_alone():
+    lines = [["lxc.include", "/a"], ["lxc.init.uid", "1000"], ["lxc.include", "/b"]]
+    assert lxc_raw.included({"lxc": lines}) == ("/a", "/b")
+    assert lxc_raw.included({}) == ()
+
+
+@pytest.mark.parametrize("lines", [7, [7], ["lxc.include"]])
+def test_included_of_an_answer_that_is_none_is_told(lines):
+    with pytest.raises(ApiError, match="not like one of Proxmox VE"):
+        lxc_raw.included({"lxc": lines})
