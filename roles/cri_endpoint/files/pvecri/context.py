@@ -18,7 +18,6 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.network.cni import 
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host import HostFacts
 from ansible_collections.pvecri.runtime.plugins.module_utils.selection.policy import Policy
 from pvecri.config.model import Config
-from pvecri.runtimes.protocol import GuestRuntime
 from pvecri.runtimes.runtimes import Runtimes
 from pvecri.state.registry import Registry
 
@@ -47,15 +46,13 @@ class Context:
     #: Soft and hard limit of open files that the daemon was started with, before it raised its own;
     #: containers get these.  None: it raised nothing.
     open_files: tuple[int, int] | None = None
-    #: Proxmox LXC; None: this host runs containers with crun alone.
-    guests: GuestRuntime | None = None
-    #: What belongs to Proxmox LXC, which is loaded only where it is wanted.
+    #: What belongs to Proxmox LXC, which is loaded only where it is wanted; None: crun runs all containers.
     pve: PveParts | None = None
     #: Both as one: what asks by a container's id asks here.
     runtimes: Runtimes = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        self.runtimes = Runtimes(self.crun, self.guests)
+        self.runtimes = Runtimes(self.crun, None if self.pve is None else self.pve.runtime)
 
     @property
     def uses_systemd(self) -> bool:

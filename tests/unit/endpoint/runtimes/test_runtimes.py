@@ -76,7 +76,6 @@ def test_without_guests_everything_is_of_crun():
     crun = Double("a")
     runtimes = Runtimes(crun)
     assert runtimes.of("guest") is crun
-    assert not runtimes.is_guest("guest")
     assert runtimes.names() == ["a"]
     assert runtimes.describe("a") == {}
     assert runtimes.watch_exits() == "watch_exits"

@@ -82,6 +82,5 @@ def build_context(loaded: Loaded, log: logging.Logger) -> Context:
         policy=policy,
         host=host,
         log=log,
-        guests=None if pve is None else pve.runtime,
         pve=pve,
     )

@@ -39,10 +39,6 @@ class Runtimes:
             return self.guests
         return self._crun
 
-    def is_guest(self, name: str) -> bool:
-        """Say whether a container is a guest of Proxmox VE."""
-        return self.guests is not None and self.guests.knows(name)
-
     # ---- making -------------------------------------------------------------------------------------------
 
     def check(self, wish: Wish) -> None:
