@@ -16,6 +16,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         owner = t.cast("_Server", self.server).owner
         owner.count += 1
         self.send_response(owner.status)
+        if owner.location:
+            self.send_header("Location", owner.location)
         self.send_header("Content-Length", str(len(owner.content)))
         self.end_headers()
         self.wfile.write(owner.content[: owner.stops_after])
@@ -38,6 +40,8 @@ class TemplateServer:
     def __init__(self) -> None:
         self.content = b""
         self.status = 200
+        #: Where clients are sent on to, with a status that says so.
+        self.location = ""
         #: So many bytes come, then the connection ends or nothing more happens.
         self.stops_after: int | None = None
         self.breaks = False

@@ -194,9 +194,14 @@ def is_bind(mount: Config) -> bool:
     return bool({"bind", "rbind"} & set(mount.get("options") or ())) or mount.get("type") == "bind"
 
 
-def _check_place(destination: str) -> None:
+def is_taken(destination: str) -> bool:
+    """Say whether a place in a container, as a path in its shortest form, is LXC's or ours."""
     is_of_proc = destination.startswith("/proc/") and destination not in _PROC_PLACES
-    if destination in OWN_PLACES or destination.startswith(INNER_DIR + "/") or is_of_proc:
+    return destination in OWN_PLACES or destination.startswith(INNER_DIR + "/") or is_of_proc
+
+
+def _check_place(destination: str) -> None:
+    if is_taken(destination):
         raise Unsupported(
             f"mounts ({destination}): an LXC container makes its own",
             hint="Mount what is below it, or run the container under crun",

@@ -132,6 +132,16 @@ def test_pull_from_an_address_that_refuses(lab, web, status_code, error):
     assert lab.files() == []
 
 
+@pytest.mark.parametrize(
+    ("location", "error"), [("http://ü\u00a0/", RegistryUnavailable), ("file:///etc/passwd", CoreError)]
+)
+def test_pull_from_an_address_that_sends_elsewhere(lab, web, location, error):
+    web.status, web.location = 302, location
+    with pytest.raises(error, match=r"base\.tar\.zst"):
+        lab.service(source(web)).pull(spec(BASE))
+    assert lab.files() == []
+
+
 def test_pull_from_an_address_that_nobody_listens_on(lab, web):
     sources = source(web)
     web.close()

@@ -149,6 +149,7 @@ REFUSED = [
             "/dev/.pvecri",
             "/dev/.pvecri/run",
             "//dev/./x/../.pvecri",
+            "/proc/sys/kernel",
         )
     ),
     ("config.mounts[1].host_path", mount(), None, {"unmapped": {1: "NFS"}}),

@@ -223,6 +223,8 @@ def _own_place(path: str, field: str) -> None:
         raise _refused(field, f"{INNER_DIR} is where the endpoint starts programs", "Choose another path")
     if clean in include.OWN_PLACES:
         raise _refused(field, f"{clean} of a guest is LXC's", "Mount what is needed below it")
+    if include.is_taken(clean):
+        raise _refused(field, f"{clean} of a guest is LXC's", "Choose another path")
 
 
 def _node_place(path: str, field: str) -> None:

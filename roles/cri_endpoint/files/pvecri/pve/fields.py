@@ -56,7 +56,7 @@ CONFIG: t.Final = (
         "mounts[].container_path",
         _M,
         "target of a mount; links in the image are followed",
-        "`/dev`, `/dev/pts`, `/proc`, `/sys`, `/sys/fs/cgroup`, and what is below `/dev/.pvecri`",
+        "`/dev`, `/dev/pts`, `/sys`, `/sys/fs/cgroup`, `/proc` and most of it, what is below `/dev/.pvecri`",
     ),
     Field(
         "mounts[].host_path",

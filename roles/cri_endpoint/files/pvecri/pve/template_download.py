@@ -183,6 +183,8 @@ def by_address(url: str, sha512: str, path: str, progress: Progress) -> None:
         ) from exc
     except http.client.HTTPException as exc:
         raise unavailable(f"{url}: the answer breaks off: {exc!r}") from exc
+    except UnicodeError as exc:
+        raise unavailable(f"{url} sends on to what is no address: {exc}") from exc
     finally:
         progress.end()
         with contextlib.suppress(FileNotFoundError):
