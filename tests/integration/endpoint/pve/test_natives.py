@@ -83,12 +83,7 @@ def test_pull_takes_the_newest_of_the_list_and_shows_it_as_an_image(lab):
     assert told["template"] == f"local:vztmpl/{NEW}"
     assert told["fetchedByEndpoint"] is True
     assert service.shown_reference(image) == f"{DEBIAN}@{found}"
-    assert (
-        Templates(lab.node, lab.images.store, lab.images.paths, lab.images.log).place(
-            image
-        )
-        == image.volid
-    )
+    assert Templates(lab.node, lab.images.store, lab.images.paths, lab.images.log).place(image) == image.volid
 
 
 def test_pull_of_a_version_fetches_that_and_not_twice(lab):
