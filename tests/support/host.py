@@ -35,6 +35,14 @@ CRUN = os.environ.get("PVECRI_TEST_CRUN", "/usr/bin/crun")
 _NEEDED = (CRUN, "skopeo", images.BUSYBOX)
 
 
+@pytest.fixture(autouse=True)
+def null_device() -> t.Iterator[None]:
+    """Take the host's /dev/null back, which crun without conmon gives to the root of a user namespace."""
+    yield
+    if os.geteuid() == 0:
+        os.chown(os.devnull, 0, 0)
+
+
 def missing() -> str | None:
     """Return why bundles cannot be made here, or None."""
     if os.geteuid() != 0:

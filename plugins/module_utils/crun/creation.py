@@ -124,6 +124,7 @@ def _launch(
             # What was restored runs already: the container would be lost with its conmon.
             outlives_us=restoring is not None,
         )
+    _reclaim_null()
     if answer.pid is None and restoring is not None:
         raise restoring.failure(answer.message, argv)
     if answer.pid is None:
@@ -134,6 +135,18 @@ def _launch(
         host.cgroups.adopt(watcher)
     amend(layout, is_complete=True)
     return answer.pid
+
+
+def _reclaim_null() -> None:
+    """Take the host's /dev/null back, should crun have given it to the root of a user namespace.
+
+    Before 1.24 it may (containers/crun issue 1845); a container that sees the device could then shut
+    everybody else out of it.  Nothing of the container has run yet.
+    """
+    with contextlib.suppress(OSError):
+        found = os.stat(os.devnull)
+        if (found.st_uid, found.st_gid) != (0, 0):
+            os.chown(os.devnull, 0, 0)
 
 
 def amend(layout: Layout, **changes: t.Any) -> None:

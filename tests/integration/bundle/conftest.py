@@ -5,7 +5,13 @@
 
 from __future__ import annotations
 
-from ansible_collections.pvecri.runtime.tests.support.host import busybox, busybox_path, core, make_registry
+from ansible_collections.pvecri.runtime.tests.support.host import (
+    busybox,
+    busybox_path,
+    core,
+    make_registry,
+    null_device,
+)
 
 # The fixtures of this directory.
-__all__ = ["busybox", "busybox_path", "core", "make_registry"]
+__all__ = ["busybox", "busybox_path", "core", "make_registry", "null_device"]
