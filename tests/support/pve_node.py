@@ -147,7 +147,7 @@ class FakePveNode(fakepve.FakeCluster):
             self._events = None
         super().stop()
         self.lxc.close()
-        shutil.rmtree(f"/run/lxc{self.machine.lxc_path}", ignore_errors=True)
+        shutil.rmtree(f"/run/lxc{self.top}", ignore_errors=True)
         shutil.rmtree(self.top, ignore_errors=True)
 
     async def _enter(self) -> None:
