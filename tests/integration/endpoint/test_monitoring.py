@@ -82,6 +82,10 @@ def of(samples: t.Mapping[t.Any, float], name: str, **labels: str) -> float:
     return samples.get((name, tuple(sorted(labels.items()))), 0.0)
 
 
+#: What only a node of Proxmox VE has to tell; how its samples look is tested with the page.
+OF_PROXMOX = {"pvecri_lxc_findings_total"}
+
+
 def documented() -> dict[str, tuple[str, tuple[str, ...]]]:
     """Return kind and labels of the metrics in the guide's table."""
     rows = re.findall(r"^\| `([a-z_]+)` \| (\w+) \|([^|]*)\|", GUIDE.read_text(), re.MULTILINE)
@@ -100,9 +104,13 @@ def test_what_is_exposed_is_what_the_guide_lists(node: Endpoint) -> None:
         # The parser takes the ending from the names of counters.
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+        if name in OF_PROXMOX:
+            assert not family.samples
+            continue
         assert family.samples or family.type == "histogram", f"{name} says nothing"
         exposed[name] = (family.type, labels)
-    assert {name: (kind, set(labels)) for name, (kind, labels) in documented().items()} == exposed
+    wanted = {name: (kind, set(labels)) for name, (kind, labels) in documented().items()}
+    assert {name: about for name, about in wanted.items() if name not in OF_PROXMOX} == exposed
 
 
 def test_promtool_finds_no_fault(node: Endpoint) -> None:
