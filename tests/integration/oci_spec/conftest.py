@@ -26,8 +26,11 @@ from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.host_reque
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.mounts import ResolvedMount
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.users import resolve_user
 from ansible_collections.pvecri.runtime.plugins.module_utils.oci_spec.validate import check
-from ansible_collections.pvecri.runtime.tests.support.host import null_device  # noqa: F401 - a fixture
+from ansible_collections.pvecri.runtime.tests.support.host import null_device
 from ansible_collections.pvecri.runtime.tests.support.images import BUSYBOX, write_rootfs
+
+# Fixtures from elsewhere.
+__all__ = ["null_device"]
 
 #: Another version to try, as an absolute path.
 CRUN = os.environ.get("PVECRI_TEST_CRUN", "/usr/bin/crun")

@@ -97,9 +97,11 @@ def running_lab(**options: t.Any) -> t.Iterator[LxcLab]:
     pve = options.pop("pve", {})
     with PrivateHost() as host, FakePveNode(host) as node:
         settings = {**node.settings(**pve), **options.pop("settings", {})}
-        with running_endpoint(settings=settings, host=host, **options) as endpoint:
-            yield LxcLab(endpoint, node)
-        assert directories(f"lxc/{node.vmid_range[0]}") == []
+        try:
+            with running_endpoint(settings=settings, host=host, **options) as endpoint:
+                yield LxcLab(endpoint, node)
+        finally:
+            assert directories(f"lxc/{node.vmid_range[0]}") == []
 
 
 @pytest.fixture(scope="module")

@@ -31,14 +31,18 @@ class Node:
     def check(self):
         self.asked += 1
         self.gate.wait()
-        if isinstance(self.error, Exception):
-            raise self.error
+        refuse(self.error)
 
     @property
     def client(self):
-        if isinstance(self.error, Unsupported):
-            raise self.error
+        refuse(self.error if isinstance(self.error, Unsupported) else None)
         return object()
+
+
+def refuse(error):
+    """Raise an error, if there is one."""
+    if error is not None:
+        raise error
 
 
 @pytest.fixture
